@@ -1,0 +1,4 @@
+//! The only test binary; each module below is a file or a folder of its own.
+
+mod harness;
+mod tidy;

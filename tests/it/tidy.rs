@@ -1,0 +1,114 @@
+//! The house holds itself: arrows between rooms, a sentence at the top of every file, no file outside the list of tests.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Which rooms a room may name; design of the house, see ARCHITECTURE.md. `database::client` and `database::term` are a floor.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("plan", &[]),
+    ("journal", &["plan", "database::client", "database::term", "database::sql"]),
+    ("engine", &["journal"]),
+    ("database", &["plan"]),
+    ("revocations", &["plan", "database::client", "database::term", "database::sql"]),
+    ("traffic", &["plan", "database::client", "database::term", "database::sql"]),
+    (
+        "gateway",
+        &["plan", "revocations", "traffic::register", "traffic::protocol", "database::client", "database::sql"],
+    ),
+    ("gates", &["plan", "database"]),
+    ("steps", &["plan", "engine", "journal", "database", "revocations", "traffic", "gates"]),
+    ("report", &["plan", "journal", "engine"]),
+    ("sandbox", &["plan", "database::client", "database::sql", "traffic::protocol"]),
+];
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder of the project") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every `crate::room::…` path in a source text, as `room::next`, or `room` when nothing follows.
+fn arrows_of(text: &str) -> Vec<String> {
+    let code = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let mut arrows = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let path: String =
+            code[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_' || *c == ':').collect();
+        arrows.push(path.split("::").take(2).collect::<Vec<_>>().join("::"));
+    }
+    arrows
+}
+
+fn allowed(arrow: &str, own: &str, allowed: &[&str]) -> bool {
+    let room = arrow.split("::").next().unwrap_or(arrow);
+    room == own || allowed.iter().any(|to| *to == room || *to == arrow)
+}
+
+#[test]
+fn tidy_arrows_between_rooms_go_one_way() {
+    let mut wrong = Vec::new();
+    for (room, to) in ARROWS {
+        for file in sources(&root().join("src").join(room)) {
+            let text = fs::read_to_string(&file).expect("a source file");
+            for arrow in arrows_of(&text).into_iter().filter(|arrow| !allowed(arrow, room, to)) {
+                wrong.push(format!("{}: {room} may not name {arrow}", file.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn tidy_every_room_has_its_arrows() {
+    for entry in fs::read_dir(root().join("src")).expect("src") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+        let known = name == "cli" || ARROWS.iter().any(|(room, _)| *room == name);
+        assert!(!path.is_dir() || known, "src/{name} is a room without arrows in this test");
+    }
+}
+
+#[test]
+fn tidy_every_file_says_what_it_owns() {
+    for file in sources(&root().join("src")) {
+        let text = fs::read_to_string(&file).expect("a source file");
+        assert!(text.starts_with("//! "), "{} does not begin with a //! sentence", file.display());
+    }
+}
+
+#[test]
+fn tidy_only_the_terminal_reads_the_environment_and_prints() {
+    for file in sources(&root().join("src")) {
+        let inside = file.strip_prefix(root().join("src")).expect("below src").to_owned();
+        if inside.starts_with("cli") {
+            continue;
+        }
+        let text = fs::read_to_string(&file).expect("a source file");
+        for word in ["env::var", "env::args", "println!(", "eprintln!("] {
+            assert!(!text.contains(word), "{} uses {word}: only cli does", inside.display());
+        }
+    }
+}
+
+#[test]
+fn tidy_every_test_file_is_listed() {
+    let folder = root().join("tests/it");
+    let main = fs::read_to_string(folder.join("main.rs")).expect("the list of tests");
+    for entry in fs::read_dir(folder).expect("tests/it") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        assert!(name == "main" || main.contains(&format!("mod {name};")), "tests/it/{name} is not listed in main.rs");
+    }
+}
