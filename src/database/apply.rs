@@ -1,0 +1,355 @@
+//! Making green's rows equal to derived ones: the statements for one carried table.
+//!
+//! Owns the temporary tables of a level worker (touched keys, derived rows, rows taken away) and the SQL over them: delete what is
+//! absent or different, insert what is missing, look for foreign keys left hanging. Only builds text; `level` runs it, in one
+//! transaction with `session_replication_role = replica`, so that no cascade and no trigger of green fires.
+
+use super::catalog::{Catalog, ForeignKey};
+use super::changes::{CapturedTable, Key};
+use super::mapping::{KeyColumn, TableMapping};
+use super::sql::{ident, literal, qualified};
+use crate::plan::TableName;
+
+/// Types whose equality is equality of every bit, so that they need not be compared as text.
+const EXACT: [&str; 10] = [
+    "smallint",
+    "integer",
+    "bigint",
+    "boolean",
+    "uuid",
+    "bytea",
+    "date",
+    "timestamp without time zone",
+    "timestamp with time zone",
+    "oid",
+];
+/// Text types: exact when compared byte by byte.
+const TEXTUAL: [&str; 2] = ["text", "character varying"];
+
+/// All statements for one carried table.
+#[derive(Debug)]
+pub(super) struct TableSql {
+    pub(super) green: TableName,
+    /// Creates the temporary tables, emptied at each commit.
+    pub(super) create: String,
+    /// `copy … from stdin` of touched keys.
+    pub(super) keys_in: String,
+    /// `copy … from stdin` of derived rows.
+    pub(super) rows_in: String,
+    /// The touched keys, each once, as text.
+    pub(super) keys_out: String,
+    pub(super) analyze: String,
+    /// Deletes touched rows that are absent or differ; one row with the number.
+    pub(super) delete: String,
+    /// Inserts what is missing: first rows that had a predecessor with columns of green's own, then the others.
+    pub(super) inserts: Vec<String>,
+    /// Touches every key that green holds.
+    pub(super) all_on_green: String,
+    /// `copy … to stdout` on blue of every key the select gives.
+    pub(super) all_on_blue: String,
+    /// For each touch: the captured table, the query on blue, the statement on green.
+    pub(super) touches: Vec<TouchSql>,
+    select: String,
+    columns: Vec<KeyColumn>,
+    key: Vec<KeyColumn>,
+    rows: String,
+    keys: String,
+    gone: String,
+}
+
+/// From touched rows of one captured table to green keys.
+#[derive(Debug)]
+pub(super) struct TouchSql {
+    /// Place of the captured table.
+    pub(super) captured: usize,
+    /// Query on blue: keys derived from the rows as they are.
+    pub(super) on_blue: String,
+    /// Statement on green: keys that green records as derived from those rows.
+    pub(super) on_green: String,
+}
+
+/// The temporary table of touched keys of captured table `place`, and how to create and fill it.
+#[derive(Debug)]
+pub(super) struct TouchedSql {
+    pub(super) create: String,
+    pub(super) keys_in: String,
+}
+
+impl TouchedSql {
+    pub(super) fn new(place: usize, table: &CapturedTable) -> Self {
+        let columns: Vec<String> = (1..=table.key.len()).map(|at| format!("c{at} text")).collect();
+        let name = touched_name(place);
+        Self {
+            create: format!(
+                "create temporary table {name} ({}) on commit delete rows; analyze {name}",
+                columns.join(", ")
+            ),
+            keys_in: format!("copy pg_temp.{name} from stdin"),
+        }
+    }
+}
+
+fn touched_name(place: usize) -> String {
+    format!("cutover_touched_{place}")
+}
+
+impl TableSql {
+    pub(super) fn new(place: usize, table: &TableMapping, captured: &[CapturedTable], green: &Catalog) -> Self {
+        let [keys, rows, gone] = ["keys", "rows", "gone"].map(|word| format!("cutover_{word}_{place}"));
+        let own = own_columns(table, green);
+        let target = qualified(&table.green.schema, &table.green.name);
+        let (key_list, column_list) = (list("", &table.key), list("", &table.columns));
+        let same_key = equal_keys("g", "r", &table.key);
+        Self {
+            create: [(&keys, key_list.as_str()), (&rows, &column_list), (&gone, "*")]
+                .map(|(name, columns)| {
+                    format!("create temporary table {name} on commit delete rows as select {columns} from {target} with no data; analyze {name}")
+                })
+                .join("; "),
+            keys_in: format!("copy pg_temp.{keys} from stdin"),
+            rows_in: format!("copy pg_temp.{rows} from stdin"),
+            keys_out: format!(
+                "select {} from (select distinct {key_list} from pg_temp.{keys}) k",
+                texts("k.", &table.key)
+            ),
+            analyze: format!("analyze pg_temp.{keys}; analyze pg_temp.{rows}"),
+            delete: delete_sql(table, &target, &keys, &rows, &gone),
+            inserts: insert_sql(table, &target, &rows, &gone, &own, &same_key),
+            all_on_green: format!("insert into pg_temp.{keys} select {key_list} from {target}"),
+            all_on_blue: format!("copy (select {} from ({}) q) to stdout", list("q.", &table.key), table.select),
+            touches: touches_sql(table, &target, &keys, captured, green),
+            green: table.green.clone(),
+            select: table.select.clone(),
+            columns: table.columns.clone(),
+            key: table.key.clone(),
+            rows,
+            keys,
+            gone,
+        }
+    }
+
+    /// `copy … to stdout` on blue of the rows that the select gives for these keys.
+    pub(super) fn rows_out(&self, page: &[Key]) -> String {
+        let columns = list("q.", &self.columns);
+        let array = |at: usize, column: &KeyColumn| {
+            format!("{}::{}[]", array_literal(page.iter().map(|key| key[at].as_str())), column.type_sql)
+        };
+        if let [only] = self.key.as_slice() {
+            let condition = format!("q.{} = any({})", ident(&only.name), array(0, only));
+            return format!("copy (select {columns} from ({}) q where {condition}) to stdout", self.select);
+        }
+        let arrays: Vec<String> = self.key.iter().enumerate().map(|(at, column)| array(at, column)).collect();
+        format!(
+            "copy (select {columns} from unnest({}) as cutover_key({}) join ({}) q on {}) to stdout",
+            arrays.join(", "),
+            list("", &self.key),
+            self.select,
+            equal_keys("q", "cutover_key", &self.key)
+        )
+    }
+
+    /// A query for one touched row of this table whose foreign key points to nothing.
+    pub(super) fn child_check(&self, key: &ForeignKey) -> String {
+        let child = qualified(&self.green.schema, &self.green.name);
+        let values: Vec<String> = key.columns.iter().map(|column| format!("g.{}::text", ident(column))).collect();
+        let given: Vec<String> = key.columns.iter().map(|column| format!("g.{} is not null", ident(column))).collect();
+        format!(
+            "select concat_ws(', ', {}) from {child} g join pg_temp.{} k on {} where {} and not exists (select from {} p where {}) limit 1",
+            values.join(", "),
+            self.keys,
+            equal_keys("g", "k", &self.key),
+            given.join(" and "),
+            qualified(&key.parent.schema, &key.parent.name),
+            pairs("p", &key.parent_columns, "g", &key.columns)
+        )
+    }
+
+    /// A query for one row of `child` that points to a row which was taken away from this table.
+    pub(super) fn parent_check(&self, child: &TableName, key: &ForeignKey) -> String {
+        let values: Vec<String> =
+            key.parent_columns.iter().map(|column| format!("p.{}::text", ident(column))).collect();
+        let parent = qualified(&self.green.schema, &self.green.name);
+        format!(
+            "select concat_ws(', ', {}) from pg_temp.{} p join {} c on {} where not exists (select from {parent} n where {}) limit 1",
+            values.join(", "),
+            self.gone,
+            qualified(&child.schema, &child.name),
+            pairs("c", &key.columns, "p", &key.parent_columns),
+            pairs("n", &key.parent_columns, "p", &key.parent_columns)
+        )
+    }
+
+    /// Whether two derived rows share a key: the mapping is wrong. One row with a key, or none.
+    pub(super) fn twice(&self) -> String {
+        let keys = list("", &self.key);
+        format!(
+            "select concat_ws(', ', {}) from pg_temp.{} r group by {keys} having count(*) > 1 limit 1",
+            texts("", &self.key),
+            self.rows
+        )
+    }
+}
+
+/// Green's own columns that can be written, so that a row that is replaced keeps them.
+fn own_columns(table: &TableMapping, green: &Catalog) -> Vec<String> {
+    let writable = |name: &&String| {
+        green.table(&table.green).and_then(|table| table.column(name)).is_some_and(|column| !column.is_generated)
+    };
+    table.own_columns.iter().filter(writable).cloned().collect()
+}
+
+fn delete_sql(table: &TableMapping, target: &str, keys: &str, rows: &str, gone: &str) -> String {
+    let others: Vec<String> = table.columns.iter().map(same).collect();
+    format!(
+        "with gone as (delete from {target} g using (select distinct {} from pg_temp.{keys}) k where {} and not exists (
+  select from pg_temp.{rows} r where {} and {}) returning g.*),
+kept as (insert into pg_temp.{gone} select * from gone returning 1) select count(*) from kept",
+        list("", &table.key),
+        equal_keys("g", "k", &table.key),
+        equal_keys("r", "g", &table.key),
+        others.join(" and ")
+    )
+}
+
+fn insert_sql(
+    table: &TableMapping,
+    target: &str,
+    rows: &str,
+    gone: &str,
+    own: &[String],
+    same_key: &str,
+) -> Vec<String> {
+    let columns = list("", &table.columns);
+    let values = list("r.", &table.columns);
+    let missing = format!("not exists (select from {target} g where {same_key})");
+    let plain = format!(
+        "insert into {target} ({columns}) overriding system value select {values} from pg_temp.{rows} r where {missing}"
+    );
+    if own.is_empty() {
+        return vec![plain];
+    }
+    let names: Vec<String> = own.iter().map(|name| ident(name)).collect();
+    let kept: Vec<String> = names.iter().map(|name| format!("o.{name}")).collect();
+    let with_own = format!(
+        "insert into {target} ({columns}, {}) overriding system value select {values}, {} from pg_temp.{rows} r join pg_temp.{gone} o on {} where {missing}",
+        names.join(", "),
+        kept.join(", "),
+        equal_keys("o", "r", &table.key)
+    );
+    vec![with_own, plain]
+}
+
+fn touches_sql(
+    table: &TableMapping,
+    target: &str,
+    keys: &str,
+    captured: &[CapturedTable],
+    green: &Catalog,
+) -> Vec<TouchSql> {
+    let mut touches = Vec::new();
+    for touch in &table.touched_by {
+        let Some(place) = captured.iter().position(|captured| captured.name == touch.blue) else { continue };
+        let column_type = |name: &str| {
+            let column = green.table(&table.green).and_then(|table| table.column(name));
+            column.map_or("text", |column| column.type_sql.as_str())
+        };
+        let joined: Vec<String> = touch
+            .back
+            .iter()
+            .enumerate()
+            .map(|(at, back)| format!("g.{} = t.c{}::{}", ident(back), at + 1, column_type(back)))
+            .collect();
+        touches.push(TouchSql {
+            captured: place,
+            on_blue: touch.keys_sql.clone(),
+            on_green: format!(
+                "insert into pg_temp.{keys} select {} from {target} g join pg_temp.{} t on {}",
+                list("g.", &table.key),
+                touched_name(place),
+                joined.join(" and ")
+            ),
+        });
+    }
+    touches
+}
+
+/// Whether a column has the same value in `g` and in `r`, bit by bit: numbers that are equal and print differently differ.
+fn same(column: &KeyColumn) -> String {
+    let name = ident(&column.name);
+    let base = column.type_sql.split('(').next().unwrap_or_default();
+    if EXACT.contains(&column.type_sql.as_str()) {
+        format!("g.{name} is not distinct from r.{name}")
+    } else if TEXTUAL.contains(&base) && !column.type_sql.ends_with("[]") {
+        format!("g.{name} collate \"C\" is not distinct from r.{name} collate \"C\"")
+    } else {
+        format!("g.{name}::text collate \"C\" is not distinct from r.{name}::text collate \"C\"")
+    }
+}
+
+fn list(prefix: &str, columns: &[KeyColumn]) -> String {
+    columns.iter().map(|column| format!("{prefix}{}", ident(&column.name))).collect::<Vec<_>>().join(", ")
+}
+
+fn texts(prefix: &str, columns: &[KeyColumn]) -> String {
+    columns.iter().map(|column| format!("{prefix}{}::text", ident(&column.name))).collect::<Vec<_>>().join(", ")
+}
+
+fn equal_keys(left: &str, right: &str, key: &[KeyColumn]) -> String {
+    let equal = key.iter().map(|column| format!("{left}.{0} = {right}.{0}", ident(&column.name)));
+    equal.collect::<Vec<_>>().join(" and ")
+}
+
+fn pairs(left: &str, left_columns: &[String], right: &str, right_columns: &[String]) -> String {
+    let pairs = left_columns.iter().zip(right_columns);
+    pairs.map(|(l, r)| format!("{left}.{} = {right}.{}", ident(l), ident(r))).collect::<Vec<_>>().join(" and ")
+}
+
+/// An SQL literal of an array of texts.
+fn array_literal<'a>(values: impl Iterator<Item = &'a str>) -> String {
+    let quoted: Vec<String> =
+        values.map(|value| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+    literal(&format!("{{{}}}", quoted.join(",")))
+}
+
+/// One line of `copy` text format.
+pub(super) fn copy_line(out: &mut Vec<u8>, values: &[String]) {
+    for (at, value) in values.iter().enumerate() {
+        if at > 0 {
+            out.push(b'\t');
+        }
+        for byte in value.bytes() {
+            match byte {
+                b'\\' => out.extend(b"\\\\"),
+                b'\t' => out.extend(b"\\t"),
+                b'\n' => out.extend(b"\\n"),
+                b'\r' => out.extend(b"\\r"),
+                other => out.push(other),
+            }
+        }
+    }
+    out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_what_stands_in_arrays_and_copies() {
+        assert_eq!(array_literal(["a", "b\"c"].into_iter()), " E'{\"a\",\"b\\\\\"c\"}'");
+        assert_eq!(array_literal(["it's"].into_iter()), "'{\"it''s\"}'");
+        let mut line = Vec::new();
+        copy_line(&mut line, &["a\tb".into(), "c\\d\n".into()]);
+        assert_eq!(line, b"a\\tb\tc\\\\d\\n\n");
+    }
+
+    #[test]
+    fn compares_bit_by_bit() {
+        let column = |type_sql: &str| KeyColumn { name: "c".into(), type_sql: type_sql.into() };
+        assert_eq!(same(&column("integer")), "g.\"c\" is not distinct from r.\"c\"");
+        assert!(same(&column("character varying(40)")).contains("g.\"c\" collate"));
+        for kind in ["numeric(10,2)", "jsonb", "json", "text[]", "double precision", "citext", "box"] {
+            assert!(same(&column(kind)).contains("::text"), "{kind}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Our schema on a side, and whose it is: created when a run claims both sides, removed when nothing of the run is left.
+//!
+//! The identity row tells our run from another's, and a side from the other, also where a copy carries both sides' marks.
+
+use super::sql::{ident, qualified};
+use super::term::{Term, TermError, hold};
+use crate::plan::Side;
+use serde_json::Value;
+use thiserror::Error;
+use tokio_postgres::{Client, GenericClient};
+use uuid::Uuid;
+
+/// Why a side could not be claimed, marked or cleared.
+#[derive(Debug, Error)]
+pub enum ClaimError {
+    /// Another process has taken over; nothing was changed.
+    #[error(transparent)]
+    Term(#[from] TermError),
+    /// The server refused or the connection broke.
+    #[error("{what}")]
+    Server {
+        /// What was tried, on what.
+        what: String,
+        /// What the server said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+}
+
+fn server(what: impl Into<String>) -> impl FnOnce(tokio_postgres::Error) -> ClaimError {
+    let what = what.into();
+    move |source| ClaimError::Server { what, source }
+}
+
+/// Who has claimed a side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claimed {
+    /// Nobody: there is no schema `cutover`.
+    Nobody,
+    /// A schema `cutover` without an identity row: an act of claiming was cut short, or it is somebody else's.
+    Unsigned,
+    /// This run, as this side.
+    By {
+        /// The run.
+        run: Uuid,
+        /// The side it was claimed as.
+        side: Side,
+    },
+}
+
+const CREATE: &str = "
+create schema if not exists cutover;
+create table if not exists cutover.identity (
+  singleton boolean primary key default true check (singleton),
+  run uuid not null, side text not null check (side in ('blue', 'green')), claimed_at timestamptz not null default now());
+create table if not exists cutover.milestone (
+  name text primary key, run uuid not null, at timestamptz not null default now(), body jsonb not null)";
+
+/// Asks who has claimed the side; read-only.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn read(client: &impl GenericClient) -> Result<Claimed, ClaimError> {
+    let what = "read who has claimed the side";
+    let row = client
+        .query_one("select to_regnamespace('cutover') is not null, to_regclass('cutover.identity') is not null", &[])
+        .await
+        .map_err(server(what))?;
+    let (schema, table): (bool, bool) = (row.get(0), row.get(1));
+    if !table {
+        return Ok(if schema { Claimed::Unsigned } else { Claimed::Nobody });
+    }
+    let row = client.query_opt("select run, side from cutover.identity", &[]).await.map_err(server(what))?;
+    let side = |text: String| text.parse().unwrap_or(Side::Green);
+    Ok(row.map_or(Claimed::Unsigned, |row| Claimed::By { run: row.get(0), side: side(row.get(1)) }))
+}
+
+/// Creates our schema and signs it. Nothing of an earlier claim is changed.
+///
+/// # Errors
+/// When the server refuses; nothing was created.
+pub async fn claim(client: &mut Client, run: Uuid, side: Side) -> Result<(), ClaimError> {
+    let what = format!("claim {side}");
+    let transaction = client.transaction().await.map_err(server(what.clone()))?;
+    transaction.batch_execute(CREATE).await.map_err(server(what.clone()))?;
+    let insert = "insert into cutover.identity (run, side) values ($1, $2) on conflict do nothing";
+    transaction.execute(insert, &[&run, &side.as_str()]).await.map_err(server(what.clone()))?;
+    transaction.commit().await.map_err(server(what))
+}
+
+/// Drops our schema with everything in it, under our term; the last act of an undo.
+///
+/// # Errors
+/// When another process took over or the server refuses; nothing was dropped.
+pub async fn release(client: &mut Client, term: &Term, side: Side) -> Result<(), ClaimError> {
+    let what = format!("drop schema cutover on {side}");
+    let transaction = client.transaction().await.map_err(server(what.clone()))?;
+    hold(&transaction, term).await?;
+    transaction.batch_execute("drop schema if exists cutover cascade").await.map_err(server(what.clone()))?;
+    transaction.commit().await.map_err(server(what))
+}
+
+/// Notes on a side that something which cannot be seen in its catalog was done.
+///
+/// # Errors
+/// When another process took over or the server refuses; nothing was noted.
+pub async fn note(client: &mut Client, term: &Term, run: Uuid, name: &str, body: &Value) -> Result<(), ClaimError> {
+    let what = format!("note {name}");
+    let transaction = client.transaction().await.map_err(server(what.clone()))?;
+    hold(&transaction, term).await?;
+    let insert = "insert into cutover.milestone (name, run, body) values ($1, $2, $3)
+                  on conflict (name) do update set run = excluded.run, body = excluded.body, at = now()";
+    transaction.execute(insert, &[&name, &run, body]).await.map_err(server(what.clone()))?;
+    transaction.commit().await.map_err(server(what))
+}
+
+/// What [`note`] wrote for this run, if it did.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn noted(client: &impl GenericClient, run: Uuid, name: &str) -> Result<Option<Value>, ClaimError> {
+    let what = format!("look for {name}");
+    let known = client.query_one("select to_regclass('cutover.milestone') is not null", &[]).await;
+    if !known.map_err(server(what.clone()))?.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let row = client
+        .query_opt("select body from cutover.milestone where name = $1 and run = $2", &[&name, &run])
+        .await
+        .map_err(server(what))?;
+    Ok(row.map(|row| row.get(0)))
+}
+
+/// Forgets what [`note`] wrote.
+///
+/// # Errors
+/// When another process took over or the server refuses; nothing was changed.
+pub async fn forget(client: &mut Client, term: &Term, name: &str) -> Result<(), ClaimError> {
+    let what = format!("forget {name}");
+    let transaction = client.transaction().await.map_err(server(what.clone()))?;
+    hold(&transaction, term).await?;
+    let delete = "delete from cutover.milestone where name = $1";
+    transaction.execute(delete, &[&name]).await.map_err(server(what.clone()))?;
+    transaction.commit().await.map_err(server(what))
+}
+
+const RELATIONS: &str = "
+select n.nspname, c.relname, c.relkind::text
+  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and n.nspname not in ('cutover', 'information_schema') and n.nspname not like 'pg\\_%'
+   and not exists (select from pg_catalog.pg_depend d where d.objid = c.oid and d.deptype in ('e', 'i', 'a'))
+   and not c.relispartition
+ order by 1, 2";
+
+const TYPES: &str = "
+select n.nspname, t.typname
+  from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+ where t.typtype in ('e', 'd') and n.nspname not in ('cutover', 'information_schema') and n.nspname not like 'pg\\_%'
+   and not exists (select from pg_catalog.pg_depend d where d.objid = t.oid and d.deptype = 'e')
+ order by 1, 2";
+
+const FUNCTIONS: &str = "
+select n.nspname, p.oid::regprocedure::text
+  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+ where n.nspname not in ('cutover', 'information_schema') and n.nspname not like 'pg\\_%'
+   and not exists (select from pg_catalog.pg_depend d where d.objid = p.oid and d.deptype = 'e')
+ order by 1, 2";
+
+/// What an application has on a side, by name: relations, types, functions; those of extensions left out.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn contents(client: &impl GenericClient) -> Result<Vec<String>, ClaimError> {
+    Ok(drops(client).await?.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Makes green as empty as it was when it was claimed: drops every relation, type and function of the application.
+///
+/// The caller has seen that green carries this run's identity, which is only ever given to an empty database.
+///
+/// # Errors
+/// When another process took over or the server refuses; nothing was dropped.
+pub async fn empty(client: &mut Client, term: &Term) -> Result<(), ClaimError> {
+    let what = "drop what migrations and copy made on green";
+    let drops = drops(client).await?;
+    let transaction = client.transaction().await.map_err(server(what))?;
+    hold(&transaction, term).await?;
+    for (_, sql) in drops {
+        transaction.batch_execute(&sql).await.map_err(server(what))?;
+    }
+    transaction.commit().await.map_err(server(what))
+}
+
+async fn drops(client: &impl GenericClient) -> Result<Vec<(String, String)>, ClaimError> {
+    let what = "list what is on the side";
+    let mut drops = Vec::new();
+    for row in client.query(RELATIONS, &[]).await.map_err(server(what))? {
+        let (schema, name): (&str, &str) = (row.get(0), row.get(1));
+        let kind = match row.get::<_, &str>(2) {
+            "v" => "view",
+            "m" => "materialized view",
+            "S" => "sequence",
+            "f" => "foreign table",
+            _ => "table",
+        };
+        drops.push((format!("{schema}.{name}"), format!("drop {kind} if exists {} cascade", qualified(schema, name))));
+    }
+    for row in client.query(FUNCTIONS, &[]).await.map_err(server(what))? {
+        drops.push((row.get(1), format!("drop routine if exists {} cascade", row.get::<_, &str>(1))));
+    }
+    for row in client.query(TYPES, &[]).await.map_err(server(what))? {
+        let (schema, name): (&str, &str) = (row.get(0), row.get(1));
+        drops.push((
+            format!("{schema}.{name}"),
+            format!("drop type if exists {}.{} cascade", ident(schema), ident(name)),
+        ));
+    }
+    Ok(drops)
+}

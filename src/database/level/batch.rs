@@ -1,0 +1,240 @@
+//! One batch between its snapshot and green's commit: touched keys, derived rows, the rows that differ, the foreign keys.
+//!
+//! Everything of one snapshot goes into one transaction of green; memory is bounded by pages of keys and by temporary tables, never
+//! by splitting that transaction.
+
+use super::{BatchReport, LevelError};
+use crate::database::apply::{TableSql, TouchedSql, copy_line};
+use crate::database::catalog::Catalog;
+use crate::database::changes::{CapturedTable, ChangeReader, Key};
+use crate::database::pgoutput::Lsn;
+use crate::database::snapshot::Snapshot;
+use crate::plan::{Side, TableName};
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
+use std::collections::BTreeSet;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Transaction};
+
+const PEEK: &str = "select data from pg_logical_slot_peek_binary_changes($1, null, null, variadic $2::text[])";
+/// Above this many keys the planner is told how many there are.
+const MANY_KEYS: u64 = 1000;
+
+/// One batch under way: everything it needs, and what it has done.
+pub(super) struct Batch<'a> {
+    pub(super) blue: &'a Transaction<'a>,
+    pub(super) green: &'a Transaction<'a>,
+    pub(super) slot: &'a Client,
+    pub(super) name: &'a str,
+    pub(super) tables: &'a [CapturedTable],
+    pub(super) touched: &'a [TouchedSql],
+    pub(super) sql: &'a [TableSql],
+    pub(super) catalog: &'a Catalog,
+    pub(super) page_keys: usize,
+    /// Keys written to each table's temporary table.
+    pub(super) keys: Vec<u64>,
+    /// Captured tables of which rows were touched.
+    pub(super) places: BTreeSet<usize>,
+    pub(super) report: BatchReport,
+}
+
+impl Batch<'_> {
+    /// Reads the change list up to the marker and writes the touched green keys to the temporary tables, page by page.
+    /// Gives the end of the consumed prefix.
+    pub(super) async fn touch(
+        &mut self,
+        snapshot: Snapshot,
+        marker: &str,
+        rewritten: BTreeSet<usize>,
+    ) -> Result<Option<Lsn>, LevelError> {
+        let options = ["proto_version", "1", "publication_names", self.name, "messages", "true"];
+        let options: Vec<String> = options.map(str::to_owned).to_vec();
+        let name = self.name.to_owned();
+        let parameters: [&(dyn ToSql + Sync); 2] = [&name, &options];
+        let list = self.slot.query_raw(PEEK, parameters).await.map_err(LevelError::reading_slot)?;
+        pin_mut!(list);
+        let mut reader = ChangeReader::new(self.tables, snapshot, marker.as_bytes());
+        while let Some(row) = list.try_next().await.map_err(LevelError::reading_slot)? {
+            reader.feed(row.get(0))?;
+            if reader.waiting() >= self.page_keys {
+                self.touch_page(reader.take_keys()).await?;
+            }
+            if reader.done {
+                break;
+            }
+        }
+        if !reader.done {
+            return Err(LevelError::NoMarker);
+        }
+        self.touch_page(reader.take_keys()).await?;
+        for place in reader.emptied.union(&rewritten) {
+            self.touch_all(*place).await?;
+        }
+        self.touch_recorded().await?;
+        (self.report.commits, self.report.left_in_slot) = (reader.commits, reader.left);
+        Ok(reader.consumed_end)
+    }
+
+    /// Keys derived from blue's rows as S sees them; and the touched rows noted, for what green records.
+    async fn touch_page(&mut self, page: Vec<(usize, Vec<Key>)>) -> Result<(), LevelError> {
+        for (place, keys) in page {
+            self.places.insert(place);
+            let mut lines = Vec::new();
+            keys.iter().for_each(|key| copy_line(&mut lines, key));
+            self.copy_in(&self.touched[place].keys_in, lines).await?;
+            let columns = self.tables[place].key.len();
+            let arrays: Vec<Vec<&str>> =
+                (0..columns).map(|at| keys.iter().map(|key| key[at].as_str()).collect()).collect();
+            for (table, sql) in self.sql.iter().enumerate() {
+                for touch in sql.touches.iter().filter(|touch| touch.captured == place) {
+                    let lines = self.keys_on_blue(&touch.on_blue, &arrays).await?;
+                    self.keys[table] += lines.1;
+                    self.copy_in(&sql.keys_in, lines.0).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks blue for the green keys of some touched rows; a row that is gone, or a key with a null, gives none.
+    async fn keys_on_blue(&self, query: &str, arrays: &[Vec<&str>]) -> Result<(Vec<u8>, u64), LevelError> {
+        let on = LevelError::on;
+        let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
+        let rows = self.blue.query_raw(query, parameters).await.map_err(on(Side::Blue, "derive touched keys"))?;
+        pin_mut!(rows);
+        let (mut lines, mut count) = (Vec::new(), 0);
+        while let Some(row) = rows.try_next().await.map_err(on(Side::Blue, "derive touched keys"))? {
+            let key: Option<Key> = (0..row.len()).map(|at| row.get(at)).collect();
+            if let Some(key) = key {
+                copy_line(&mut lines, &key);
+                count += 1;
+            }
+        }
+        Ok((lines, count))
+    }
+
+    /// Keys that green records as derived from the touched rows, whether those rows are still there or not.
+    async fn touch_recorded(&mut self) -> Result<(), LevelError> {
+        for (table, sql) in self.sql.iter().enumerate() {
+            for touch in sql.touches.iter().filter(|touch| self.places.contains(&touch.captured)) {
+                let added = self.green.execute(&touch.on_green, &[]).await;
+                self.keys[table] += added.map_err(LevelError::on(Side::Green, "find recorded keys"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All keys of the mappings of a captured table that was emptied or rewritten, on both sides.
+    async fn touch_all(&mut self, place: usize) -> Result<(), LevelError> {
+        for (table, sql) in self.sql.iter().enumerate() {
+            if !sql.touches.iter().any(|touch| touch.captured == place) {
+                continue;
+            }
+            let added = self.green.execute(&sql.all_on_green, &[]).await;
+            self.keys[table] += added.map_err(LevelError::on(Side::Green, "touch every key"))?;
+            self.keys[table] += self.carry(&sql.all_on_blue, &sql.keys_in).await?;
+        }
+        Ok(())
+    }
+
+    /// Derives the touched keys' rows from blue at S, page by page.
+    pub(super) async fn derive(&mut self) -> Result<(), LevelError> {
+        let on = LevelError::on;
+        let page_size = i32::try_from(self.page_keys).unwrap_or(i32::MAX);
+        for (table, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
+            self.report.touched.insert(sql.green.clone());
+            self.report.keys += self.keys[table];
+            let portal = self.green.bind(&sql.keys_out, &[]).await.map_err(on(Side::Green, "read touched keys"))?;
+            loop {
+                let rows = self.green.query_portal(&portal, page_size).await;
+                let rows = rows.map_err(on(Side::Green, "read touched keys"))?;
+                let page: Vec<Key> =
+                    rows.iter().filter_map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect();
+                if !page.is_empty() {
+                    self.carry(&sql.rows_out(&page), &sql.rows_in).await?;
+                }
+                if rows.len() < self.page_keys {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes of all tables first, then inserts: only rows that differ.
+    pub(super) async fn make_equal(&mut self) -> Result<(), LevelError> {
+        let on = LevelError::on;
+        for (table, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
+            if self.keys[table] > MANY_KEYS {
+                self.green.batch_execute(&sql.analyze).await.map_err(on(Side::Green, "count the keys"))?;
+            }
+            if let Some(row) =
+                self.green.query_opt(&sql.twice(), &[]).await.map_err(on(Side::Green, "look for twins"))?
+            {
+                return Err(LevelError::Twice { table: sql.green.clone(), key: row.get(0) });
+            }
+            let deleted = self.green.query_one(&sql.delete, &[]).await.map_err(on(Side::Green, "delete rows"))?;
+            self.report.rows_deleted += deleted.get::<_, i64>(0).cast_unsigned();
+        }
+        for (_, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
+            for insert in &sql.inserts {
+                let inserted = self.green.execute(insert, &[]).await;
+                self.report.rows_inserted += inserted.map_err(on(Side::Green, "insert rows"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the replica role does not check: that touched rows point to something, and that nothing points to rows taken away.
+    pub(super) async fn check_foreign_keys(&self) -> Result<(), LevelError> {
+        if self.report.rows_deleted + self.report.rows_inserted == 0 {
+            return Ok(());
+        }
+        for (_, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
+            let own = self.catalog.table(&sql.green).into_iter().flat_map(|table| &table.foreign_keys);
+            for key in own {
+                self.require_none(&sql.child_check(key), &sql.green, &key.name).await?;
+            }
+            for child in self.catalog.tables.values() {
+                for key in child.foreign_keys.iter().filter(|key| key.parent == sql.green) {
+                    self.require_none(&sql.parent_check(&child.name, key), &child.name, &key.name).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn require_none(&self, query: &str, table: &TableName, constraint: &str) -> Result<(), LevelError> {
+        let row = self.green.query_opt(query, &[]).await.map_err(LevelError::on(Side::Green, "check a foreign key"))?;
+        let Some(row) = row else { return Ok(()) };
+        Err(LevelError::ForeignKey { table: table.clone(), constraint: constraint.to_owned(), sample: row.get(0) })
+    }
+
+    async fn copy_in(&self, statement: &str, lines: Vec<u8>) -> Result<u64, LevelError> {
+        let what = LevelError::on(Side::Green, "stage keys");
+        if lines.is_empty() {
+            return Ok(0);
+        }
+        let copied = async {
+            let sink = self.green.copy_in::<_, Bytes>(statement).await?;
+            pin_mut!(sink);
+            sink.send(Bytes::from(lines)).await?;
+            sink.finish().await
+        };
+        copied.await.map_err(what)
+    }
+
+    /// Streams a `copy … to stdout` of blue into a `copy … from stdin` of green; gives the number of rows.
+    async fn carry(&self, out: &str, into: &str) -> Result<u64, LevelError> {
+        let on = LevelError::on;
+        let stream = self.blue.copy_out(out).await.map_err(on(Side::Blue, "derive rows"))?;
+        let sink = self.green.copy_in::<_, Bytes>(into).await.map_err(on(Side::Green, "stage rows"))?;
+        pin_mut!(stream);
+        pin_mut!(sink);
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(on(Side::Blue, "derive rows"))?;
+            sink.send(chunk).await.map_err(on(Side::Green, "stage rows"))?;
+        }
+        sink.finish().await.map_err(on(Side::Green, "stage rows"))
+    }
+}

@@ -1,0 +1,384 @@
+//! Keeping green level with blue: one worker, batch after batch, each exact for one snapshot of blue.
+//!
+//! Owns the order of a batch, which is the whole point and must not be changed:
+//! 1. a repeatable read transaction on blue locks the captured tables `access share`, then takes its snapshot S;
+//! 2. a transactional marker is committed on another connection with `synchronous_commit` on: all that S sees is in the log before it;
+//! 3. the change list is read up to the marker; every commit visible in S touches its keys, the longest prefix of such is consumed;
+//! 4. touched green keys are those derived from blue's rows at S **and** those that green records as derived from them;
+//! 5. one green transaction, under the term, deletes and inserts the rows that differ from what S derives, without firing green's
+//!    cascades and triggers, looks for foreign keys left hanging, applies captured revocations again, and stores slot, nonce and position;
+//! 6. it commits durably; only then the slot advances.
+//!
+//! After the first batch nothing but a batch writes carried tables. May call `capture`, `changes`, `apply`, `mapping`, `term`.
+//! Never continues from a position that green has not stored: then green must be copied anew.
+
+mod batch;
+mod error;
+mod progress;
+mod report;
+
+pub use error::LevelError;
+pub use progress::{age_s, begin_progress};
+pub use report::{BatchReport, Levelled};
+
+use self::batch::Batch;
+use self::progress::{matching_progress, store_progress};
+use crate::database::apply::{TableSql, TouchedSql};
+use crate::database::capture::{Capture, CaptureStanding, Captured, Relations};
+use crate::database::catalog::{self, Catalog};
+use crate::database::changes::{CapturedTable, MARKER_PREFIX};
+use crate::database::client;
+use crate::database::mapping::{Mapping, TableMapping};
+use crate::database::pgoutput::Lsn;
+use crate::database::snapshot::Snapshot;
+use crate::database::sql::qualified;
+use crate::database::term::{self, Term};
+use crate::plan::{Secret, Side, TableName};
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+use uuid::Uuid;
+
+/// Settings under which values print alike on both sides and bare names mean `public`, whoever logs in: a login named as our schema
+/// would otherwise find our tables first.
+const PINNED: &str = "set search_path = public; set timezone = 'UTC'; set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; set extra_float_digits = 1;
+set bytea_output = 'hex'; set row_security = off; set client_encoding = 'UTF8'; set synchronous_commit = on; set lc_monetary = 'C'";
+const SLOT: &str = "select (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, wal_status = 'lost',
+  (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint
+from pg_replication_slots where slot_name = $1 and database = current_database() and plugin = 'pgoutput'";
+const MARK: &str = "select pg_logical_emit_message(true, $1, $2::text)";
+const ADVANCE: &str = "select pg_replication_slot_advance($1, '0/0'::pg_lsn + $2::bigint::numeric)";
+const BEHIND: &str = "select (pg_current_wal_lsn() - ('0/0'::pg_lsn + $1::bigint::numeric))::bigint";
+const FOREIGN_KEYS: &str = "select count(*), coalesce(max(oid::bigint), 0) from pg_constraint where contype = 'f'";
+const OLDEST: &str = "select format('backend %s (%s, in a transaction since %s)', pid, coalesce(nullif(application_name, ''), usename), xact_start)
+from pg_stat_activity where backend_xid is not null and datname = current_database() order by xact_start limit 1";
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What is done last in each batch's transaction: killing again what the batch may have brought back.
+pub trait Reapply: Sync {
+    /// Gives the number of rows changed.
+    fn reapply<'a>(
+        &'a self,
+        green: &'a Transaction<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
+}
+
+/// Nothing to do again.
+impl Reapply for () {
+    fn reapply<'a>(
+        &'a self,
+        _green: &'a Transaction<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>> {
+        Box::pin(async { Ok(0) })
+    }
+}
+
+/// Bounds of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest wait for a lock on blue's tables; short, because the application waits behind us.
+    pub lock: Duration,
+    /// Longest single statement, on either side.
+    pub statement: Duration,
+    /// Keys held in memory at a time.
+    pub page_keys: usize,
+}
+
+/// What a worker is made from.
+#[derive(Debug, Clone)]
+pub struct LevelSetup {
+    /// Our login on blue, direct.
+    pub blue: Secret,
+    /// Our login on green, direct.
+    pub green: Secret,
+    /// The capture on blue.
+    pub capture: Capture,
+    /// The carried tables.
+    pub mapping: Mapping,
+    /// The term to act in.
+    pub term: Term,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+/// The one process that writes green: three connections, used batch after batch.
+pub struct Worker {
+    /// Reads rows at the batch's snapshot.
+    blue: Client,
+    /// Commits markers, reads the change list, advances the slot.
+    slot: Client,
+    green: Client,
+    capture: Capture,
+    captured: Captured,
+    term: Term,
+    limits: Limits,
+    mapping: Vec<TableMapping>,
+    tables: Vec<CapturedTable>,
+    touched: Vec<TouchedSql>,
+    sql: Vec<TableSql>,
+    catalog: Catalog,
+    foreign_keys_seen: (i64, i64),
+    lsn: Lsn,
+    relations: Relations,
+}
+
+impl Worker {
+    /// Connects, and checks that slot and green's position belong together.
+    ///
+    /// # Errors
+    /// `LostSlot` when the slot is missing, is another one, or stands beyond what green has stored.
+    pub async fn open(setup: LevelSetup) -> Result<Self, LevelError> {
+        let blue = session(&setup.blue, Side::Blue, setup.limits).await?;
+        let slot = session(&setup.blue, Side::Blue, setup.limits).await?;
+        let mut green = session(&setup.green, Side::Green, setup.limits).await?;
+        require_utf8(&slot).await?;
+        let captured = match setup.capture.verify(&slot).await? {
+            CaptureStanding::Present(captured) => captured,
+            other => return Err(LevelError::LostSlot { why: format!("the capture on blue is {other:?}") }),
+        };
+        let progress = matching_progress(&mut green, &captured).await?;
+        let tables = captured_tables(&setup.mapping);
+        let mut worker = Self {
+            blue,
+            slot,
+            green,
+            capture: setup.capture,
+            captured,
+            term: setup.term,
+            limits: setup.limits,
+            mapping: setup.mapping.tables,
+            touched: tables.iter().enumerate().map(|(place, table)| TouchedSql::new(place, table)).collect(),
+            tables,
+            sql: Vec::new(),
+            catalog: Catalog::default(),
+            foreign_keys_seen: (-1, -1),
+            lsn: progress.lsn,
+            relations: progress.relations,
+        };
+        worker.require_slot().await?;
+        worker.prepare().await?;
+        Ok(worker)
+    }
+
+    /// Green's connection, for work that alternates with batches on the one worker, such as the replay of revocations.
+    pub fn green(&mut self) -> &mut Client {
+        &mut self.green
+    }
+
+    /// Creates the temporary tables and the statements over them.
+    async fn prepare(&mut self) -> Result<(), LevelError> {
+        self.read_catalog().await?;
+        let statements = self.mapping.iter().enumerate();
+        self.sql = statements.map(|(place, table)| TableSql::new(place, table, &self.tables, &self.catalog)).collect();
+        let creates = self.touched.iter().map(|touched| &touched.create).chain(self.sql.iter().map(|sql| &sql.create));
+        for create in creates {
+            self.green.batch_execute(create).await.map_err(LevelError::on(Side::Green, "create temporary tables"))?;
+        }
+        Ok(())
+    }
+
+    /// Reads green's foreign keys again when they have changed, because they are built while batches go on.
+    async fn read_catalog(&mut self) -> Result<(), LevelError> {
+        let on = LevelError::on;
+        let row = self.green.query_one(FOREIGN_KEYS, &[]).await.map_err(on(Side::Green, "count foreign keys"))?;
+        let seen = (row.get(0), row.get(1));
+        if seen != self.foreign_keys_seen {
+            self.catalog = catalog::read(&self.green).await.map_err(on(Side::Green, "read the catalog"))?;
+            self.foreign_keys_seen = seen;
+        }
+        Ok(())
+    }
+
+    /// The slot must not stand beyond what green has stored, and blue must not have gone back behind it.
+    async fn require_slot(&self) -> Result<(), LevelError> {
+        let row = self.slot.query_opt(SLOT, &[&self.captured.name]).await;
+        let row = row.map_err(LevelError::on(Side::Blue, "read the slot"))?;
+        let lost = |why: &str| Err(LevelError::LostSlot { why: why.to_owned() });
+        let Some(row) = row else { return lost("the slot is gone") };
+        let (confirmed, is_lost): (i64, Option<bool>) = (row.get(0), row.get(1));
+        let end: i64 = row.get(2);
+        if is_lost == Some(true) {
+            lost("the slot's write-ahead log was removed")
+        } else if confirmed.cast_unsigned() > self.lsn {
+            lost("the slot stands beyond what green has stored")
+        } else if end.cast_unsigned() < self.lsn {
+            lost("blue's log ends before what green has stored: blue was restored or failed over")
+        } else {
+            Ok(())
+        }
+    }
+
+    /// One batch: after it green equals what the mapping derives from blue at one snapshot, for all that was touched until then.
+    ///
+    /// # Errors
+    /// See [`LevelError`]; unless green's commit was lost on the way, nothing was changed.
+    pub async fn batch(&mut self, reapply: &impl Reapply) -> Result<BatchReport, LevelError> {
+        let on = LevelError::on;
+        self.read_catalog().await?;
+        self.require_slot().await?;
+        let blue = self.blue.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        let blue = blue.start().await.map_err(on(Side::Blue, "begin"))?;
+        let snapshot = snapshot(&blue, &self.tables, self.limits).await?;
+        let begun = Instant::now();
+        let names: Vec<TableName> = self.tables.iter().map(|table| table.name.clone()).collect();
+        let relations = self.capture.relations(&blue, &names).await?;
+        let rewritten = rewritten(&self.tables, &self.relations, &relations)?;
+        let marker = Uuid::new_v4().to_string();
+        self.slot.execute(MARK, &[&MARKER_PREFIX, &marker]).await.map_err(on(Side::Blue, "commit the marker"))?;
+
+        let green = self.green.transaction().await.map_err(on(Side::Green, "begin"))?;
+        green.batch_execute(GREEN_SETTINGS).await.map_err(on(Side::Green, "become a replica"))?;
+        term::hold(&green, &self.term).await?;
+        let mut batch = Batch {
+            blue: &blue,
+            green: &green,
+            slot: &self.slot,
+            name: &self.captured.name,
+            tables: &self.tables,
+            touched: &self.touched,
+            sql: &self.sql,
+            catalog: &self.catalog,
+            page_keys: self.limits.page_keys,
+            keys: vec![0; self.sql.len()],
+            places: BTreeSet::new(),
+            report: BatchReport::default(),
+        };
+        let consumed = batch.touch(snapshot, &marker, rewritten).await?;
+        batch.derive().await?;
+        batch.make_equal().await?;
+        batch.check_foreign_keys().await?;
+        let mut report = batch.report;
+        report.rows_reapplied = reapply.reapply(&green).await.map_err(on(Side::Green, "apply revocations again"))?;
+        let lsn = consumed.unwrap_or(self.lsn).max(self.lsn);
+        store_progress(&green, &self.captured, self.lsn, lsn, &relations).await?;
+        green.commit().await.map_err(on(Side::Green, "commit"))?;
+        report.lag_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        (self.lsn, self.relations, report.lsn) = (lsn, relations, lsn);
+        blue.rollback().await.map_err(on(Side::Blue, "end the snapshot"))?;
+        report.lag_bytes = self.advance(lsn).await?;
+        Ok(report)
+    }
+
+    /// Moves the slot to what green has stored; gives the bytes still behind it.
+    async fn advance(&self, lsn: Lsn) -> Result<u64, LevelError> {
+        let row = self.slot.query_opt(SLOT, &[&self.captured.name]).await;
+        let row = row.map_err(LevelError::on(Side::Blue, "read the slot"))?;
+        if row.is_some_and(|row| row.get::<_, i64>(0).cast_unsigned() < lsn) {
+            self.slot
+                .execute(ADVANCE, &[&self.captured.name, &lsn.cast_signed()])
+                .await
+                .map_err(LevelError::reading_slot)?;
+        }
+        let behind = self.slot.query_one(BEHIND, &[&lsn.cast_signed()]).await;
+        let behind: i64 = behind.map_err(LevelError::on(Side::Blue, "measure the lag"))?.get(0);
+        Ok(behind.max(0).cast_unsigned())
+    }
+
+    /// Runs batches until one leaves nothing in the slot and was at most `lag` behind at its commit; at least one.
+    ///
+    /// # Errors
+    /// `NotLevel` when `bound` is over first; what the batches did stands.
+    pub async fn until_level(
+        &mut self,
+        reapply: &impl Reapply,
+        bound: Duration,
+        lag: Duration,
+    ) -> Result<Levelled, LevelError> {
+        let begun = Instant::now();
+        let mut levelled = Levelled::default();
+        loop {
+            let passing = match self.batch(reapply).await {
+                Ok(report) => {
+                    let is_level = report.left_in_slot == 0 && u128::from(report.lag_ms) <= lag.as_millis();
+                    levelled.add(report);
+                    if is_level {
+                        return Ok(levelled);
+                    }
+                    None
+                }
+                Err(error) if error.is_passing() => Some(error),
+                Err(error) => return Err(error),
+            };
+            if begun.elapsed() >= bound {
+                return Err(self.not_level(bound, &levelled, passing).await);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn not_level(&self, bound: Duration, levelled: &Levelled, passing: Option<LevelError>) -> LevelError {
+        let oldest = self.slot.query_opt(OLDEST, &[]).await.ok().flatten();
+        let why = match (passing, oldest) {
+            (Some(error), _) => error.to_string(),
+            (None, Some(row)) => format!("the oldest writer is {}", row.get::<_, &str>(0)),
+            (None, None) => "no long writer is seen".to_owned(),
+        };
+        let (left, lag_ms) = (levelled.total.left_in_slot, levelled.total.lag_ms);
+        LevelError::NotLevel { bound_ms: bound.as_millis(), left, lag_ms, why }
+    }
+}
+
+const GREEN_SETTINGS: &str = "set local session_replication_role = replica; set local synchronous_commit = on";
+
+async fn session(url: &Secret, side: Side, limits: Limits) -> Result<Client, LevelError> {
+    let client = client::connect(url, side.as_str()).await?;
+    let settings = format!("{PINNED}; set statement_timeout = {}", limits.statement.as_millis());
+    client.batch_execute(&settings).await.map_err(LevelError::on(side, "set up the session"))?;
+    Ok(client)
+}
+
+/// The plugin writes values in the database's own encoding, and we read UTF-8.
+async fn require_utf8(blue: &Client) -> Result<(), LevelError> {
+    let row = blue.query_one("select getdatabaseencoding()", &[]).await;
+    let encoding: String = row.map_err(LevelError::on(Side::Blue, "ask for the encoding"))?.get(0);
+    let why = format!("blue's encoding is {encoding}, and keys can only be read as UTF8");
+    if encoding == "UTF8" { Ok(()) } else { Err(LevelError::LostSlot { why }) }
+}
+
+fn captured_tables(mapping: &Mapping) -> Vec<CapturedTable> {
+    let mut tables: Vec<CapturedTable> = Vec::new();
+    for touch in mapping.tables.iter().flat_map(|table| &table.touched_by) {
+        if !tables.iter().any(|table| table.name == touch.blue) {
+            let key = touch.blue_key.iter().map(|column| column.name.clone()).collect();
+            tables.push(CapturedTable { name: touch.blue.clone(), key });
+        }
+    }
+    tables.sort_by(|a, b| a.name.cmp(&b.name));
+    tables
+}
+
+/// Locks first, then the snapshot: one that is older than a truncate would see an empty table.
+async fn snapshot(blue: &Transaction<'_>, tables: &[CapturedTable], limits: Limits) -> Result<Snapshot, LevelError> {
+    let on = LevelError::on;
+    let names: Vec<String> = tables.iter().map(|table| qualified(&table.name.schema, &table.name.name)).collect();
+    let lock = format!(
+        "set local lock_timeout = {}; lock table {} in access share mode",
+        limits.lock.as_millis().max(1),
+        names.join(", ")
+    );
+    blue.batch_execute(&lock).await.map_err(on(Side::Blue, "lock the captured tables"))?;
+    let row = blue.query_one("select pg_current_snapshot()::text", &[]).await;
+    let text: String = row.map_err(on(Side::Blue, "take the snapshot"))?.get(0);
+    text.parse().map_err(|_| LevelError::LostSlot { why: format!("blue gave {text:?} for a snapshot") })
+}
+
+/// Tables whose files changed since the last batch: truncated, rewritten, or with other partitions. All their keys count as touched.
+fn rewritten(tables: &[CapturedTable], before: &Relations, now: &Relations) -> Result<BTreeSet<usize>, LevelError> {
+    let mut rewritten = BTreeSet::new();
+    for (place, table) in tables.iter().enumerate() {
+        let name = table.name.to_string();
+        let (Some(was), Some(is)) = (before.get(&name), now.get(&name)) else {
+            return Err(LevelError::LostSlot { why: format!("{name} is mapped and was not captured") });
+        };
+        if was.columns != is.columns {
+            return Err(LevelError::Changed { table: name, before: was.columns.clone(), now: is.columns.clone() });
+        }
+        if was.files != is.files {
+            rewritten.insert(place);
+        }
+    }
+    Ok(rewritten)
+}

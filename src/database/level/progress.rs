@@ -1,0 +1,105 @@
+//! Green's position: slot, nonce and end of what was consumed, stored in the transaction that consumed it.
+//!
+//! A position that does not belong to the slot, or lies before it, means that changes were lost; it is refused, never mended.
+
+use super::LevelError;
+use crate::database::capture::{Captured, Relations};
+use crate::database::pgoutput::Lsn;
+use crate::database::term::{self, Term};
+use crate::plan::Side;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, GenericClient, Transaction};
+use uuid::Uuid;
+
+const PROGRESS: &str = "create table if not exists cutover.progress (
+  slot text primary key,
+  nonce uuid not null,
+  lsn pg_lsn not null,
+  batches bigint not null,
+  relations text not null, leveled_at timestamptz not null default clock_timestamp())";
+const BEGIN_PROGRESS: &str = "insert into cutover.progress (slot, nonce, lsn, batches, relations)
+values ($1, $2, '0/0'::pg_lsn + $3::bigint::numeric, 0, $4) on conflict (slot) do nothing";
+const READ_PROGRESS: &str =
+    "select nonce, (lsn - '0/0'::pg_lsn)::bigint, batches, relations from cutover.progress where slot = $1";
+const STORE_PROGRESS: &str =
+    "update cutover.progress set lsn = '0/0'::pg_lsn + $4::bigint::numeric, batches = batches + 1, relations = $5, leveled_at = clock_timestamp()
+where slot = $1 and nonce = $2 and lsn = '0/0'::pg_lsn + $3::bigint::numeric";
+
+/// Seconds since green was last brought level, by green's clock; none before the first batch can be.
+///
+/// # Errors
+/// When green does not answer.
+pub async fn age_s(green: &impl GenericClient) -> Result<Option<f64>, tokio_postgres::Error> {
+    let exists = green.query_one("select to_regclass('cutover.progress') is not null", &[]).await?;
+    if !exists.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let age = "select extract(epoch from clock_timestamp() - max(leveled_at))::float8 from cutover.progress";
+    Ok(green.query_one(age, &[]).await?.get(0))
+}
+
+/// Writes where keeping level begins, once, before the first batch. Found again, it must be of the same slot.
+///
+/// # Errors
+/// `LostSlot` when green's position belongs to a slot made earlier.
+pub async fn begin_progress(green: &mut Client, term: &Term, captured: &Captured) -> Result<(), LevelError> {
+    let on = LevelError::on;
+    let relations = serde_json::to_string(&captured.relations).expect("plain text is JSON");
+    let transaction = green.transaction().await.map_err(on(Side::Green, "begin"))?;
+    term::hold(&transaction, term).await?;
+    transaction.batch_execute(PROGRESS).await.map_err(on(Side::Green, "create table cutover.progress"))?;
+    transaction
+        .execute(BEGIN_PROGRESS, &[&captured.name, &captured.nonce, &captured.start.cast_signed(), &relations])
+        .await
+        .map_err(on(Side::Green, "store the first position"))?;
+    let progress = read_progress(&transaction, &captured.name).await?;
+    if progress.is_none_or(|progress| progress.nonce != captured.nonce) {
+        return Err(LevelError::LostSlot { why: "green's position belongs to a slot made earlier".to_owned() });
+    }
+    transaction.commit().await.map_err(on(Side::Green, "store the first position"))
+}
+
+#[derive(Debug)]
+pub(super) struct Progress {
+    nonce: Uuid,
+    pub(super) lsn: Lsn,
+    pub(super) relations: Relations,
+}
+
+async fn read_progress(green: &Transaction<'_>, slot: &str) -> Result<Option<Progress>, LevelError> {
+    let row = match green.query_opt(READ_PROGRESS, &[&slot]).await {
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(None),
+        other => other.map_err(LevelError::on(Side::Green, "read the position"))?,
+    };
+    let Some(row) = row else { return Ok(None) };
+    let relations = serde_json::from_str(row.get(3))
+        .map_err(|error| LevelError::LostSlot { why: format!("green's position cannot be read: {error}") })?;
+    Ok(Some(Progress { nonce: row.get(0), lsn: row.get::<_, i64>(1).cast_unsigned(), relations }))
+}
+
+pub(super) async fn matching_progress(green: &mut Client, captured: &Captured) -> Result<Progress, LevelError> {
+    let transaction = green.transaction().await.map_err(LevelError::on(Side::Green, "begin"))?;
+    let progress = read_progress(&transaction, &captured.name).await?;
+    transaction.rollback().await.map_err(LevelError::on(Side::Green, "read the position"))?;
+    let lost = |why: &str| LevelError::LostSlot { why: why.to_owned() };
+    let progress = progress.ok_or_else(|| lost("green has no position for this slot"))?;
+    if progress.nonce == captured.nonce { Ok(progress) } else { Err(lost("green's position belongs to another slot")) }
+}
+
+pub(super) async fn store_progress(
+    green: &Transaction<'_>,
+    captured: &Captured,
+    before: Lsn,
+    lsn: Lsn,
+    relations: &Relations,
+) -> Result<(), LevelError> {
+    let relations = serde_json::to_string(relations).expect("plain text is JSON");
+    let parameters: [&(dyn ToSql + Sync); 5] =
+        [&captured.name, &captured.nonce, &before.cast_signed(), &lsn.cast_signed(), &relations];
+    let stored = green.execute(STORE_PROGRESS, &parameters).await;
+    match stored.map_err(LevelError::on(Side::Green, "store the position"))? {
+        1 => Ok(()),
+        _ => Err(LevelError::AnotherWorker { what: "green's position was moved".to_owned() }),
+    }
+}

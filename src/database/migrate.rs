@@ -1,0 +1,314 @@
+//! Schema migrations of the side to come: a folder of refinery files, and what the engine's own migrations left.
+//!
+//! Owns the folder's rules, the lock against a second runner and the history table. Discovery, names, checksums and history are
+//! refinery's; how a file runs is `migrate_worker`'s, and `concurrent`'s when it must run outside a transaction.
+
+pub use super::command::command;
+
+use super::client::{ConnectError, connect};
+use super::migrate_worker::{File, Worker};
+use super::term::{Term, TermError};
+use crate::plan::{Secret, TableName};
+use refinery::{Migration, Runner};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Client, GenericClient};
+
+/// Refinery's history.
+pub const HISTORY: &str = "cutover.migration_history";
+const APPLIED: &str = "select version, name, checksum from cutover.migration_history order by version";
+const IS_THERE: &str = "select pg_catalog.to_regclass($1::text) is not null";
+/// Serialises runners. A waiting `pg_advisory_lock` holds a snapshot for which a concurrent index build waits: poll instead.
+const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(7166758745047626083)";
+/// Held by the session that changes the schema, so that a statement whose process died is waited for too.
+const WORKER_LOCK: &str = "select pg_catalog.pg_try_advisory_lock(7166758745047626084)";
+const LOCK_POLL: Duration = Duration::from_millis(100);
+
+/// Why migrations did not run to their end. What was applied before stays and is not applied again.
+#[derive(Debug, Error)]
+pub enum MigrateError {
+    /// No connection.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// Another process has taken over; nothing more is changed.
+    #[error(transparent)]
+    Term(#[from] TermError),
+    /// The folder or a file in it cannot be read; nothing was changed.
+    #[error("read migrations from {path}")]
+    Unreadable {
+        /// The folder or file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something in the folder is no migration that can run; nothing was changed.
+    #[error("read migrations from {folder}: {file}: {why}; nothing was changed")]
+    Stray {
+        /// The folder.
+        folder: PathBuf,
+        /// What was found.
+        file: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The history does not fit the folder; nothing was changed.
+    #[error("apply migrations on green: {what}; nothing was changed")]
+    History {
+        /// What does not fit.
+        what: String,
+    },
+    /// Another runner is at work.
+    #[error("apply migrations on green: another runner has been at work for {waited_s} s; wait for it and run again")]
+    Busy {
+        /// How long we waited.
+        waited_s: u64,
+    },
+    /// Locks were not to be had; the statement had no effect.
+    #[error(
+        "apply {file} on green: no lock within {waited_s} s for: {statement} (in the way: {blockers}); run again when they ended"
+    )]
+    Locked {
+        /// The migration.
+        file: String,
+        /// The statement, or the file's first.
+        statement: String,
+        /// How long it was tried.
+        waited_s: u64,
+        /// Who was in the way.
+        blockers: String,
+    },
+    /// The server refused a statement.
+    #[error("apply {file} on green: {statement}")]
+    Statement {
+        /// The migration.
+        file: String,
+        /// The statement, or the file's first.
+        statement: String,
+        /// What the server said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// An index was built and cannot be used.
+    #[error(
+        "apply {file} on green: index {index} is not valid after it was built; run again, which drops and builds it anew"
+    )]
+    InvalidIndex {
+        /// The migration.
+        file: String,
+        /// The index.
+        index: String,
+    },
+    /// The server refused something around the migrations.
+    #[error("{act} on green")]
+    Server {
+        /// What was tried.
+        act: &'static str,
+        /// What the server said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// A command could not be started or waited for.
+    #[error("run {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A command failed; what it did until then stays.
+    #[error("run {program}: {status}; it said: {}", tail(last))]
+    Failed {
+        /// The program.
+        program: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// Its last lines, secrets masked.
+        last: Vec<String>,
+    },
+    /// A command did not end in time and was killed with all it had started; what it did until then stays.
+    #[error("run {program}: not done within {deadline_s} s, killed; it said: {}", tail(last))]
+    Deadline {
+        /// The program.
+        program: String,
+        /// The deadline.
+        deadline_s: u64,
+        /// Its last lines, secrets masked.
+        last: Vec<String>,
+    },
+}
+
+impl MigrateError {
+    pub(super) fn server(act: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| Self::Server { act, source }
+    }
+}
+
+fn tail(last: &[String]) -> String {
+    let from = last.len().saturating_sub(5);
+    if last.is_empty() { "nothing".to_owned() } else { last[from..].join(" | ") }
+}
+
+/// What a run of a folder did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// Files applied now.
+    pub applied: u64,
+    /// Indexes built concurrently now.
+    pub indexes_concurrent: u64,
+}
+
+/// Applies what is missing of `folder` to green, in order of version, and tells of each file and statement.
+///
+/// A file runs in one transaction with its history row and our term held, unless it says `-- cutover: no-transaction` on a line of
+/// its own or builds an index concurrently: then its statements run one by one, and a repetition goes on where it stopped.
+/// `owner` is the role that runs the statements and so owns what they create; without it our own login. `patience` bounds the
+/// wait for another runner, and for locks of each statement.
+///
+/// # Errors
+/// When the folder holds something that would be skipped, the history does not fit, another process took over, or the server
+/// refuses. Repeating it is safe.
+pub async fn refinery_folder(
+    green: &Secret,
+    term: &Term,
+    folder: &Path,
+    owner: Option<&str>,
+    patience: Duration,
+    tell: &(dyn Fn(&str) + Sync),
+) -> Result<Applied, MigrateError> {
+    let files = load(folder)?;
+    let migrations: Vec<Migration> = files.iter().map(|file| file.migration.clone()).collect();
+    let guard = connect(green, "green").await?;
+    wait_for(&guard, LOCK, patience).await?;
+    let client = connect(green, "green").await?;
+    wait_for(&client, WORKER_LOCK, patience).await?;
+    let watcher = connect(green, "green").await?;
+    let (applied, failure, term) = (Applied::default(), None, *term);
+    let mut worker = Worker { client, guard, watcher, term, files, owner, patience, tell, applied, failure };
+    worker.prepare().await?;
+    let mut runner = Runner::new(&migrations);
+    runner.set_migration_table_name(HISTORY);
+    match runner.run_async(&mut worker).await {
+        Ok(_) => Ok(worker.applied),
+        Err(error) => Err(worker.failure.take().unwrap_or_else(|| history(&error))),
+    }
+}
+
+fn history(error: &refinery::Error) -> MigrateError {
+    use refinery::error::Kind;
+    let what = match error.kind() {
+        Kind::MissingVersion(migration) if migration.applied_on().is_none() => {
+            format!("{migration} is new, but later versions were applied already; give it a higher version")
+        }
+        Kind::MissingVersion(migration) => format!("{migration} was applied, but is no longer in the folder"),
+        Kind::DivergentVersion(applied, file) => {
+            format!("{file} differs from {applied} as it was applied; restore its text and add a new file")
+        }
+        other => other.to_string(),
+    };
+    MigrateError::History { what }
+}
+
+async fn wait_for(client: &Client, lock: &str, patience: Duration) -> Result<(), MigrateError> {
+    let end = Instant::now() + patience;
+    loop {
+        let row = client.query_one(lock, &[]).await.map_err(MigrateError::server("lock the migrations"))?;
+        if row.get(0) {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            return Err(MigrateError::Busy { waited_s: patience.as_secs() });
+        }
+        sleep(LOCK_POLL).await;
+    }
+}
+
+/// Reads the folder; everything named `.sql` must be a migration, and no folder may hide others.
+fn load(folder: &Path) -> Result<Vec<File>, MigrateError> {
+    let unreadable = |path: &Path| {
+        let path = path.to_owned();
+        move |source| MigrateError::Unreadable { path, source }
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
+        let path = entry.map_err(unreadable(folder))?.path();
+        let stray = |why: &str| {
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            MigrateError::Stray { folder: folder.to_owned(), file, why: why.to_owned() }
+        };
+        if path.is_dir() {
+            return Err(stray("folders inside are not looked into"));
+        }
+        if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("sql")) {
+            continue;
+        }
+        let name =
+            stem(&path).ok_or_else(|| stray("it would be skipped silently; name it `V<number>__<words>.sql`"))?;
+        let sql = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
+        let migration = Migration::unapplied(name, &sql).map_err(|error| stray(&error.to_string()))?;
+        files.push(File::new(migration, &sql).map_err(|why| stray(&why))?);
+    }
+    files.sort_by_key(|file| file.migration.version());
+    Ok(files)
+}
+
+/// The name without `.sql`, when refinery would take it for a migration.
+fn stem(path: &Path) -> Option<&str> {
+    let stem = path.file_name()?.to_str()?.strip_suffix(".sql")?;
+    let (version, words) = stem.split_once("__")?;
+    let is_number =
+        version.strip_prefix(['V', 'U'])?.parse::<i64>().is_ok() && version[1..].bytes().all(|b| b.is_ascii_digit());
+    let is_name = !words.is_empty() && words.chars().all(|c| c.is_alphanumeric() || c == '_');
+    (is_number && is_name).then_some(stem)
+}
+
+/// The files of `folder` that were not applied to the database `client` is connected to; reads only.
+///
+/// # Errors
+/// When the folder holds something that is no migration, an applied file has changed, or the server refuses.
+pub async fn pending(client: &impl GenericClient, folder: &Path) -> Result<Vec<String>, MigrateError> {
+    let files = load(folder)?;
+    let mut applied = BTreeMap::new();
+    if is_there(client, HISTORY).await? {
+        for row in client.query(APPLIED, &[]).await.map_err(MigrateError::server("read the history of migrations"))? {
+            applied.insert(row.get::<_, i64>(0), row.get::<_, String>(2));
+        }
+    }
+    let mut missing = Vec::new();
+    for file in &files {
+        match applied.get(&file.migration.version()) {
+            None => missing.push(file.migration.to_string()),
+            Some(checksum) if *checksum == file.migration.checksum().to_string() => {}
+            Some(_) => {
+                return Err(MigrateError::History {
+                    what: format!("{} differs from what was applied", file.migration),
+                });
+            }
+        }
+    }
+    Ok(missing)
+}
+
+async fn is_there(client: &impl GenericClient, table: &str) -> Result<bool, MigrateError> {
+    Ok(client.query_one(IS_THERE, &[&table]).await.map_err(MigrateError::server("look for a table"))?.get(0))
+}
+
+/// How many versions the engine's own migrations have noted (`public.schema_migration`), or nothing without that table.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn engine_versions(client: &impl GenericClient) -> Result<Option<u64>, MigrateError> {
+    let table = TableName { schema: "public".to_owned(), name: "schema_migration".to_owned() };
+    if !is_there(client, &table.to_string()).await? {
+        return Ok(None);
+    }
+    let count = format!("select count(*) from {}", super::sql::qualified(&table.schema, &table.name));
+    let row = client.query_one(&count, &[]).await.map_err(MigrateError::server("count the engine's versions"))?;
+    Ok(u64::try_from(row.get::<_, i64>(0)).ok())
+}

@@ -1,0 +1,29 @@
+//! Everything that is said to PostgreSQL: connect, copy, carry, capture, clean, migrate, fence, verify.
+//!
+//! `client`, `sql` and `term` are the floor on which other rooms stand; the rest is called by `steps` alone.
+
+pub mod account;
+mod apply;
+pub mod capture;
+pub mod catalog;
+pub mod changes;
+pub mod claim;
+pub mod cleanup;
+pub mod client;
+mod command;
+mod concurrent;
+pub mod copy;
+pub mod fence;
+pub mod indexes;
+pub mod level;
+pub mod mapping;
+pub mod migrate;
+mod migrate_worker;
+pub mod pgoutput;
+pub mod preflight;
+pub mod refusal;
+pub mod sequences;
+pub mod snapshot;
+pub mod sql;
+mod statements;
+pub mod term;
