@@ -18,3 +18,4 @@
 //!
 //! `tests/it/tidy.rs` holds the arrows between the rooms.
 
+pub mod plan;

@@ -1,4 +1,5 @@
 //! The only test binary; each module below is a file or a folder of its own.
 
 mod harness;
+mod plan;
 mod tidy;

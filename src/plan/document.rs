@@ -1,0 +1,294 @@
+//! The document as typed: the plan's language, key by key. Owns names, shapes and defaults; its doc comments are the help that editors
+//! and problems show. Resolves nothing.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+mod traffic;
+
+pub use traffic::*;
+
+/// A plan of `cutover`: how one PostgreSQL database, and the systems on top of it, move from blue to green.
+///
+/// `${NAME}` in a URL, role, path, command or budget stands for a variable of the environment.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Document {
+    /// Version of the plan's language: `1`.
+    #[schemars(extend("const" = 1))]
+    pub version: u32,
+    /// Name of the plan: lower-case letters, digits and dashes. Runs and queued revocations are kept under it.
+    pub name: String,
+    /// URL of the control database, which keeps the journal, the lease and the queue of revocations: any PostgreSQL that is neither
+    /// blue nor green.
+    pub control: String,
+    /// The database that serves now and the one to come.
+    pub databases: Databases,
+    /// Budgets: when the flip may happen and how long things may take.
+    #[serde(default)]
+    pub window: Window,
+    /// How green is filled.
+    #[serde(default)]
+    pub copy: Copy,
+    /// Rows that are left behind.
+    #[serde(default)]
+    pub cleanup: Vec<CleanupRule>,
+    /// What gives green its schema, in this order.
+    #[serde(default)]
+    pub migrate: Vec<Migration>,
+    /// Tables that are green's own and that the carry never writes, such as the table that tracks migrations.
+    #[serde(default)]
+    pub own: Vec<String>,
+    /// Tables of blue that nobody carries.
+    #[serde(default)]
+    pub drop: Vec<String>,
+    /// Named values, each a query with one row and one column that is asked once of green; `$name` in the mapping stands for it.
+    #[serde(default)]
+    pub values: BTreeMap<String, String>,
+    /// Mappings by green table. A table that is not listed gets the row of the blue table of the same name.
+    #[serde(default)]
+    pub carry: BTreeMap<String, CarryTable>,
+    /// What goes back to blue on the way back, by green table.
+    #[serde(default)]
+    pub reverse: BTreeMap<String, Reverse>,
+    /// The queue and the replay of revocations. Needed as soon as there are `systems`.
+    #[serde(default)]
+    pub revocations: Option<Revocations>,
+    /// Systems that flip together, all or none, from the innermost (the engine, behind a gateway) to the outermost. Without
+    /// any, a run stops at the flip point for good.
+    #[serde(default)]
+    pub systems: Vec<System>,
+    /// The built-in gateway: the entrance of the engine.
+    #[serde(default)]
+    pub gateway: Option<Gateway>,
+}
+
+/// The database that serves now and the one to come.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Databases {
+    /// The database that serves now.
+    pub blue: Database,
+    /// The database to come.
+    pub green: Database,
+}
+
+/// One database.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// URL with our own login, such as `${BLUE_URL}`: a direct connection, not through a pooler.
+    pub url: String,
+    /// The application's role, as which fences and probes act. Not our own login.
+    pub role: String,
+}
+
+/// Budgets: when the flip may happen and how long things may take. Every wait takes its bound from here.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Window {
+    /// The flip is refused before this time, such as `2026-12-02T02:00:00Z`.
+    pub opens: Option<Time>,
+    /// The flip is refused after this time, such as `2026-12-02T06:00:00Z`.
+    pub closes: Option<Time>,
+    /// Longest wait of a client during the flip.
+    pub hold: Length,
+    /// Longest time between the last write on blue and the first on green. Fits inside `hold`; half of it when left out.
+    pub write_gap: Option<Length>,
+    /// Bound on bringing green level before the hold begins.
+    pub level: Length,
+    /// Bound on the copy of one table.
+    pub copy: Length,
+    /// Bound on one migration or one index.
+    pub migrate: Length,
+    /// Write-ahead log that the slot may keep on blue before the run stops.
+    pub wal_keep: Size,
+}
+
+impl Default for Window {
+    fn default() -> Self {
+        Self {
+            opens: None,
+            closes: None,
+            hold: Length("2s".to_owned()),
+            write_gap: None,
+            level: Length("5m".to_owned()),
+            copy: Length("6h".to_owned()),
+            migrate: Length("1h".to_owned()),
+            wal_keep: Size("10GB".to_owned()),
+        }
+    }
+}
+
+/// A length of time: a number and a unit, such as `250ms`, `2s`, `30m` or `1h 30m`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Length(pub String);
+
+/// A point in time with its zone, such as `2026-12-02T02:00:00Z`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Time(pub String);
+
+/// A number of bytes with a unit as PostgreSQL counts them (`kB`, `MB`, `GB`, `TB` are powers of 1024), such as `10GB`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Size(pub String);
+
+/// How green is filled.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Copy {
+    /// The way green is filled.
+    pub method: CopyMethod,
+    /// Parallel workers: a number, or `auto` for one per core of this machine (at least 2, at most 8).
+    pub workers: Workers,
+}
+
+/// The way green is filled.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyMethod {
+    /// Green gets its final schema first; rows are then carried straight into it through the mapping.
+    #[default]
+    Carry,
+}
+
+/// Parallel workers: a number from 1 to 64, or `auto`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Workers {
+    /// A number from 1 to 64.
+    Count(#[schemars(range(min = 1, max = 64))] u32),
+    /// As many as the machine has cores.
+    Auto(AutoWord),
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self::Auto(AutoWord::Auto)
+    }
+}
+
+/// The word `auto`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AutoWord {
+    /// As many as the machine has cores.
+    Auto,
+}
+
+/// Rows of one carried table that are left behind: never copied, counted, and capped.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CleanupRule {
+    /// Name of the rule, unique in the plan.
+    pub name: String,
+    /// Green table whose mapping the rule is part of.
+    pub table: String,
+    /// SQL predicate over one row (blue's, or that of the mapping's select), or a `.sql` file; a row is left behind when it is true.
+    #[serde(rename = "where")]
+    pub predicate: String,
+    /// Most rows that the rule may leave behind; above it the run is refused.
+    pub cap: Cap,
+    /// Why, for the people who read the plan and the diff.
+    pub because: String,
+}
+
+/// Most rows that a rule may leave behind; the smaller of both holds.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cap {
+    /// In rows, from 0.
+    pub rows: u64,
+    /// In per cent of the table, less than 100.
+    pub percent: f64,
+}
+
+/// One source of schema changes on green: `command` or `refinery`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Migration {
+    /// A command of the engine.
+    Command(CommandMigration),
+    /// A folder of refinery files.
+    Refinery(RefineryMigration),
+}
+
+/// A command of the engine that migrates green.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CommandMigration {
+    /// Name, unique in the plan; the program's name when left out.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Program and arguments, one a list item; no shell. Secrets belong into `env`, since arguments can be seen by everyone on the machine.
+    pub run: Vec<String>,
+    /// Environment added for the command.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Run it after the carried rows stand, instead of before rows come.
+    #[serde(default)]
+    pub after_copy: bool,
+}
+
+/// A folder of refinery files (`V1__name.sql`) that migrate green.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RefineryMigration {
+    /// Name, unique in the plan; the folder's name when left out.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The folder, relative to the plan.
+    pub folder: String,
+    /// Run it after the carried rows stand, instead of before rows come.
+    #[serde(default)]
+    pub after_copy: bool,
+}
+
+/// The mapping of one green table.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CarryTable {
+    /// Columns that get an SQL expression over blue's row instead of the column of the same name; `$name` stands for one of `values`.
+    pub set: BTreeMap<String, String>,
+    /// Blue's table, when its name differs.
+    pub table: Option<String>,
+    /// Key columns of the green table; its primary key when left out. Needed with `from`.
+    pub key: Vec<String>,
+    /// A whole select over blue's tables, or a `.sql` file with one, whose columns are green's.
+    pub from: Option<String>,
+    /// For `from`: every table of blue that the select reads, and which green keys a row of it leads to.
+    pub touched_by: BTreeMap<String, TouchedBy>,
+    /// Columns of green that the mapping does not give; they keep their value or default.
+    pub own_columns: Vec<String>,
+}
+
+/// How a row of a blue table leads to keys of a green table.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TouchedBy {
+    /// SQL that gives the green key: expressions over the blue table's columns, or a select over the blue table.
+    pub key: String,
+    /// Indexed columns of the green table that hold the blue table's key: a row that moved or vanished on blue is found by them.
+    pub back: Vec<String>,
+}
+
+/// What goes back to blue for one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Reverse {
+    /// Everything, mapped back.
+    Carry,
+    /// Only deletes and deactivations.
+    Revocations,
+    /// Nothing; what green wrote there is lost, and that is said aloud.
+    Lose,
+}
+
+/// The JSON Schema (draft 2020-12) of a plan, from which editors complete keys and show help.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(Document).to_value()
+}

@@ -1,0 +1,27 @@
+//! The plan: the document as typed, its resolved form, and every complaint with its place. Pure: no network, no files beyond
+//! those the plan names, no environment of its own.
+
+mod check;
+mod digest;
+pub mod document;
+pub mod env_file;
+mod load;
+mod model;
+mod overrides;
+mod place;
+mod problem;
+mod references;
+mod resolve;
+mod rules;
+mod sections;
+mod sql_rules;
+mod sql_tables;
+mod tokens;
+mod tree;
+
+pub use document::schema;
+pub use load::{load, parse};
+pub use model::*;
+pub use overrides::{OVERRIDABLE, SetError};
+pub use problem::Problem;
+pub use resolve::Lookup;

@@ -1,0 +1,322 @@
+//! The resolved plan: what the rest of the house reads. Every reference is filled in, every duration parsed.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+mod traffic;
+
+pub use traffic::*;
+
+/// One of the two sides of a cutover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Serving when the run starts.
+    Blue,
+    /// To come.
+    Green,
+}
+
+impl Side {
+    /// The side that is not this one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Blue => Self::Green,
+            Self::Green => Self::Blue,
+        }
+    }
+
+    /// `blue` or `green`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Blue => "blue",
+            Self::Green => "green",
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Side {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "blue" => Ok(Self::Blue),
+            "green" => Ok(Self::Green),
+            other => Err(format!("{other:?} is no side")),
+        }
+    }
+}
+
+/// A value that is never printed, logged or journalled.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    #[must_use]
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the one place that needs it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// A table by schema and name; a plan that says only a name means `public`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TableName {
+    /// Schema, unquoted.
+    pub schema: String,
+    /// Name, unquoted.
+    pub name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// SQL that the plan's author wrote, with where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sql {
+    /// The statement or expression, without semicolon or comment at its end, so that it can stand inside another statement.
+    pub text: String,
+    /// The file it was read from, when it was not written in the plan itself.
+    pub file: Option<PathBuf>,
+}
+
+impl Sql {
+    /// The text with every `$name` replaced by what `literal` gives for it; names it does not know stay. Strings, quoted names and
+    /// comments are left alone.
+    #[must_use]
+    pub fn with_values(&self, literal: impl Fn(&str) -> Option<String>) -> String {
+        let mut filled = String::with_capacity(self.text.len());
+        let mut copied = 0;
+        for at in super::tokens::tokens(&self.text) {
+            if let super::tokens::Token::Value(name) = &at.token
+                && let Some(value) = literal(name)
+            {
+                filled.push_str(&self.text[copied..at.start]);
+                filled.push_str(&value);
+                copied = at.end;
+            }
+        }
+        filled + &self.text[copied..]
+    }
+}
+
+/// A whole plan, resolved.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Name of the plan; runs and queued revocations are kept under it.
+    pub name: String,
+    /// Digest of what the plan means (references left as names, named files by their bytes), in hex.
+    pub digest: String,
+    /// The text as typed, for the journal's header; holds references, not their values.
+    pub text: String,
+    /// Text of every file that the plan names, by its name there: for the journal's header, and part of the digest.
+    pub files: BTreeMap<String, String>,
+    /// Folder of the plan file; relative paths start here.
+    pub folder: PathBuf,
+    /// URL of the control database.
+    pub control: Secret,
+    /// The serving database and the one to come.
+    pub databases: Databases,
+    /// Budgets.
+    pub window: Window,
+    /// How green is filled.
+    pub copy: Copy,
+    /// Rows that are not carried.
+    pub cleanup: Vec<CleanupRule>,
+    /// What gives green its schema.
+    pub migrate: Vec<Migration>,
+    /// Tables that are green's own and are never written by the carry.
+    pub own: Vec<TableName>,
+    /// Tables of blue that nobody carries.
+    pub drop: Vec<TableName>,
+    /// Named values asked once of green: name to query with one row and one column.
+    pub values: BTreeMap<String, Sql>,
+    /// Mappings that are not the obvious one, by green table.
+    pub carry: BTreeMap<TableName, CarryTable>,
+    /// What goes back to blue on the way back, by green table.
+    pub reverse: BTreeMap<TableName, Reverse>,
+    /// The queue and replay of revocations, when the plan has them.
+    pub revocations: Option<Revocations>,
+    /// Systems that flip together, from the innermost (the engine) to the outermost.
+    pub systems: Vec<System>,
+    /// The built-in gateway.
+    pub gateway: Option<Gateway>,
+}
+
+/// Both databases.
+#[derive(Debug, Clone)]
+pub struct Databases {
+    /// Serving now.
+    pub blue: Database,
+    /// To come.
+    pub green: Database,
+}
+
+impl Databases {
+    /// The database of one side.
+    #[must_use]
+    pub fn of(&self, side: Side) -> &Database {
+        match side {
+            Side::Blue => &self.blue,
+            Side::Green => &self.green,
+        }
+    }
+}
+
+/// One database.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// URL with our own login; direct, not through a pooler.
+    pub url: Secret,
+    /// The application's role: fences and probes act as it does.
+    pub role: String,
+}
+
+/// Budgets of a run; every wait takes its bound from here.
+#[derive(Debug, Clone)]
+pub struct Window {
+    /// The flip is refused before this time.
+    pub opens: Option<jiff::Timestamp>,
+    /// The flip is refused after this time.
+    pub closes: Option<jiff::Timestamp>,
+    /// Longest wait of a client during the flip.
+    pub hold: Duration,
+    /// Longest time between the last write on blue and the first on green; fits inside `hold`.
+    pub write_gap: Duration,
+    /// Bound on bringing green level before the hold begins.
+    pub level: Duration,
+    /// Bound on the copy of one table.
+    pub copy: Duration,
+    /// Bound on one migration or one index.
+    pub migrate: Duration,
+    /// Bytes of write-ahead log that the slot may keep on blue before the run stops.
+    pub wal_keep_bytes: u64,
+}
+
+/// How green is filled.
+#[derive(Debug, Clone)]
+pub struct Copy {
+    /// The way.
+    pub method: CopyMethod,
+    /// Parallel workers.
+    pub workers: usize,
+}
+
+/// The way green is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CopyMethod {
+    /// Final schema first, then rows straight into it through the mapping.
+    Carry,
+}
+
+/// Rows of a carried table that are left behind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CleanupRule {
+    /// Name, unique in the plan.
+    pub name: String,
+    /// Green table whose mapping the rule is part of.
+    pub table: TableName,
+    /// Predicate: over blue's table of the same name for a generated mapping, over the select's columns for a written one. A row is
+    /// left behind when it is true.
+    pub predicate: Sql,
+    /// Most rows it may leave behind.
+    pub cap_rows: u64,
+    /// Most rows it may leave behind, in per cent of the table.
+    pub cap_percent: f64,
+    /// Why, for people.
+    pub because: String,
+}
+
+/// One source of schema changes on green.
+#[derive(Debug, Clone)]
+pub struct Migration {
+    /// Name, unique in the plan; default from the command or folder.
+    pub name: String,
+    /// Before rows come (the default) or after the carried rows stand.
+    pub after_copy: bool,
+    /// The source itself.
+    pub source: MigrationSource,
+}
+
+/// Where migrations come from.
+#[derive(Debug, Clone)]
+pub enum MigrationSource {
+    /// A command of the engine; no shell.
+    Command {
+        /// Program and arguments.
+        run: Vec<String>,
+        /// Environment added for it; values are secret.
+        env: BTreeMap<String, Secret>,
+    },
+    /// A folder of refinery files (`V1__name.sql`).
+    Refinery {
+        /// The folder.
+        folder: PathBuf,
+    },
+}
+
+/// A mapping that is not the obvious one.
+#[derive(Debug, Clone, Default)]
+pub struct CarryTable {
+    /// Columns with an expression in place of the column of the same name; `$name` stands for a value of `values`.
+    pub set: BTreeMap<String, Sql>,
+    /// Blue's table when its name differs.
+    pub table: Option<TableName>,
+    /// Key columns of the green table; the primary key when left out.
+    pub key: Vec<String>,
+    /// A full select over blue's tables whose columns are green's; wrapped by key.
+    pub from: Option<Sql>,
+    /// For `from`: which tables of blue touch which keys.
+    pub touched_by: BTreeMap<TableName, TouchedBy>,
+    /// Columns of green that the mapping does not give and that keep their value or default.
+    pub own_columns: Vec<String>,
+}
+
+/// How a row of a blue table leads to keys of a green table.
+#[derive(Debug, Clone)]
+pub struct TouchedBy {
+    /// Select over the blue table that gives the green key for blue keys; the tool restricts it to the touched keys. Written as an
+    /// expression list over the blue table's columns when it holds no `select`.
+    pub key: Sql,
+    /// Indexed columns of the green table that hold the blue table's key.
+    pub back: Vec<String>,
+}
+
+/// What goes back for one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reverse {
+    /// Mapped back whole.
+    Carry,
+    /// Only deletes and deactivations.
+    Revocations,
+    /// Lost, and said aloud.
+    Lose,
+}

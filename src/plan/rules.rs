@@ -1,0 +1,277 @@
+//! Combinations that no plan may have. Owns which, and for each the way out; single values are judged where they are read.
+
+use super::document::{self, Document};
+use super::model::{Adapter, Plan, TableName};
+use super::place::Place;
+use super::problem::Problems;
+use super::resolve::parse_table;
+use super::sql_tables::tables_read;
+use std::collections::BTreeMap;
+
+/// Looks for every combination that cannot work or breaks a promise.
+pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
+    databases(plan, document, problems);
+    window(plan, problems);
+    cleanup(plan, problems);
+    migrations(plan, problems);
+    one_list_each(document, problems);
+    carry(plan, document, problems);
+    lost_marks(plan, document, problems);
+    systems(plan, document, problems);
+    gateway(plan, problems);
+}
+
+/// Three databases; what is said here compares texts, `cutover check` asks the servers.
+fn databases(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
+    let (blue, green) = (&plan.databases.blue, &plan.databases.green);
+    let place = Place::top("databases");
+    let control = Place::top("control");
+    let urls = [place.key("blue").key("url"), place.key("green").key("url")];
+    if urls.iter().all(|url| !problems.is_spoiled(url)) && blue.url == green.url {
+        let hint = "green is another database, empty at first, best on another server";
+        problems.value(&urls[1], "blue and green are the same database", hint);
+    }
+    for (side, database, url) in [("blue", blue, &urls[0]), ("green", green, &urls[1])] {
+        if !problems.is_spoiled(&control) && !problems.is_spoiled(url) && plan.control == database.url {
+            let hint = "the journal must outlive both sides: give it a database of its own, on another server";
+            problems.value(&control, format!("the control database is {side}"), hint);
+        }
+    }
+    for (side, database) in [("blue", &document.databases.blue), ("green", &document.databases.green)] {
+        let resolved = if side == "blue" { blue } else { green };
+        let login = url::Url::parse(resolved.url.expose()).map(|url| url.username().to_owned()).unwrap_or_default();
+        if !login.is_empty() && login == resolved.role && !database.role.is_empty() {
+            let hint = "the fence stops the application's role and lets our login pass, so they must differ";
+            let place = place.key(side).key("role");
+            problems.value(&place, format!("`{place}` is also the login of its URL"), hint);
+        }
+    }
+}
+
+fn window(plan: &Plan, problems: &mut Problems<'_>) {
+    let place = Place::top("window");
+    if plan.window.write_gap > plan.window.hold && !problems.is_spoiled(&place.key("hold")) {
+        let hint = "the write gap lies inside the hold: lengthen `hold` or shorten `write_gap`";
+        problems.value(&place.key("write_gap"), "`window.write_gap` is longer than `window.hold`", hint);
+    }
+    if let (Some(opens), Some(closes)) = (plan.window.opens, plan.window.closes)
+        && closes <= opens
+    {
+        let hint = "a window closes after it opens";
+        problems.value(&place.key("closes"), "`window.closes` is not after `window.opens`", hint);
+    }
+}
+
+fn cleanup(plan: &Plan, problems: &mut Problems<'_>) {
+    let place = Place::top("cleanup");
+    unique(problems, &place, "name", "cleanup rules", plan.cleanup.iter().map(|rule| rule.name.as_str()));
+    for (index, rule) in plan.cleanup.iter().enumerate() {
+        let place = place.index(index);
+        let percent = place.key("cap").key("percent");
+        if !(0.0..100.0).contains(&rule.cap_percent) {
+            let hint = "from 0 to less than 100; a table that is left whole is listed in `drop`";
+            problems.value(&percent, format!("`{percent}` is no cap"), hint);
+        }
+        if plan.own.contains(&rule.table) {
+            let hint = "the carry never writes it, so there is nothing to leave behind";
+            problems.value(&place.key("table"), format!("{} is one of green's own tables", rule.table), hint);
+        }
+    }
+}
+
+fn migrations(plan: &Plan, problems: &mut Problems<'_>) {
+    let mut seen = BTreeMap::new();
+    for (index, migration) in plan.migrate.iter().enumerate() {
+        if let Some(first) = seen.insert(migration.name.as_str(), index) {
+            let message = format!("two migrations are named `{}`: the first is `migrate[{first}]`", migration.name);
+            problems.key(&Place::top("migrate").index(index), message, "give each a `name` of its own");
+        }
+    }
+}
+
+/// A table has one fate: green's own, dropped, or mapped.
+fn one_list_each(document: &Document, problems: &mut Problems<'_>) {
+    let mut fates: BTreeMap<TableName, Place> = BTreeMap::new();
+    let list = |key: &'static str, names: &[String]| {
+        names.iter().enumerate().map(|(i, name)| (Place::top(key).index(i), parse_table(name))).collect::<Vec<_>>()
+    };
+    let carried = document.carry.keys().map(|name| (Place::top("carry").key(name), parse_table(name)));
+    for (place, table) in list("own", &document.own).into_iter().chain(list("drop", &document.drop)).chain(carried) {
+        let Some(table) = table else { continue };
+        if let Some(first) = fates.get(&table) {
+            let hint = "a table is green's own (`own`), left behind (`drop`) or mapped (`carry`): keep one";
+            let message = format!("{table} is listed twice: here and in `{first}`");
+            if place.parent() == Place::top("carry") {
+                problems.key(&place, message, hint);
+            } else {
+                problems.value(&place, message, hint);
+            }
+        } else {
+            fates.insert(table, place);
+        }
+    }
+}
+
+fn carry(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
+    for (name, typed) in &document.carry {
+        let place = Place::top("carry").key(name);
+        for (key, columns) in [("key", &typed.key), ("own_columns", &typed.own_columns)] {
+            columns_once(problems, &place.key(key), columns);
+        }
+        for column in typed.own_columns.iter().filter(|column| typed.set.contains_key(*column)) {
+            let hint = "a column is given by the mapping or kept by green: keep one";
+            problems.key(&place.key("set").key(column), format!("`{column}` is in `set` and in `own_columns`"), hint);
+        }
+        match &typed.from {
+            Some(_) => written(plan, name, typed, &place, problems),
+            None if !typed.touched_by.is_empty() => {
+                let hint = "a generated mapping follows the key of blue's table by itself: leave `touched_by` out";
+                problems.key(&place.key("touched_by"), format!("`{place}` has `touched_by` but no `from`"), hint);
+            }
+            None => {}
+        }
+    }
+}
+
+/// A mapping written as a whole select.
+fn written(plan: &Plan, name: &str, typed: &document::CarryTable, place: &Place, problems: &mut Problems<'_>) {
+    let from = place.key("from");
+    if typed.key.is_empty() {
+        let hint = "the select is wrapped by key: add `key: [column]`, the key columns of the green table";
+        problems.key(&from, format!("`{place}` has `from` but no `key`"), hint);
+    }
+    if typed.touched_by.is_empty() {
+        let hint = "add `touched_by: { blue_table: { key: …, back: […] } }` for every table that the select reads";
+        problems.key(&from, format!("`{place}` has `from` but no `touched_by`"), hint);
+    }
+    for (key, is_given) in [("set", !typed.set.is_empty()), ("table", typed.table.is_some())] {
+        if is_given {
+            let hint = "the select gives every column: put it there";
+            problems.key(&place.key(key), format!("`{place}` has both `from` and `{key}`"), hint);
+        }
+    }
+    for (table, touched) in &typed.touched_by {
+        let back = place.key("touched_by").key(table).key("back");
+        if touched.back.is_empty() {
+            let hint = "name the indexed green columns that hold the key of the blue row; without them a moved row leaves its old self behind";
+            problems.value(&back, format!("`{back}` is empty"), hint);
+        }
+        columns_once(problems, &back, &touched.back);
+    }
+    let mapping = parse_table(name).and_then(|table| plan.carry.get(&table));
+    let Some((mapping, select)) = mapping.and_then(|mapping| Some((mapping, mapping.from.as_ref()?))) else { return };
+    if typed.touched_by.is_empty() || problems.is_spoiled(&from) {
+        return;
+    }
+    for table in tables_read(&select.text).iter().filter(|table| !mapping.touched_by.contains_key(table)) {
+        let hint = "a change of a table that is not named there would never reach green";
+        problems.value(&from, format!("`{from}` reads {table}, which is not in `touched_by`"), hint);
+    }
+}
+
+fn columns_once(problems: &mut Problems<'_>, place: &Place, columns: &[String]) {
+    for (index, column) in columns.iter().enumerate() {
+        if column.is_empty() {
+            problems.value(&place.index(index), format!("`{}` is empty", place.index(index)), "name a column");
+        } else if columns[..index].contains(column) {
+            problems.value(&place.index(index), format!("`{place}` names `{column}` twice"), "keep one of them");
+        }
+    }
+}
+
+/// Used-marks, secrets and keys: what is lost of them makes a used code, a replayed assertion or an old key good again.
+fn lost_marks(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
+    let hint =
+        "it holds used-marks, secrets or keys; what is lost there is accepted again: use `carry` or `revocations`";
+    for (name, reverse) in &document.reverse {
+        let place = Place::top("reverse").key(name);
+        if *reverse == document::Reverse::Lose && holds_marks(name) {
+            problems.value(&place, format!("`{name}` cannot be lost on the way back"), hint);
+        }
+        if parse_table(name).is_some_and(|table| plan.own.contains(&table)) {
+            let hint = "it is green's own (`own`): leave it out here";
+            problems.key(&place, format!("`{name}` is never carried, so it has no way back"), hint);
+        }
+    }
+    for (list, names) in [("drop", &document.drop), ("own", &document.own)] {
+        for (index, name) in names.iter().enumerate().filter(|(_, name)| holds_marks(name)) {
+            let hint = "it holds used-marks, secrets or keys; what is left behind there is accepted again: carry it";
+            let place = Place::top(list).index(index);
+            problems.value(&place, format!("`{name}` cannot be left behind on blue"), hint);
+        }
+    }
+}
+
+/// True for tables that hold used-marks, secrets or keys, by their names.
+fn holds_marks(table: &str) -> bool {
+    let name = table.rsplit('.').next().unwrap_or(table).trim_matches('"').to_lowercase();
+    let ends = ["code", "pkce", "client", "jwk"].iter().any(|end| name.ends_with(end));
+    ends || name.starts_with("jti") || name.contains("_jti")
+}
+
+fn systems(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
+    let place = Place::top("systems");
+    unique(problems, &place, "name", "systems", document.systems.iter().map(|system| system.name.as_str()));
+    let mut addresses: BTreeMap<&str, &str> = BTreeMap::new();
+    for system in &plan.systems {
+        if let Some(first) = addresses.insert(system.adapter.base(), &system.name) {
+            let index = document.systems.iter().rposition(|typed| typed.name == system.name).unwrap_or_default();
+            let message = format!("`{}` and `{first}` have the same address", system.name);
+            problems.key(&place.index(index), message, "each system answers for itself");
+        }
+    }
+    let Some(first) = document.systems.first() else { return };
+    if first.gateway.is_none() && first.participant.is_some() {
+        let hint = "the first system is the engine, which cannot hold its clients by itself: put it behind the gateway with \
+                    `gateway: { control: … }`";
+        problems.key(&place.index(0), "the first system is not behind a gateway", hint);
+    }
+    if document.revocations.is_none() {
+        let hint = "add `revocations: { queue: { postgres: {} }, replay: { hydra: {} } }`: without them a token revoked during the run \
+                    would live on green";
+        problems.key(&place, "there are `systems` but no `revocations`", hint);
+    }
+    let behind = plan.systems.iter().any(|system| matches!(system.adapter, Adapter::Gateway { .. }));
+    if behind && document.gateway.is_none() {
+        let hint = "add `gateway: { listen: …, blue: …, green: …, doors: hydra }`";
+        problems.key(&place, "a system is behind the gateway, but there is no `gateway`", hint);
+    }
+}
+
+fn gateway(plan: &Plan, problems: &mut Problems<'_>) {
+    let Some(gateway) = &plan.gateway else { return };
+    let place = Place::top("gateway");
+    let named = [
+        ("listen", "public", &gateway.listen.public),
+        ("listen", "admin", &gateway.listen.admin),
+        ("listen", "control", &gateway.listen.control),
+        ("blue", "public", &gateway.blue.public),
+        ("blue", "admin", &gateway.blue.admin),
+        ("green", "public", &gateway.green.public),
+        ("green", "admin", &gateway.green.admin),
+    ];
+    for (index, (section, key, address)) in named.iter().enumerate() {
+        let same_engine = |other: &str| other == *section && other != "listen";
+        let clash = named[..index].iter().find(|(other, _, earlier)| earlier == address && !same_engine(other));
+        if let Some((other, other_key, _)) = clash
+            && !address.is_empty()
+        {
+            let place = place.key(section).key(key);
+            let message = format!("`{place}` is the same address as `gateway.{other}.{other_key}`");
+            problems.value(&place, message, "listeners and engines each have an address of their own");
+        }
+    }
+}
+
+/// Complains about the second of two equal names.
+fn unique<'n>(problems: &mut Problems<'_>, list: &Place, key: &str, what: &str, names: impl Iterator<Item = &'n str>) {
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for (index, name) in names.enumerate() {
+        if let Some(first) = seen.get(name) {
+            let message = format!("two {what} are named `{name}`: the first is `{}`", list.index(*first));
+            problems.value(&list.index(index).key(key), message, "give each a name of its own");
+        } else {
+            seen.insert(name, index);
+        }
+    }
+}

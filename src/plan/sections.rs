@@ -1,0 +1,330 @@
+//! The plan's sections, one function each, from the document's form to the resolved one. Owns the defaults that depend on other values.
+
+use super::document as typed;
+use super::model::{
+    Adapter, CarryTable, CleanupRule, Copy, CopyMethod, Database, Databases, Doors, Gateway, Listen, Migration,
+    MigrationSource, Queue, Replay, Reverse, Revocations, Secret, Side, Sql, System, TableName, TouchedBy, Upstream,
+    Window,
+};
+use super::place::Place;
+use super::references;
+use super::resolve::Resolver;
+use super::sql_rules::Kind;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What stands for SQL that could not be read; the plan is refused then, so nobody runs it.
+fn no_sql() -> Sql {
+    Sql { text: String::new(), file: None }
+}
+
+impl Resolver<'_, '_> {
+    pub(super) fn databases(&mut self, typed: &typed::Databases) -> Databases {
+        let place = Place::top("databases");
+        Databases {
+            blue: self.database(&place.key("blue"), &typed.blue),
+            green: self.database(&place.key("green"), &typed.green),
+        }
+    }
+
+    fn database(&mut self, place: &Place, typed: &typed::Database) -> Database {
+        let url = self.database_url(&place.key("url"), &typed.url).unwrap_or_else(|| Secret::new(""));
+        let place = place.key("role");
+        let role = self.text(&place, &typed.role).unwrap_or_default();
+        self.nonempty(&place, &role);
+        Database { url, role }
+    }
+
+    pub(super) fn window(&mut self, typed: &typed::Window) -> Window {
+        let place = Place::top("window");
+        let mut length = |key: &str, typed| self.length(&place.key(key), typed).unwrap_or(Duration::from_secs(1));
+        let hold = length("hold", &typed.hold);
+        let write_gap = typed.write_gap.as_ref().map_or(hold / 2, |gap| length("write_gap", gap));
+        let (level, copy) = (length("level", &typed.level), length("copy", &typed.copy));
+        let migrate = length("migrate", &typed.migrate);
+        Window {
+            opens: typed.opens.as_ref().and_then(|time| self.time(&place.key("opens"), time)),
+            closes: typed.closes.as_ref().and_then(|time| self.time(&place.key("closes"), time)),
+            hold,
+            write_gap,
+            level,
+            copy,
+            migrate,
+            wal_keep_bytes: self.size(&place.key("wal_keep"), &typed.wal_keep).unwrap_or(1),
+        }
+    }
+
+    pub(super) fn cleanup(&mut self, typed: &[typed::CleanupRule]) -> Vec<CleanupRule> {
+        let place = Place::top("cleanup");
+        typed.iter().enumerate().map(|(index, rule)| self.cleanup_rule(&place.index(index), rule)).collect()
+    }
+
+    fn cleanup_rule(&mut self, place: &Place, typed: &typed::CleanupRule) -> CleanupRule {
+        self.nonempty(&place.key("because"), &typed.because);
+        CleanupRule {
+            name: self.name(&place.key("name"), &typed.name),
+            table: self.table(&place.key("table"), &typed.table, false),
+            predicate: self.sql(&place.key("where"), &typed.predicate, Kind::Predicate).unwrap_or_else(no_sql),
+            cap_rows: typed.cap.rows,
+            cap_percent: typed.cap.percent,
+            because: typed.because.clone(),
+        }
+    }
+
+    pub(super) fn migrations(&mut self, typed: &[typed::Migration]) -> Vec<Migration> {
+        let place = Place::top("migrate");
+        let one = |(index, migration): (usize, &typed::Migration)| match migration {
+            typed::Migration::Command(command) => self.command(&place.index(index).key("command"), command),
+            typed::Migration::Refinery(folder) => self.refinery(&place.index(index).key("refinery"), folder),
+        };
+        typed.iter().enumerate().map(one).collect()
+    }
+
+    fn command(&mut self, place: &Place, typed: &typed::CommandMigration) -> Migration {
+        let run_place = place.key("run");
+        if typed.run.is_empty() {
+            self.problems.value(&run_place, format!("`{run_place}` is empty"), "the program first, then its arguments");
+        }
+        let run =
+            typed.run.iter().enumerate().filter_map(|(i, word)| self.argument(&run_place.index(i), word)).collect();
+        let env_place = place.key("env");
+        let mut env = BTreeMap::new();
+        for (name, value) in &typed.env {
+            let place = env_place.key(name);
+            if !references::is_name(name) {
+                self.problems.key(
+                    &place,
+                    format!("`{name}` is not the name of a variable"),
+                    "letters, digits and underscores",
+                );
+            }
+            env.extend(self.text(&place, value).map(|value| (name.clone(), Secret::new(value))));
+        }
+        let name = match &typed.name {
+            Some(name) => self.name(&place.key("name"), name),
+            None => command_name(&typed.run),
+        };
+        Migration { name, after_copy: typed.after_copy, source: MigrationSource::Command { run, env } }
+    }
+
+    /// One word of a command; everyone on the machine can see it, so it must not hold a login.
+    fn argument(&mut self, place: &Place, typed: &str) -> Option<String> {
+        let word = self.text(place, typed)?;
+        let login = word
+            .split_once("://")
+            .and_then(|(_, rest)| rest.split_once('@'))
+            .is_some_and(|(login, _)| login.contains(':'));
+        if login {
+            let hint = "everyone on the machine can see a command's arguments; give it in `env`";
+            self.problems.value(place, format!("`{place}` becomes a URL with a password"), hint);
+        }
+        Some(word)
+    }
+
+    fn refinery(&mut self, place: &Place, typed: &typed::RefineryMigration) -> Migration {
+        let folder = self.refinery_folder(&place.key("folder"), &typed.folder).unwrap_or_default();
+        let name = match &typed.name {
+            Some(name) => self.name(&place.key("name"), name),
+            None => as_name(typed.folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default(), "refinery"),
+        };
+        Migration { name, after_copy: typed.after_copy, source: MigrationSource::Refinery { folder } }
+    }
+
+    pub(super) fn tables(&mut self, key: &str, typed: &[String]) -> Vec<TableName> {
+        let place = Place::top(key);
+        typed.iter().enumerate().map(|(index, table)| self.table(&place.index(index), table, false)).collect()
+    }
+
+    pub(super) fn values(&mut self, typed: &BTreeMap<String, String>) -> BTreeMap<String, Sql> {
+        let place = Place::top("values");
+        let one = |(name, query): (&String, &String)| {
+            let place = place.key(name);
+            if !references::is_name(name) {
+                self.problems.key(
+                    &place,
+                    format!("`{name}` cannot be written as `${name}`"),
+                    "letters, digits and underscores",
+                );
+            }
+            (name.clone(), self.sql(&place, query, Kind::Value).unwrap_or_else(no_sql))
+        };
+        typed.iter().map(one).collect()
+    }
+
+    pub(super) fn carry(&mut self, typed: &BTreeMap<String, typed::CarryTable>) -> BTreeMap<TableName, CarryTable> {
+        let place = Place::top("carry");
+        let mut tables = BTreeMap::new();
+        for (name, mapping) in typed {
+            let place = place.key(name);
+            let table = self.table(&place, name, true);
+            let mapping = self.carry_table(&place, mapping);
+            if tables.insert(table.clone(), mapping).is_some() {
+                self.problems.key(&place, format!("{table} is mapped twice"), "keep one of them");
+            }
+        }
+        tables
+    }
+
+    fn carry_table(&mut self, place: &Place, typed: &typed::CarryTable) -> CarryTable {
+        let set_place = place.key("set");
+        let mut set = BTreeMap::new();
+        for (column, expression) in &typed.set {
+            set.insert(
+                column.clone(),
+                self.sql(&set_place.key(column), expression, Kind::Expression).unwrap_or_else(no_sql),
+            );
+        }
+        let touched_place = place.key("touched_by");
+        let mut touched_by = BTreeMap::new();
+        for (name, touched) in &typed.touched_by {
+            let place = touched_place.key(name);
+            let table = self.table(&place, name, true);
+            let key = self.sql(&place.key("key"), &touched.key, Kind::Key).unwrap_or_else(no_sql);
+            touched_by.insert(table, TouchedBy { key, back: touched.back.clone() });
+        }
+        CarryTable {
+            set,
+            table: typed.table.as_ref().map(|table| self.table(&place.key("table"), table, false)),
+            key: typed.key.clone(),
+            from: typed
+                .from
+                .as_ref()
+                .map(|from| self.sql(&place.key("from"), from, Kind::Select).unwrap_or_else(no_sql)),
+            touched_by,
+            own_columns: typed.own_columns.clone(),
+        }
+    }
+
+    pub(super) fn reverse(&mut self, typed: &BTreeMap<String, typed::Reverse>) -> BTreeMap<TableName, Reverse> {
+        let place = Place::top("reverse");
+        let one = |(name, reverse): (&String, &typed::Reverse)| {
+            let reverse = match reverse {
+                typed::Reverse::Carry => Reverse::Carry,
+                typed::Reverse::Revocations => Reverse::Revocations,
+                typed::Reverse::Lose => Reverse::Lose,
+            };
+            (self.table(&place.key(name), name, true), reverse)
+        };
+        typed.iter().map(one).collect()
+    }
+
+    pub(super) fn systems(&mut self, typed: &[typed::System]) -> Vec<System> {
+        let place = Place::top("systems");
+        typed.iter().enumerate().filter_map(|(index, system)| self.system(&place.index(index), system)).collect()
+    }
+
+    fn system(&mut self, place: &Place, typed: &typed::System) -> Option<System> {
+        let name = self.name(&place.key("name"), &typed.name);
+        let mut answers = BTreeMap::new();
+        for (side, answer) in [(Side::Blue, &typed.answers.blue), (Side::Green, &typed.answers.green)] {
+            if let Some(answer) = answer {
+                answers
+                    .extend(self.text(&place.key("answers").key(side.as_str()), answer).map(|answer| (side, answer)));
+            }
+        }
+        let adapter = match (&typed.gateway, &typed.participant) {
+            (Some(gateway), None) => {
+                let control = self.http_url(&place.key("gateway").key("control"), &gateway.control)?;
+                Adapter::Gateway { control }
+            }
+            (None, Some(participant)) => {
+                Adapter::Participant { url: self.http_url(&place.key("participant").key("url"), &participant.url)? }
+            }
+            _ => {
+                let hint = "`gateway` for a system behind the built-in gateway, `participant` for one that speaks the protocol itself";
+                self.problems.key(
+                    place,
+                    format!("`{place}` must have exactly one of `gateway` and `participant`"),
+                    hint,
+                );
+                return None;
+            }
+        };
+        Some(System { name, adapter, answers })
+    }
+
+    pub(super) fn gateway(&mut self, typed: &typed::Gateway) -> Gateway {
+        let place = Place::top("gateway");
+        let mut url = |section: &str, key: &str, typed: &str| {
+            self.http_url(&place.key(section).key(key), typed).unwrap_or_default()
+        };
+        let listen = Listen {
+            public: url("listen", "public", &typed.listen.public),
+            admin: url("listen", "admin", &typed.listen.admin),
+            control: url("listen", "control", &typed.listen.control),
+        };
+        let blue = Upstream {
+            public: url("blue", "public", &typed.blue.public),
+            admin: url("blue", "admin", &typed.blue.admin),
+        };
+        let green = Upstream {
+            public: url("green", "public", &typed.green.public),
+            admin: url("green", "admin", &typed.green.admin),
+        };
+        let state = self.text(&place.key("state"), &typed.state).unwrap_or_default();
+        let held_bytes = self.size(&place.key("held_bytes"), &typed.held_bytes).unwrap_or(1);
+        Gateway {
+            listen,
+            blue,
+            green,
+            doors: match typed.doors {
+                typed::Doors::Hydra => Doors::Hydra,
+            },
+            state: self.folder.join(PathBuf::from(state)),
+            held_requests: typed.held_requests as usize,
+            held_bytes: usize::try_from(held_bytes).unwrap_or(usize::MAX),
+            request_timeout: self
+                .length(&place.key("request_timeout"), &typed.request_timeout)
+                .unwrap_or(Duration::from_secs(1)),
+        }
+    }
+}
+
+/// How green is filled; `auto` is one worker per core, at least 2 and at most 8.
+pub(super) fn copy(typed: &typed::Copy) -> Copy {
+    let method = match typed.method {
+        typed::CopyMethod::Carry => CopyMethod::Carry,
+    };
+    let workers = match typed.workers {
+        typed::Workers::Count(count) => count as usize,
+        typed::Workers::Auto(_) => automatic_workers(),
+    };
+    Copy { method, workers }
+}
+
+/// One per core, at least 2 (a large table must not hold up the rest) and at most 8 (blue is serving).
+pub(super) fn automatic_workers() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 8)
+}
+
+/// The queue and the replay; each has one form so far.
+pub(super) fn revocations(typed: &typed::Revocations) -> Revocations {
+    let queue = match typed.queue {
+        typed::Queue::Postgres(_) => Queue::Postgres,
+    };
+    let replay = match typed.replay {
+        typed::Replay::Hydra(_) => Replay::Hydra,
+    };
+    Revocations { queue, replay }
+}
+
+/// The default name of a command, from what is typed, so that it is the same in every environment: the program's own name, or its
+/// sub-commands when the program is a reference.
+fn command_name(run: &[String]) -> String {
+    let program = run.first().map(String::as_str).unwrap_or_default();
+    if !references::has_reference(program) {
+        return as_name(program.rsplit('/').next().unwrap_or_default(), "command");
+    }
+    let is_plain = |word: &&String| !word.starts_with('-') && !references::has_reference(word);
+    let words: Vec<&str> = run.iter().skip(1).take_while(is_plain).map(String::as_str).collect();
+    as_name(&words.join("-"), "command")
+}
+
+/// A text made into a name.
+fn as_name(text: &str, otherwise: &str) -> String {
+    let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let name: String = text.chars().map(letter).take(60).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { otherwise.to_owned() } else { name.to_owned() }
+}

@@ -1,0 +1,246 @@
+//! What the plan's own SQL may say. Owns the hazards that can be seen in the text; whether the SQL is right, PostgreSQL says later.
+//!
+//! A mapping is asked again for every touched key, so it must be a function of blue's rows and of `values`: an answer that changes by
+//! itself is never levelled, and a table that is read but not named is never watched.
+
+use super::place::Place;
+use super::problem::Problems;
+use super::sql_tables::tables_read;
+use super::tokens::{At, Token, tokens};
+
+/// What a piece of SQL is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One column of a mapping.
+    Expression,
+    /// Which rows are left behind.
+    Predicate,
+    /// A whole mapping.
+    Select,
+    /// From a row of blue to keys of green.
+    Key,
+    /// A value that green is asked for once.
+    Value,
+}
+
+/// Calls whose answer changes without a change of the row.
+const UNSTEADY_CALLS: [&str; 27] = [
+    "now",
+    "clock_timestamp",
+    "statement_timestamp",
+    "transaction_timestamp",
+    "timeofday",
+    "random",
+    "random_normal",
+    "gen_random_uuid",
+    "gen_random_bytes",
+    "gen_salt",
+    "uuidv4",
+    "uuidv7",
+    "uuid_generate_v1",
+    "uuid_generate_v1mc",
+    "uuid_generate_v4",
+    "nextval",
+    "currval",
+    "lastval",
+    "setval",
+    "txid_current",
+    "pg_current_xact_id",
+    "pg_backend_pid",
+    "current_setting",
+    "set_config",
+    "pg_current_wal_lsn",
+    "current_query",
+    "pg_sleep",
+];
+
+/// Words that are such calls without parentheses.
+const UNSTEADY_WORDS: [&str; 8] = [
+    "current_timestamp",
+    "current_date",
+    "current_time",
+    "localtimestamp",
+    "localtime",
+    "current_user",
+    "session_user",
+    "current_role",
+];
+
+/// Strings that mean a time of today once they are cast.
+const UNSTEADY_TEXTS: [&str; 4] = ["now", "today", "tomorrow", "yesterday"];
+
+/// The same statement without comments and semicolons at its end, so that it can stand inside another one.
+pub(super) fn bare(sql: &str) -> &str {
+    let tokens = tokens(sql);
+    let last = tokens.iter().rev().find(|at| at.token != Token::Sign(';'));
+    last.map_or("", |last| &sql[..last.end])
+}
+
+/// Everything that can be told from the text; `values` are the names that `$name` may have.
+pub(super) fn check(
+    problems: &mut Problems<'_>,
+    place: &Place,
+    kind: Kind,
+    sql: &str,
+    file: Option<&str>,
+    values: &[&str],
+) {
+    let tokens = tokens(sql);
+    let mut judge = Judge { problems, place, sql, file };
+    judge.shape(&tokens, kind);
+    for (index, at) in tokens.iter().enumerate() {
+        let previous = index.checked_sub(1).map(|index| &tokens[index].token);
+        let next = tokens.get(index + 1).map(|at| &at.token);
+        let is_age_of_one =
+            kind != Kind::Value && at.token == Token::Word("age".to_owned()) && arguments(&tokens[index + 1..]) == 1;
+        if is_age_of_one {
+            judge.unsteady(at, "calls age() of one time");
+        }
+        match &at.token {
+            Token::Unclosed(what) => judge.told(at, &format!("holds a {what} that never ends"), "close it"),
+            Token::Sign(';') => {
+                judge.told(at, "holds more than one statement", "one statement or expression, without a semicolon")
+            }
+            Token::Parameter(_) => judge.told(at, "holds a parameter", "write `$name` for one of `values`"),
+            Token::Value(name) => judge.value(at, name, kind, values),
+            Token::Word(word) | Token::Quoted(word) if kind != Kind::Value => {
+                judge.steadiness(at, word, previous, next)
+            }
+            Token::Text(text) if kind != Kind::Value => {
+                let cast = tokens.get(index + 3).map(|at| &at.token).filter(|_| next == Some(&Token::Sign(':')));
+                judge.text(at, text, previous, cast);
+            }
+            _ => {}
+        }
+    }
+}
+
+struct Judge<'p, 'a, 's> {
+    problems: &'p mut Problems<'a>,
+    place: &'s Place,
+    sql: &'s str,
+    file: Option<&'s str>,
+}
+
+impl Judge<'_, '_, '_> {
+    fn shape(&mut self, tokens: &[At], kind: Kind) {
+        let Some(first) = tokens.first() else {
+            let subject = self.subject(0);
+            return self.problems.value(
+                self.place,
+                format!("{subject} holds no SQL"),
+                "write it, or leave the key out",
+            );
+        };
+        let starts_query = match &first.token {
+            Token::Word(word) => ["select", "with", "values", "table"].contains(&word.as_str()),
+            token => *token == Token::Sign('('),
+        };
+        let other = tables_read(self.sql).into_iter().next();
+        match (kind, other) {
+            (Kind::Select | Kind::Value, _) if !starts_query => {
+                self.told(first, "is not a select", "begin it with `select` or `with`");
+            }
+            (Kind::Expression, Some(table)) => {
+                let hint = "changes of that table would not be seen: give the mapping a `from` with `touched_by`";
+                self.told(first, &format!("reads {table}"), hint);
+            }
+            (Kind::Predicate, Some(table)) => {
+                let hint = "its verdict would change with rows that are not watched: say it with the row's own columns";
+                self.told(first, &format!("reads {table}"), hint);
+            }
+            (Kind::Predicate, None) if is_always_true(tokens) => {
+                self.told(
+                    first,
+                    "is true for every row",
+                    "say which rows are left behind; a table that is left whole is listed in `drop`",
+                );
+            }
+            _ => {}
+        }
+    }
+
+    fn value(&mut self, at: &At, name: &str, kind: Kind, values: &[&str]) {
+        if kind == Kind::Value {
+            self.told(at, &format!("uses `${name}`"), "a value cannot use another value");
+        } else if !values.contains(&name) {
+            let hint = match values.is_empty() {
+                true => format!("add `values: {{ {name}: \"select …\" }}`"),
+                false => super::check::did_you_mean(name, values.iter().copied()),
+            };
+            self.told(at, &format!("uses `${name}`, which is not in `values`"), &hint);
+        }
+    }
+
+    fn steadiness(&mut self, at: &At, word: &str, previous: Option<&Token>, next: Option<&Token>) {
+        let called = next == Some(&Token::Sign('('));
+        let alone = previous != Some(&Token::Sign('.')) && next != Some(&Token::Sign('.')) && !called;
+        let bare_word = matches!(at.token, Token::Word(_)) && alone && UNSTEADY_WORDS.contains(&word);
+        if bare_word || (called && UNSTEADY_CALLS.contains(&word)) {
+            self.unsteady(at, &if called { format!("calls {word}()") } else { format!("uses {word}") });
+        }
+    }
+
+    /// A string right after the name of a type of time, or cast to one.
+    fn text(&mut self, at: &At, text: &str, before: Option<&Token>, cast: Option<&Token>) {
+        let is_time = |token: Option<&Token>| matches!(token, Some(Token::Word(word)) if word.starts_with("time") || word == "date");
+        if UNSTEADY_TEXTS.contains(&text.trim().to_lowercase().as_str()) && (is_time(before) || is_time(cast)) {
+            self.unsteady(at, &format!("uses the time '{}'", text.trim()));
+        }
+    }
+
+    fn unsteady(&mut self, at: &At, what: &str) {
+        let hint = "a mapping is a function of blue's row and of `values`: ask green once with `values`, or leave the column to green \
+                    with `own_columns`";
+        self.told(at, &format!("{what}, whose answer changes without a change of the row"), hint);
+    }
+
+    fn told(&mut self, at: &At, what: &str, hint: &str) {
+        let message = format!("{} {what}", self.subject(at.start));
+        let piece = if self.file.is_some() { "" } else { &self.sql[at.start..at.end] };
+        if piece.is_empty() {
+            self.problems.value(self.place, message, hint);
+        } else {
+            let skip = self.sql[..at.start].matches(piece).count();
+            self.problems.piece(self.place, (piece, skip), message, hint);
+        }
+    }
+
+    fn subject(&self, start: usize) -> String {
+        match self.file {
+            Some(file) => format!("`{file}` line {}", self.sql[..start].matches('\n').count() + 1),
+            None => format!("`{}`", self.place),
+        }
+    }
+}
+
+/// `true`, `1 = 1` and the like, in any parentheses.
+fn is_always_true(tokens: &[At]) -> bool {
+    let said: Vec<&Token> =
+        tokens.iter().map(|at| &at.token).filter(|token| !matches!(token, Token::Sign('(' | ')'))).collect();
+    match said.as_slice() {
+        [Token::Word(word)] => word == "true",
+        [Token::Word(not), Token::Word(word)] => not == "not" && word == "false",
+        [left, Token::Sign('='), right] => left == right && !matches!(left, Token::Word(_) | Token::Quoted(_)),
+        _ => false,
+    }
+}
+
+/// How many arguments a call has whose parentheses begin here; 0 when none do.
+fn arguments(tokens: &[At]) -> usize {
+    let mut depth = 0_usize;
+    let mut count = 0;
+    for at in tokens {
+        match at.token {
+            Token::Sign('(') => depth += 1,
+            Token::Sign(')') if depth > 0 => depth -= 1,
+            Token::Sign(',') if depth == 1 => count = count.max(1) + 1,
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+        count = count.max(1);
+    }
+    count
+}
