@@ -18,4 +18,5 @@
 //!
 //! `tests/it/tidy.rs` holds the arrows between the rooms.
 
+pub mod journal;
 pub mod plan;
