@@ -18,5 +18,6 @@
 //!
 //! `tests/it/tidy.rs` holds the arrows between the rooms.
 
+pub mod engine;
 pub mod journal;
 pub mod plan;

@@ -1,0 +1,194 @@
+//! What a step is given beside the world: who we are, what earlier steps found, and how to note, tell and stop.
+
+use super::error::{Effect, FailureKind, StepError};
+use super::event::{Event, Events};
+use super::step::StepId;
+use crate::journal::{JournalError, Record, RunState, StepPhase, Term};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+use uuid::Uuid;
+
+/// A request to stop at the next safe point (SIGINT before the decision, `cutover pause`).
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Receiver<bool>);
+
+impl Stop {
+    /// A sender (`send(true)` asks for the stop) and the request that everybody can look at.
+    #[must_use]
+    pub fn channel() -> (watch::Sender<bool>, Self) {
+        let (sender, receiver) = watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// A request that never comes.
+    #[must_use]
+    pub fn never() -> Self {
+        Self::channel().1
+    }
+
+    /// Whether the stop was asked for.
+    #[must_use]
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Returns when the stop is asked for; never, if nobody can ask any more.
+    pub async fn requested(&self) {
+        let mut receiver = self.0.clone();
+        if receiver.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The receipts of the steps that are done.
+#[derive(Debug, Clone, Default)]
+pub struct Facts(BTreeMap<StepId, Value>);
+
+impl Facts {
+    /// The receipts in a run's state.
+    #[must_use]
+    pub fn of(state: &RunState) -> Self {
+        let done = state.steps.iter().filter(|step| step.phase != StepPhase::Undone);
+        let receipts = done.filter_map(|step| Some((StepId::named(&step.step), step.receipt.clone()?)));
+        Self(receipts.collect())
+    }
+
+    /// Adds a receipt.
+    pub fn set(&mut self, step: StepId, receipt: Value) {
+        self.0.insert(step, receipt);
+    }
+
+    /// A step's receipt, if it is done.
+    #[must_use]
+    pub fn receipt(&self, step: &StepId) -> Option<&Value> {
+        self.0.get(step)
+    }
+
+    /// A step's receipt as the type it was made from.
+    ///
+    /// # Errors
+    /// When the step is not done or its receipt has another shape; nothing was changed.
+    pub fn get<T: DeserializeOwned>(&self, step: &StepId) -> Result<T, StepError> {
+        let Some(receipt) = self.0.get(step) else {
+            let what = format!("read the receipt of step {step}: it is not done");
+            return Err(StepError::new(FailureKind::Failed, what).effect(Effect::NotApplied));
+        };
+        serde_json::from_value(receipt.clone()).map_err(|source| {
+            let what = format!("read the receipt of step {step}: it has another shape (written by another version?)");
+            StepError::failed(what, source).effect(Effect::NotApplied)
+        })
+    }
+}
+
+/// A note on its way to the journal, and where the answer goes.
+pub(super) struct NoteRequest {
+    pub(super) body: Value,
+    pub(super) answer: oneshot::Sender<Result<Record, JournalError>>,
+}
+
+/// What a step is given beside the world.
+#[derive(Debug)]
+pub struct Context {
+    run: Uuid,
+    term: Term,
+    step: StepId,
+    facts: Facts,
+    before: Value,
+    notes: Mutex<Vec<Value>>,
+    notebook: Option<mpsc::Sender<NoteRequest>>,
+    events: Events,
+    stop: Stop,
+}
+
+impl Context {
+    /// A context without a journal: for dry runs, `status` and tests of single steps. Notes stay in memory.
+    #[must_use]
+    pub fn detached(run: Uuid, term: Term, step: StepId, facts: Facts) -> Self {
+        let (before, notes, notebook) = (Value::Null, Mutex::default(), None);
+        Self { run, term, step, facts, before, notes, notebook, events: Events::silent(), stop: Stop::never() }
+    }
+
+    pub(super) fn recorded(self, state: &RunState, notebook: mpsc::Sender<NoteRequest>) -> Self {
+        let known = state.step(self.step.as_str());
+        let before = known.map_or(Value::Null, |known| known.intent.clone());
+        let notes = Mutex::new(known.map_or_else(Vec::new, |known| known.notes.clone()));
+        Self { before, notes, notebook: Some(notebook), ..self }
+    }
+
+    pub(super) fn telling(self, events: Events, stop: Stop) -> Self {
+        Self { events, stop, ..self }
+    }
+
+    /// The run's id; whatever we create in the world carries it.
+    #[must_use]
+    pub fn run(&self) -> Uuid {
+        self.run
+    }
+
+    /// The term in which this process acts; every effect inside a database holds it until its commit.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The step this context was made for.
+    #[must_use]
+    pub fn step(&self) -> &StepId {
+        &self.step
+    }
+
+    /// What the steps before found.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What the step's `before` answered when its first intent was recorded.
+    #[must_use]
+    pub fn before(&self) -> &Value {
+        &self.before
+    }
+
+    /// This step's notes, from this and earlier processes, in order.
+    #[must_use]
+    pub fn notes(&self) -> Vec<Value> {
+        self.notes.lock().expect("no holder of this lock can panic").clone()
+    }
+
+    /// Makes a note durable in the journal before it returns. Only while forward or undo is under way.
+    ///
+    /// # Errors
+    /// When the note is not in the journal: the step must not go on to what the note announces.
+    pub async fn note(&self, body: Value) -> Result<(), StepError> {
+        if let Some(notebook) = &self.notebook {
+            let (answer, answered) = oneshot::channel();
+            let closed = || StepError::new(FailureKind::Failed, "write a note to the journal: the engine has gone on");
+            notebook.send(NoteRequest { body: body.clone(), answer }).await.map_err(|_| closed())?;
+            answered.await.map_err(|_| closed())?.map_err(note_failed)?;
+        }
+        self.notes.lock().expect("no holder of this lock can panic").push(body);
+        Ok(())
+    }
+
+    /// Tells how far the step is: `done` of `total` `unit`s, and what it is at.
+    pub fn progress(&self, done: u64, total: Option<u64>, unit: &'static str, detail: impl Into<String>) {
+        let (step, detail) = (self.step.clone(), detail.into());
+        self.events.tell(self.run, Event::StepProgress { step, done, total, unit, detail });
+    }
+
+    /// The request to stop: a long step looks at it at its safe points and ends with [`StepError::parked`].
+    #[must_use]
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+}
+
+fn note_failed(error: JournalError) -> StepError {
+    let kind = if error.is_superseded() { FailureKind::Locked } else { FailureKind::Failed };
+    let hint = error.hint();
+    StepError { source: Some(Box::new(error)), ..StepError::new(kind, "write a note to the journal").hint(hint) }
+}

@@ -1,0 +1,19 @@
+//! Order, retry, deadline, resume and undo of steps. Knows no PostgreSQL.
+
+mod context;
+mod error;
+mod event;
+mod outcome;
+mod run;
+mod runbook;
+mod session;
+mod step;
+mod unwind;
+
+pub use context::{Context, Facts, Stop};
+pub use error::{Effect, FailureKind, Remedy, StepError};
+pub use event::{Event, Events, Stamped};
+pub use outcome::{Halt, Outcome, RunPhase, Survey};
+pub use run::Engine;
+pub use runbook::{Runbook, RunbookError};
+pub use step::{Limits, Receipt, Reversal, Standing, Step, StepId};

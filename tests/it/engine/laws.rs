@@ -1,0 +1,326 @@
+//! One test per law, each on the smallest runbook that shows it.
+
+use super::toy::{Fault, MortalLog, Play, There, Toy, Verb, World};
+use cutover::engine::{
+    Context, Engine, Event, Events, FailureKind, Halt, Limits, Outcome, Reversal, RunPhase, Runbook, RunbookError,
+    StepId, Stop, Survey,
+};
+use cutover::journal::{Kind, Phase, StepPhase};
+use serde_json::json;
+use std::time::Duration;
+
+fn halt(outcome: Outcome) -> Halt {
+    match outcome {
+        Outcome::Halted(halt) => halt,
+        Outcome::Done => panic!("it was done"),
+    }
+}
+
+fn kinds(play: &Play) -> Vec<(Kind, &str)> {
+    play.records.iter().map(|record| (record.kind, record.step.as_deref().unwrap_or(""))).collect()
+}
+
+fn count(play: &Play, what: &str) -> usize {
+    play.world.asked().iter().filter(|asked| *asked == what).count()
+}
+
+#[tokio::test]
+async fn intent_comes_before_forward_and_the_outcome_before_the_next_step() {
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b")]);
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+    let expected =
+        [(Kind::Intent, "a"), (Kind::Done, "a"), (Kind::Intent, "b"), (Kind::Done, "b"), (Kind::Arrived, "")];
+    assert_eq!(kinds(&play), expected);
+    assert_eq!(play.world.asked(), ["verify a", "forward a", "verify a", "verify b", "forward b", "verify b"]);
+}
+
+#[tokio::test]
+async fn through_stops_after_its_step_and_the_next_run_goes_on() {
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b"), Toy::undoable("c")]);
+    assert_eq!(play.through("b").await, Outcome::Done);
+    assert_eq!((play.see("b"), play.see("c")), (There::Whole, There::Nothing));
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+    assert_eq!((count(&play, "forward a"), count(&play, "forward c")), (1, 1));
+}
+
+#[tokio::test]
+async fn undo_goes_newest_first_and_covers_failed_and_unknown_steps() {
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b"), Toy::undoable("c")]);
+    play.world.fault(&StepId::new("c"), Fault::Half);
+    assert_eq!(halt(play.go(Verb::Advance, None).await).kind, FailureKind::Failed);
+    assert_eq!(play.go(Verb::Unwind, None).await, Outcome::Done);
+    let undone: Vec<_> = play.world.asked().into_iter().filter(|asked| asked.starts_with("undo")).collect();
+    assert_eq!(undone, ["undo c", "undo b", "undo a"]);
+    assert_eq!(count(&play, "settle c"), 1, "what may still be under way is ended first");
+    assert_eq!(count(&play, "settle a"), 0);
+    assert_eq!(play.state().phase, Phase::RolledBack);
+}
+
+#[tokio::test]
+async fn a_step_whose_effect_never_came_is_undone_without_an_act() {
+    let mut play = Play::new(vec![Toy::undoable("a")]);
+    play.world.fault(&StepId::new("a"), Fault::Clean);
+    play.go(Verb::Advance, None).await;
+    assert_eq!(play.go(Verb::Unwind, None).await, Outcome::Done);
+    assert_eq!(count(&play, "undo a"), 0);
+    assert_eq!(play.go(Verb::Unwind, None).await, Outcome::Done, "a second rollback has nothing to do");
+}
+
+#[tokio::test]
+async fn what_is_foreign_or_unclear_is_neither_overwritten_nor_undone() {
+    for there in [There::Foreign, There::Unclear] {
+        let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b")]);
+        play.world.put(&StepId::new("b"), there);
+        assert_eq!(halt(play.go(Verb::Advance, None).await).kind, FailureKind::Stuck);
+        assert_eq!((count(&play, "forward b"), play.see("b")), (0, there));
+        // It never had an intent, so it is no obstacle on the way back.
+        assert_eq!(play.go(Verb::Unwind, None).await, Outcome::Done);
+        assert_eq!((play.see("a"), play.see("b")), (There::Nothing, there));
+
+        let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b")]);
+        play.go(Verb::Advance, None).await;
+        play.world.put(&StepId::new("b"), there);
+        let stuck = halt(play.go(Verb::Unwind, None).await);
+        assert_eq!((stuck.kind, stuck.step), (FailureKind::Stuck, Some(StepId::new("b"))));
+        assert_eq!((count(&play, "undo b"), play.see("a")), (0, There::Whole), "nothing before it is touched either");
+        assert_eq!(Survey::of(&play.runbook, &play.state()).phase, RunPhase::Stuck);
+    }
+}
+
+#[test]
+fn an_unsound_list_of_steps_is_no_runbook() {
+    let flip = || Toy::new("flip", Reversal::OneWay);
+    let id = StepId::new;
+    let refuse = |steps| Runbook::<Toy>::new(steps).unwrap_err();
+    assert_eq!(refuse(vec![Toy::undoable("a"), flip()]), RunbookError::NoGate(id("flip")));
+    assert_eq!(refuse(vec![flip(), Toy::gate("g")]), RunbookError::NoGate(id("flip")));
+    let second = Toy::new("drop", Reversal::OneWay);
+    assert_eq!(refuse(vec![Toy::gate("g"), flip(), second]), RunbookError::NoGate(id("drop")));
+    assert_eq!(refuse(vec![Toy::undoable("a"), Toy::undoable("a")]), RunbookError::Twice(id("a")));
+    assert_eq!(refuse(vec![Toy { gate: true, ..Toy::undoable("a") }]), RunbookError::ActingGate(id("a")));
+    assert_eq!(refuse(vec![Toy::undoable("a").retried(0)]), RunbookError::NoAttempt(id("a")));
+    let held = RunbookError::HoldsUntil { step: id("b"), until: id("a") };
+    assert_eq!(refuse(vec![Toy::undoable("a"), Toy::undoable("b").until("a")]), held);
+    assert!(Runbook::new(vec![Toy::gate("g"), flip()]).is_ok());
+}
+
+#[tokio::test]
+async fn an_act_is_tried_again_only_when_nothing_of_it_is_there() {
+    let id = StepId::new("a");
+    let retried = || Play::new(vec![Toy::undoable("a").retried(3)]);
+
+    let mut play = retried();
+    play.world.fault(&id, Fault::Clean);
+    play.world.fault(&id, Fault::UnknownNothing);
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+    assert_eq!(count(&play, "forward a"), 3);
+
+    let mut play = retried();
+    play.world.fault(&id, Fault::UnknownWhole);
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+    assert_eq!(count(&play, "forward a"), 1, "it was there already");
+
+    let mut play = retried();
+    play.world.fault(&id, Fault::Half);
+    assert_eq!(halt(play.go(Verb::Advance, None).await).kind, FailureKind::Failed);
+    assert_eq!(count(&play, "forward a"), 1);
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done, "the next process goes on from the half");
+
+    let mut play = retried();
+    (0..3).for_each(|_| play.world.fault(&id, Fault::Clean));
+    assert_eq!(halt(play.go(Verb::Advance, None).await).kind, FailureKind::Failed);
+    assert_eq!(count(&play, "forward a"), 3, "the attempts are bounded");
+}
+
+#[tokio::test]
+async fn a_look_that_fails_is_repeated_within_the_attempts() {
+    for (failures, kind) in [(2, None), (3, Some(FailureKind::Failed))] {
+        let mut play = Play::new(vec![Toy::undoable("a").retried(3)]);
+        play.world.blind.lock().unwrap().insert(StepId::new("a"), failures);
+        let outcome = play.go(Verb::Advance, None).await;
+        assert_eq!(kind, if outcome == Outcome::Done { None } else { Some(halt(outcome).kind) });
+        assert_eq!(count(&play, "forward a"), usize::from(kind.is_none()), "nothing is done blindly");
+    }
+}
+
+#[tokio::test]
+async fn an_act_that_never_answers_ends_at_its_deadline_as_unknown() {
+    let limits = Limits::once(Duration::from_millis(20));
+    let mut play = Play::new(vec![Toy { limits, ..Toy::undoable("a") }]);
+    play.world.fault(&StepId::new("a"), Fault::Hangs);
+    let late = halt(play.go(Verb::Advance, None).await);
+    assert_eq!(late.kind, FailureKind::Failed);
+    assert!(late.why.contains("did not end within 20ms"), "{}", late.why);
+    assert_eq!(play.state().step("a").unwrap().failure.as_ref().unwrap()["effect"], "unknown");
+}
+
+#[tokio::test]
+async fn forward_that_ends_well_without_its_whole_effect_is_a_failure() {
+    for fault in [Fault::LiesNothing, Fault::LiesHalf] {
+        let mut play = Play::new(vec![Toy::undoable("a")]);
+        play.world.fault(&StepId::new("a"), fault);
+        assert_eq!(halt(play.go(Verb::Advance, None).await).kind, FailureKind::Failed);
+        assert_eq!(play.state().step("a").unwrap().phase, StepPhase::Failed);
+    }
+}
+
+#[tokio::test]
+async fn the_state_before_is_in_the_first_intent_and_outlives_later_attempts() {
+    let mut play = Play::new(vec![Toy::undoable("a")]);
+    play.world.fault(&StepId::new("a"), Fault::Half);
+    play.go(Verb::Advance, None).await;
+    play.go(Verb::Advance, None).await;
+    let state = play.state();
+    assert_eq!(state.step("a").unwrap().intent, json!("Nothing"));
+    assert_eq!(state.step("a").unwrap().attempts, 2);
+}
+
+#[tokio::test]
+async fn notes_are_durable_in_order_and_seen_by_the_next_process() {
+    let mut play = Play::new(vec![Toy { notes: 2, ..Toy::undoable("a") }]);
+    play.world.fault(&StepId::new("a"), Fault::DiesHalf);
+    play.go(Verb::Advance, None).await;
+    assert_eq!(play.state().step("a").unwrap().notes, [json!(0), json!(1)]);
+    play.go(Verb::Advance, None).await;
+    assert_eq!(play.state().step("a").unwrap().notes.len(), 4);
+}
+
+#[tokio::test]
+async fn a_stop_parks_between_steps_and_the_next_run_goes_on() {
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b")]);
+    let (ask, stop) = Stop::channel();
+    ask.send(true).unwrap();
+    let parked = halt(play.act(Verb::Advance, None, None, stop).await);
+    assert_eq!((parked.kind, parked.step), (FailureKind::Parked, Some(StepId::new("a"))));
+    assert_eq!(Survey::of(&play.runbook, &play.state()).phase, RunPhase::Parked);
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+}
+
+#[tokio::test]
+async fn an_effect_that_must_last_is_asked_again_and_never_made_anew() {
+    let steps = || {
+        vec![
+            Toy::undoable("capture").until("flip"),
+            Toy::gate("gate").until("flip"),
+            Toy::new("flip", Reversal::OneWay),
+        ]
+    };
+    let mut play = Play::new(steps());
+    play.through("gate").await;
+    play.world.put(&StepId::new("capture"), There::Nothing);
+    let parked = halt(play.go(Verb::Advance, None).await);
+    assert_eq!((parked.kind, parked.step), (FailureKind::Parked, Some(StepId::new("capture"))));
+    assert_eq!((count(&play, "forward capture"), count(&play, "forward flip")), (1, 0));
+    assert_eq!(play.go(Verb::Unwind, None).await, Outcome::Done);
+
+    let mut play = Play::new(steps());
+    play.through("gate").await;
+    play.world.fault(&StepId::new("gate"), Fault::Clean);
+    assert_eq!(halt(play.go(Verb::Advance, None).await).step, Some(StepId::new("gate")), "a gate may change its mind");
+    assert_eq!(count(&play, "forward flip"), 0);
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+}
+
+#[tokio::test]
+async fn a_done_one_way_step_ends_the_range_of_undo() {
+    let steps = vec![Toy::undoable("a"), Toy::gate("gate"), Toy::new("flip", Reversal::OneWay)];
+    let mut play = Play::new(steps);
+    play.go(Verb::Advance, None).await;
+    let refused = halt(play.go(Verb::Unwind, None).await);
+    assert_eq!((refused.kind, refused.step), (FailureKind::Refused, Some(StepId::new("flip"))));
+    assert_eq!((play.see("a"), play.see("flip")), (There::Whole, There::Whole));
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done, "forward is still open");
+}
+
+#[tokio::test]
+async fn an_unknown_one_way_step_is_settled_by_writing_against_it() {
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::gate("gate"), Toy::new("flip", Reversal::OneWay)]);
+    play.world.fault(&StepId::new("flip"), Fault::UnknownNothing);
+    play.go(Verb::Advance, None).await;
+    assert_eq!(play.go(Verb::Unwind, None).await, Outcome::Done);
+    assert_eq!(count(&play, "undo flip"), 1, "reading is not enough");
+    assert_eq!(play.see("a"), There::Nothing);
+
+    // Writing against it loses: it was decided after all.
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::gate("gate"), Toy::new("flip", Reversal::OneWay)]);
+    play.world.fault(&StepId::new("flip"), Fault::Half);
+    play.go(Verb::Advance, None).await;
+    play.world.undo_fault(&StepId::new("flip"), Fault::Half);
+    let failed = halt(play.go(Verb::Unwind, None).await);
+    assert_eq!((failed.kind, play.see("a")), (FailureKind::Failed, There::Whole));
+    assert_eq!(play.state().phase, Phase::Forward, "the way forward is still open");
+}
+
+#[tokio::test]
+async fn after_a_rollback_began_there_is_no_forward() {
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b")]);
+    play.go(Verb::Advance, None).await;
+    play.world.undo_fault(&StepId::new("a"), Fault::Clean);
+    play.go(Verb::Unwind, None).await;
+    let refused = halt(play.go(Verb::Advance, None).await);
+    assert_eq!(refused.kind, FailureKind::Refused);
+    assert_eq!((play.see("a"), play.see("b")), (There::Whole, There::Nothing));
+    assert_eq!(play.go(Verb::Unwind, None).await, Outcome::Done);
+}
+
+#[tokio::test]
+async fn a_journal_with_a_step_of_another_runbook_is_refused() {
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b")]);
+    play.go(Verb::Advance, None).await;
+    play.runbook = Runbook::new(vec![Toy::undoable("a")]).unwrap();
+    assert_eq!(halt(play.go(Verb::Advance, None).await).kind, FailureKind::Changed);
+    assert_eq!(halt(play.go(Verb::Unwind, None).await).kind, FailureKind::Changed);
+}
+
+#[tokio::test]
+async fn a_survey_says_how_far_a_run_is() {
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::gate("gate"), Toy::new("flip", Reversal::OneWay)]);
+    let phase = |play: &Play| Survey::of(&play.runbook, &play.state()).phase;
+    assert_eq!(phase(&play), RunPhase::Fresh);
+    play.through("a").await;
+    assert_eq!(phase(&play), RunPhase::Running);
+    play.through("gate").await;
+    assert_eq!(phase(&play), RunPhase::AtFlipPoint);
+    play.world.fault(&StepId::new("flip"), Fault::Clean);
+    play.go(Verb::Advance, None).await;
+    let survey = Survey::of(&play.runbook, &play.state());
+    assert_eq!((survey.phase, survey.step, survey.done), (RunPhase::Failed, Some(StepId::new("flip")), 2));
+    assert!(survey.why.contains("toy flip failed"));
+    play.go(Verb::Advance, None).await;
+    assert_eq!(phase(&play), RunPhase::Flipped);
+}
+
+#[tokio::test]
+async fn events_tell_what_is_recorded_with_its_place() {
+    let world = World::default();
+    let log = MortalLog::new(&world, Vec::new(), None);
+    let runbook = Runbook::new(vec![Toy { notes: 1, ..Toy::undoable("a") }]).unwrap();
+    let (events, mut heard) = Events::channel();
+    let engine = Engine { runbook: &runbook, world: &world, log: &log, events, stop: Stop::never() };
+    assert_eq!(engine.advance(None).await, Outcome::Done);
+    drop(engine);
+    let mut told = Vec::new();
+    while let Some(stamped) = heard.recv().await {
+        told.push(match stamped.event {
+            Event::StepStarted { seq, .. } => ("started", seq),
+            Event::Note { seq, .. } => ("note", seq),
+            Event::StepDone { seq, .. } => ("done", seq),
+            other => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(told, [("started", 1), ("note", 2), ("done", 3)]);
+}
+
+#[tokio::test]
+async fn receipts_are_facts_for_later_steps() {
+    let mut play = Play::new(vec![Toy::undoable("a")]);
+    play.go(Verb::Advance, None).await;
+    let facts = cutover::engine::Facts::of(&play.state());
+    assert_eq!(facts.get::<String>(&StepId::new("a")).unwrap(), "made");
+    assert!(facts.get::<u64>(&StepId::new("a")).is_err(), "another shape is an error, not a guess");
+    assert!(facts.get::<String>(&StepId::new("b")).is_err());
+    let term = cutover::journal::Term { term: 1, nonce: uuid::Uuid::nil() };
+    let context = Context::detached(uuid::Uuid::nil(), term, StepId::new("a"), facts);
+    context.note(json!("kept in memory")).await.unwrap();
+    assert_eq!(context.notes(), [json!("kept in memory")]);
+}
