@@ -1,7 +1,13 @@
 //! The only test binary; each module below is a file or a folder of its own.
 
+mod database_client;
+mod database_fill;
+mod database_migrate;
+mod database_preflight;
 mod engine;
+mod fence;
 mod harness;
 mod journal;
+mod level;
 mod plan;
 mod tidy;

@@ -1,0 +1,540 @@
+//! Keeping green level, on real servers: a twin comparison after random concurrent writes, and each way in which a naive build fails.
+
+use crate::harness::Pair;
+use cutover::database::capture::{Capture, CaptureError, CaptureStanding, Captured};
+use cutover::database::level::{BatchReport, LevelError, LevelSetup, Limits, Reapply, Worker, begin_progress};
+use cutover::database::mapping::{KeyColumn, Mapping, TableMapping, Touch};
+use cutover::database::term::{self, Term};
+use cutover::plan::{Side, TableName};
+use rand::Rng;
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio_postgres::{Client, Transaction};
+use uuid::Uuid;
+
+const BLUE: &str = "
+create table client (id text primary key, name text, tag text unique);
+create table token (signature varchar(40) primary key, request_id text not null, client_id text not null references client(id)
+  on delete cascade on update cascade, active boolean not null default true, session json, amount numeric);
+create table login (challenge text primary key, subject text);
+create table consent (challenge text primary key, login_challenge text unique references login(challenge)
+  on delete set null on update cascade, body text);
+create table member (client_id text references client(id) on delete cascade on update cascade, person int, role text,
+  primary key (client_id, person));
+insert into client select 'c' || i, 'name ' || i, 'tag' || i from generate_series(0, 19) i;
+insert into login select 'l' || i, 'subject ' || i from generate_series(0, 39) i;
+insert into consent select 'k' || i, 'l' || i, 'body' from generate_series(0, 19) i;
+insert into token select 't' || i, 'r' || i / 3, 'c' || i % 20, true, '{\"a\": 1}', 1.0 from generate_series(0, 199) i;
+insert into member select 'c' || i, p, 'role' from generate_series(0, 19) i, generate_series(1, 3) p;";
+const GREEN: &str = "
+create table client (id text primary key, name text, tag text unique, note text default 'new',
+  number bigint generated always as identity);
+create table token (signature varchar(40) primary key, request_id text not null, client_id text not null references client(id)
+  on delete cascade, active boolean not null, session json, amount numeric, doubled numeric generated always as (amount * 2) stored);
+create table flow (login_challenge text primary key, subject text, consent_challenge text unique, body text);
+create table member (client_id text references client(id) on delete cascade, person int, role text, primary key (client_id, person));
+create function shout() returns trigger language plpgsql as $$ begin raise exception 'a trigger of green fired'; end $$;";
+
+fn name(table: &str) -> TableName {
+    TableName { schema: "public".into(), name: table.into() }
+}
+
+fn columns(list: &[(&str, &str)]) -> Vec<KeyColumn> {
+    list.iter().map(|(name, kind)| KeyColumn { name: (*name).into(), type_sql: (*kind).into() }).collect()
+}
+
+fn table(
+    green: &str,
+    key: &[(&str, &str)],
+    carried: &[(&str, &str)],
+    select: &str,
+    touched_by: Vec<Touch>,
+) -> TableMapping {
+    TableMapping {
+        green: name(green),
+        key: columns(key),
+        columns: columns(carried),
+        own_columns: Vec::new(),
+        overrides_identity: false,
+        select: select.to_owned(),
+        count_sql: String::new(),
+        cleanup: Vec::new(),
+        touched_by,
+        estimated_rows: 0,
+    }
+}
+
+fn touch(blue: &str, key: &[(&str, &str)], keys_sql: &str, back: &[&str]) -> Touch {
+    let back = back.iter().map(|column| (*column).to_owned()).collect();
+    Touch { blue: name(blue), blue_key: columns(key), keys_sql: keys_sql.to_owned(), back }
+}
+
+/// A generated mapping of every kind, and a written one that merges two tables.
+fn mapping() -> Mapping {
+    let (id, signature, challenge) =
+        ([("id", "text")], [("signature", "character varying(40)")], [("challenge", "text")]);
+    let by_client = "select id from client where id = any($1::text[])";
+    let mut client = table(
+        "client",
+        &id,
+        &[("id", "text"), ("name", "text"), ("tag", "text")],
+        "select id, name, tag from client",
+        vec![touch("client", &id, by_client, &["id"])],
+    );
+    client.own_columns = vec!["note".into(), "number".into()];
+    let token = [
+        ("signature", "character varying(40)"),
+        ("request_id", "text"),
+        ("client_id", "text"),
+        ("active", "boolean"),
+        ("session", "json"),
+        ("amount", "numeric"),
+    ];
+    let token = table(
+        "token",
+        &signature,
+        &token,
+        "select signature, request_id, client_id, active, session, amount from token",
+        vec![touch(
+            "token",
+            &signature,
+            "select signature::text from token where signature = any($1::text[])",
+            &["signature"],
+        )],
+    );
+    let flow = table(
+        "flow",
+        &[("login_challenge", "text")],
+        &[("login_challenge", "text"), ("subject", "text"), ("consent_challenge", "text"), ("body", "text")],
+        "select l.challenge as login_challenge, l.subject, c.challenge as consent_challenge, c.body
+         from login l left join consent c on c.login_challenge = l.challenge",
+        vec![
+            touch(
+                "login",
+                &challenge,
+                "select challenge from login where challenge = any($1::text[])",
+                &["login_challenge"],
+            ),
+            touch(
+                "consent",
+                &challenge,
+                "select login_challenge from consent where challenge = any($1::text[])",
+                &["consent_challenge"],
+            ),
+        ],
+    );
+    let pair = [("client_id", "text"), ("person", "integer")];
+    let member = table(
+        "member",
+        &pair,
+        &[("client_id", "text"), ("person", "integer"), ("role", "text")],
+        "select client_id, person, role from member",
+        vec![touch(
+            "member",
+            &pair,
+            "select client_id, person::text from member where (client_id, person) in
+             (select c, p::int from unnest($1::text[], $2::text[]) u(c, p))",
+            &["client_id", "person"],
+        )],
+    );
+    Mapping { tables: vec![client, flow, member, token] }
+}
+
+struct Stage {
+    pair: Pair,
+    term: Term,
+    capture: Capture,
+}
+
+impl Stage {
+    /// Blue with rows, green with its schema, both with our schema; nothing captured yet.
+    async fn new() -> Self {
+        let pair = Pair::shared().await;
+        pair.blue.execute(BLUE).await;
+        pair.green.execute(GREEN).await;
+        for table in ["client", "token", "flow", "member"] {
+            let trigger =
+                format!("create trigger shout before insert or update or delete on {table} execute function shout()");
+            pair.green.execute(&trigger).await;
+        }
+        let term = Term { term: 1, nonce: Uuid::new_v4() };
+        for side in [&pair.blue, &pair.green] {
+            term::install(&side.client().await, &term).await.expect("the term is installed");
+        }
+        Self { pair, term, capture: Capture { run: Uuid::new_v4(), side: Side::Blue } }
+    }
+
+    async fn start(&self) -> Captured {
+        let mut blue = self.pair.blue.client().await;
+        let bound = Duration::from_secs(30);
+        let captured = self.capture.start(&mut blue, &self.term, &mapping().captured(), bound).await;
+        let captured = captured.expect("capture starts");
+        let mut green = self.pair.green.client().await;
+        begin_progress(&mut green, &self.term, &captured).await.expect("the first position is stored");
+        captured
+    }
+
+    /// Captures, fills green by a copy in one snapshot, and opens the worker.
+    async fn filled() -> (Self, Worker) {
+        let stage = Self::new().await;
+        stage.start().await;
+        stage.copy().await;
+        let worker = stage.worker().await;
+        (stage, worker)
+    }
+
+    async fn copy(&self) {
+        let (mut blue, green) = (self.pair.blue.client().await, self.pair.green.client().await);
+        let snapshot = blue.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
+        let snapshot = snapshot.start().await.expect("a snapshot");
+        green.batch_execute("set session_replication_role = replica").await.expect("green is a replica");
+        for table in mapping().tables {
+            let list = table.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>().join(", ");
+            let query = format!("select coalesce(jsonb_agg(q)::text, '[]') from ({}) q", table.select);
+            let rows: String = snapshot.query_one(&query, &[]).await.expect("blue is read").get(0);
+            let name = &table.green.name;
+            let fill = format!(
+                "insert into {name} ({list}) select {list} from jsonb_populate_recordset(null::{name}, $1::text::jsonb)"
+            );
+            green.execute(&fill, &[&rows]).await.expect("green is filled");
+        }
+    }
+
+    fn setup(&self, term: Term) -> LevelSetup {
+        LevelSetup {
+            blue: self.pair.blue.url(),
+            green: self.pair.green.url(),
+            capture: self.capture,
+            mapping: mapping(),
+            term,
+            limits: Limits { lock: Duration::from_secs(1), statement: Duration::from_secs(30), page_keys: 50 },
+        }
+    }
+
+    async fn worker(&self) -> Worker {
+        Worker::open(self.setup(self.term)).await.expect("the worker opens")
+    }
+
+    async fn blue(&self, statements: &str) {
+        self.pair.blue.execute(statements).await;
+    }
+
+    /// Every carried row of green must be what the mapping gives on blue, as text.
+    async fn assert_level(&self) {
+        let (blue, green) = (self.pair.blue.client().await, self.pair.green.client().await);
+        for table in mapping().tables {
+            let list =
+                table.columns.iter().map(|column| format!("q.{}::text", column.name)).collect::<Vec<_>>().join(", ");
+            let select = |from: String| {
+                format!("select t from (select row({list})::text as t from {from} q) r order by t collate \"C\"")
+            };
+            let expected = texts(&blue, &select(format!("({})", table.select))).await;
+            let found = texts(&green, &select(table.green.name.clone())).await;
+            let (wanted, given) = (BTreeSet::from_iter(&expected), BTreeSet::from_iter(&found));
+            let missing: Vec<_> = wanted.difference(&given).take(3).collect();
+            let extra: Vec<_> = given.difference(&wanted).take(3).collect();
+            assert!(missing.is_empty() && extra.is_empty(), "{}: missing {missing:?}, extra {extra:?}", table.green);
+            assert_eq!(expected.len(), found.len());
+        }
+    }
+}
+
+async fn texts(client: &Client, query: &str) -> Vec<String> {
+    client.query(query, &[]).await.expect("the query runs").iter().map(|row| row.get(0)).collect()
+}
+
+async fn batch(worker: &mut Worker) -> BatchReport {
+    worker.batch(&()).await.expect("the batch succeeds")
+}
+
+/// A row that is written once and never again: a commit that is consumed and not derived would lose it for good.
+const ONCE: &str = "insert into login values (gen_random_uuid()::text, 'once')";
+
+/// One random transaction of an application; refused ones are as good as none.
+async fn write_something(client: &Client) -> bool {
+    let (a, b, t, action) = {
+        let mut random = rand::rng();
+        (
+            random.random_range(0..20),
+            random.random_range(0..20),
+            random.random_range(0..300),
+            random.random_range(0..16),
+        )
+    };
+    let statement = match action {
+        0..=2 => format!("insert into token values ('t{t}', 'r{}', 'c{a}', true, '{{\"a\":  {b}}}', {b}.0)", t / 3),
+        3..=4 => format!("update token set active = not active, session = '{{\"a\":{b}}}', amount = {b}.00 where signature = 't{t}'"),
+        5 => format!("delete from token where signature = 't{t}'"),
+        6 => format!("update token set signature = 't{}' where signature = 't{t}'", (t + b) % 300),
+        7 => format!(
+            "with old as (select tag from client where id = 'c{a}') update client set tag = null where id = 'c{a}';
+             update client set tag = 'tag{a}' where id = 'c{b}' and not exists (select from client where tag = 'tag{a}');
+             update client set tag = 'tag{b}' where id = 'c{a}' and not exists (select from client where tag = 'tag{b}')"
+        ),
+        8 => format!("update client set id = 'c{b}' where id = 'c{a}'"),
+        9 => format!("delete from client where id = 'c{a}'"),
+        10 | 11 => format!("insert into client values ('c{a}', 'again {t}', null)"),
+        12 => format!("update consent set login_challenge = 'l{t}' where challenge = 'k{a}'"),
+        13 => format!("update consent set login_challenge = null where login_challenge = 'l{b}'; update consent set login_challenge = 'l{b}', body = 'moved' where challenge = 'k{a}'"),
+        14 => format!("delete from login where challenge = 'l{b}'; insert into login values ('l{b}', 'anew {t}')"),
+        _ => format!("insert into member values ('c{a}', {}, 'role {t}') on conflict (client_id, person) do update set role = excluded.role", b % 4),
+    };
+    let durability = if t % 3 == 0 { "set local synchronous_commit = off; " } else { "" };
+    let written = client.batch_execute(&format!("begin; {durability}{ONCE}; {statement}; commit")).await.is_ok();
+    if !written {
+        let _ = client.batch_execute("rollback").await;
+    }
+    written
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn green_equals_the_mapping_of_blue_after_random_concurrent_writes() {
+    let stage = Stage::new().await;
+    let (stop, commits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (client, stop, commits) = (stage.pair.blue.client().await, stop.clone(), commits.clone());
+        writers.spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                commits.fetch_add(u64::from(write_something(&client).await), Ordering::Relaxed);
+            }
+        });
+    }
+    stage.start().await;
+    stage.copy().await;
+    let mut worker = stage.worker().await;
+    let begun = tokio::time::Instant::now();
+    let (mut batches, mut seen) = (0, 0);
+    while begun.elapsed() < Duration::from_secs(5) {
+        seen += batch(&mut worker).await.commits;
+        batches += 1;
+    }
+    stop.store(true, Ordering::Relaxed);
+    while writers.join_next().await.is_some() {}
+    let last =
+        worker.until_level(&(), Duration::from_secs(20), Duration::from_secs(5)).await.expect("green gets level");
+    assert_eq!(last.total.left_in_slot, 0);
+    assert!(batches > 1 && seen > 100, "{batches} batches with {seen} commits of {commits:?}");
+    stage.assert_level().await;
+}
+
+#[tokio::test]
+async fn a_moved_row_leaves_its_old_place() {
+    let (stage, mut worker) = Stage::filled().await;
+    stage.assert_level().await;
+    stage.blue("update consent set login_challenge = 'l30' where challenge = 'k1'").await;
+    let report = batch(&mut worker).await;
+    stage.assert_level().await;
+    assert_eq!((report.rows_deleted, report.rows_inserted), (2, 2), "both logins changed");
+    let again = batch(&mut worker).await;
+    assert_eq!((again.keys, again.rows_deleted), (0, 0), "nothing is left to do");
+}
+
+#[tokio::test]
+async fn swaps_cascades_and_green_s_own_columns_survive() {
+    let (stage, mut worker) = Stage::filled().await;
+    stage
+        .pair
+        .green
+        .execute("alter table client disable trigger shout; update client set note = 'kept' where id in ('c1', 'c2')")
+        .await;
+    let before: i64 = stage.pair.green.ask("select sum(number)::bigint from client where id in ('c1', 'c2')").await;
+    stage
+        .blue("begin; update client set tag = null where id = 'c1'; update client set tag = 'tag1' where id = 'c2'; update client set tag = 'tag2' where id = 'c1'; commit")
+        .await;
+    let report = batch(&mut worker).await;
+    stage.assert_level().await;
+    assert_eq!(report.rows_deleted, 2, "no child was taken by a cascade of green");
+    let own: i64 = stage.pair.green.ask("select count(*) from client where id in ('c1', 'c2') and note = 'kept'").await;
+    let after: i64 = stage.pair.green.ask("select sum(number)::bigint from client where id in ('c1', 'c2')").await;
+    assert_eq!((own, before), (2, after), "green's own columns went along");
+    stage.blue("delete from client where id = 'c3'; update client set id = 'renamed' where id = 'c4'").await;
+    batch(&mut worker).await;
+    stage.assert_level().await;
+}
+
+#[tokio::test]
+async fn values_that_are_equal_and_print_differently_are_carried() {
+    let (stage, mut worker) = Stage::filled().await;
+    stage.blue("update token set amount = 1.00 where signature = 't1'; update token set session = '{\"a\":1}' where signature = 't2'").await;
+    batch(&mut worker).await;
+    stage.assert_level().await;
+}
+
+#[tokio::test]
+async fn a_truncated_or_rewritten_table_is_derived_anew() {
+    let (stage, mut worker) = Stage::filled().await;
+    stage.blue("truncate token; insert into token values ('only', 'r', 'c1', true, null, null)").await;
+    let report = batch(&mut worker).await;
+    assert_eq!((report.rows_deleted, report.rows_inserted), (200, 1));
+    stage.assert_level().await;
+    stage.blue("alter table member alter column role type text using 'rewritten ' || role").await;
+    batch(&mut worker).await;
+    stage.assert_level().await;
+}
+
+#[tokio::test]
+async fn a_changed_table_parks() {
+    let (stage, mut worker) = Stage::filled().await;
+    stage.blue("alter table token add column more text; update token set more = 'x'").await;
+    let error = worker.batch(&()).await.expect_err("the columns changed");
+    assert!(matches!(error, LevelError::Changed { .. }), "{error}");
+    assert!(error.to_string().contains("public.token"), "{error}");
+}
+
+#[tokio::test]
+async fn a_slot_beyond_green_s_position_is_refused() {
+    let (stage, worker) = Stage::filled().await;
+    drop(worker);
+    stage.blue("delete from token where signature = 't7'").await;
+    let advance = format!("select pg_replication_slot_advance('{}', pg_current_wal_lsn())", stage.capture.name());
+    stage.blue(&advance).await;
+    let refused = Worker::open(stage.setup(stage.term)).await.map(|_| ()).expect_err("a change was lost");
+    assert!(matches!(refused, LevelError::LostSlot { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_slot_made_anew_is_refused_even_by_a_worker_at_work() {
+    let (stage, mut worker) = Stage::filled().await;
+    let name = stage.capture.name();
+    stage.blue("delete from token where signature = 't7'").await;
+    stage.blue(&format!("select pg_drop_replication_slot('{name}')")).await;
+    stage.blue(&format!("select pg_create_logical_replication_slot('{name}', 'pgoutput')")).await;
+    let refused = worker.batch(&()).await.expect_err("a change was lost");
+    assert!(matches!(refused, LevelError::LostSlot { .. }), "{refused}");
+}
+
+#[tokio::test]
+async fn a_zombie_commits_nothing_and_a_batch_can_be_repeated() {
+    let (stage, mut zombie) = Stage::filled().await;
+    stage.blue("delete from token where signature = 't7'").await;
+    let next = Term { term: 2, nonce: Uuid::new_v4() };
+    for side in [&stage.pair.blue, &stage.pair.green] {
+        term::install(&side.client().await, &next).await.expect("another takes over");
+    }
+    let refused = zombie.batch(&()).await.expect_err("the term is another's");
+    assert!(matches!(&refused, LevelError::Term(error) if error.is_superseded()), "{refused}");
+    let there: i64 = stage.pair.green.ask("select count(*) from token where signature = 't7'").await;
+    assert_eq!(there, 1, "the zombie committed nothing");
+    let mut worker = Worker::open(stage.setup(next)).await.expect("the new owner opens");
+    batch(&mut worker).await;
+    stage.assert_level().await;
+}
+
+#[tokio::test]
+async fn of_two_workers_in_one_term_the_second_to_commit_gives_way() {
+    let (stage, mut one) = Stage::filled().await;
+    let mut two = stage.worker().await;
+    stage.blue("delete from token where signature = 't7'").await;
+    batch(&mut one).await;
+    let refused = two.batch(&()).await.expect_err("the position was moved");
+    let is_refused = matches!(refused, LevelError::AnotherWorker { .. } | LevelError::LostSlot { .. });
+    assert!(is_refused, "{refused}");
+}
+
+struct Revoked(Vec<String>);
+
+impl Reapply for Revoked {
+    fn reapply<'a>(
+        &'a self,
+        green: &'a Transaction<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>> {
+        Box::pin(async move {
+            let kill = "update token set active = false where request_id = any($1) and active";
+            green.execute(kill, &[&self.0]).await
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_captured_revocation_outlives_a_touch_on_blue() {
+    let (stage, mut worker) = Stage::filled().await;
+    let revoked = Revoked(vec!["r1".into()]);
+    stage.blue("update token set session = '{}' where request_id = 'r1'").await;
+    let report = worker.batch(&revoked).await.expect("the batch succeeds");
+    assert_eq!(report.rows_reapplied, 3);
+    let active: i64 = stage.pair.green.ask("select count(*) from token where request_id = 'r1' and active").await;
+    assert_eq!(active, 0);
+}
+
+#[tokio::test]
+async fn rows_that_would_point_to_nothing_are_refused() {
+    let (stage, _) = Stage::filled().await;
+    let mut setup = stage.setup(stage.term);
+    setup.mapping.tables[0].select = "select id, name, tag from client where id <> 'c1'".into();
+    let mut worker = Worker::open(setup).await.expect("the worker opens");
+    stage.blue("update client set name = 'x' where id = 'c1'").await;
+    let refused = worker.batch(&()).await.expect_err("tokens of c1 need it");
+    assert!(matches!(refused, LevelError::ForeignKey { .. }), "{refused}");
+    let there: i64 = stage.pair.green.ask("select count(*) from client where id = 'c1'").await;
+    assert_eq!(there, 1, "nothing was changed");
+}
+
+#[tokio::test]
+async fn capture_waits_for_older_transactions_and_names_them() {
+    let stage = Stage::new().await;
+    let writer = stage.pair.blue.client().await;
+    writer
+        .batch_execute("set application_name = 'slow_job'; begin; insert into login values ('slow', 's')")
+        .await
+        .expect("begun");
+    let mut blue = stage.pair.blue.client().await;
+    let short = Duration::from_millis(300);
+    let blocked = stage.capture.start(&mut blue, &stage.term, &mapping().captured(), short).await;
+    let error = blocked.expect_err("an older transaction runs");
+    assert!(matches!(error, CaptureError::Blocked { .. }) && error.to_string().contains("slow_job"), "{error}");
+    assert_eq!(stage.capture.verify(&blue).await.expect("it answers"), CaptureStanding::Partial);
+    writer.batch_execute("commit").await.expect("committed");
+    stage.start().await;
+    stage.copy().await;
+    let mut worker = stage.worker().await;
+    batch(&mut worker).await;
+    stage.assert_level().await;
+}
+
+#[tokio::test]
+async fn capture_is_found_again_stopped_and_leaves_nothing() {
+    let stage = Stage::new().await;
+    let first = stage.start().await;
+    assert_eq!(stage.start().await, first, "a second start finds the first");
+    let mut blue = stage.pair.blue.client().await;
+    let kept = stage.capture.wal_kept(&blue).await.expect("it answers").expect("a slot");
+    assert_eq!(kept.status, "reserved");
+    let other = Capture { run: Uuid::new_v4(), side: Side::Blue };
+    assert!(matches!(other.verify(&blue).await.expect("it answers"), CaptureStanding::Foreign(_)));
+    for _ in 0..2 {
+        stage.capture.stop(&mut blue, &stage.term).await.expect("it stops");
+        assert_eq!(stage.capture.verify(&blue).await.expect("it answers"), CaptureStanding::Absent);
+    }
+    let left: i64 = stage.pair.blue.ask("select (select count(*) from pg_publication) + (select count(*) from pg_replication_slots where database = current_database())").await;
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn a_table_without_identity_is_refused() {
+    let stage = Stage::new().await;
+    stage.blue("create table public.bare (x int)").await;
+    let mut blue = stage.pair.blue.client().await;
+    let refused = stage.capture.start(&mut blue, &stage.term, &[name("bare")], Duration::from_secs(5)).await;
+    assert!(matches!(refused, Err(CaptureError::NoIdentity { .. })));
+    stage.blue("insert into public.bare values (1); update public.bare set x = 2").await;
+}
+
+#[tokio::test]
+async fn a_partitioned_table_is_captured_through_its_root() {
+    let stage = Stage::new().await;
+    stage.blue("drop table public.member; create table public.member (client_id text, person int, role text, primary key (client_id, person)) partition by hash (client_id);
+        create table public.member_0 partition of public.member for values with (modulus 2, remainder 0);
+        create table public.member_1 partition of public.member for values with (modulus 2, remainder 1);
+        insert into member select 'c' || i % 20, i, 'r' from generate_series(1, 60) i").await;
+    stage.start().await;
+    stage.copy().await;
+    let mut worker = stage.worker().await;
+    stage.blue("update member set role = 'x' where person < 10; delete from member where person > 50; update member set client_id = 'c0' where person = 20").await;
+    batch(&mut worker).await;
+    stage.assert_level().await;
+}
