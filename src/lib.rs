@@ -22,3 +22,4 @@ pub mod database;
 pub mod engine;
 pub mod journal;
 pub mod plan;
+pub mod revocations;

@@ -10,4 +10,5 @@ mod harness;
 mod journal;
 mod level;
 mod plan;
+mod revocations;
 mod tidy;

@@ -1,0 +1,283 @@
+//! The consuming end of the queue: what is still to be replayed and proved, what is dead, whether all of it is drained.
+//!
+//! Called by the one worker that writes green, by the flip and by `status`. Never touches blue or green.
+
+use super::error::RevocationError;
+use super::event::{Captured, Chain, Door, Event, Outcome, Seen};
+use super::link::Link;
+use crate::plan::{Secret, Side};
+use serde::Serialize;
+use std::time::Duration;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+/// Failures after which an event is dead.
+const MOST_ATTEMPTS: i32 = 5;
+
+const COLUMNS: &str = "select id, incarnation, seq, captured_at, live, epoch, door, chain, blue_seen, green_seen, outcome from cutover.revocation";
+const ALIVE: &str = "plan = $1 and live = 'blue' and outcome <> 'refused' and dead_at is null";
+/// A captured event whose request may still be under way is left alone: it may yet turn out refused.
+const SETTLED: &str = "(outcome = 'executed' or captured_at <= clock_timestamp() - make_interval(secs => $2))";
+const REPLAYED: &str =
+    "update cutover.revocation set replayed_at = coalesce(replayed_at, clock_timestamp()) where id = any($1)";
+const PROVED: &str =
+    "update cutover.revocation set proved_at = coalesce(proved_at, clock_timestamp()) where id = any($1)";
+const UNPROVED: &str = "update cutover.revocation set proved_at = null where id = any($1)";
+const FAILED: &str = "update cutover.revocation set attempts = attempts + 1, last_error = $2,
+  dead_at = case when attempts + 1 >= $3 then clock_timestamp() end where id = $1";
+const DEAD: &str =
+    "select id, last_error from cutover.revocation where plan = $1 and dead_at is not null order by captured_at";
+const COUNTS: &str = "select count(*) filter (where live = 'blue' and outcome <> 'refused'),
+  count(*) filter (where live = 'blue' and outcome <> 'refused' and replayed_at is not null),
+  count(*) filter (where live = 'blue' and outcome <> 'refused' and proved_at is not null),
+  count(*) filter (where dead_at is not null),
+  count(*) filter (where outcome = 'refused'),
+  count(*) filter (where live = 'green' and outcome <> 'refused')
+from cutover.revocation where plan = $1";
+const QUEUE_EXISTS: &str = "select to_regclass('cutover.revocation') is not null";
+const PRODUCERS: &str = "select p.gateway, p.incarnation, p.ended_at is not null, b.last_seq,
+  count(r.seq), coalesce(min(r.seq), 0), coalesce(max(r.seq), 0)
+from cutover.producer p
+left join cutover.barrier b on b.plan = p.plan and b.epoch = $2 and b.incarnation = p.incarnation
+left join cutover.revocation r on r.incarnation = p.incarnation
+where p.plan = $1 group by p.gateway, p.incarnation, p.ended_at, b.last_seq, p.started_at order by p.gateway, p.started_at";
+
+/// How many revocations stand where. Those captured while blue is live are the ones that green must be told of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Captured while blue was live and not refused by the engine.
+    pub captured: i64,
+    /// Of these, replayed on green.
+    pub replayed: i64,
+    /// Of these, proved dead on green.
+    pub proved: i64,
+    /// Cannot be replayed; they block the flip.
+    pub dead: i64,
+    /// Refused by the engine; never replayed.
+    pub refused: i64,
+    /// Captured while green was live.
+    pub captured_on_green: i64,
+}
+
+/// What the queue knows of one incarnation of one gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The gateway's name.
+    pub gateway: String,
+    /// Which incarnation.
+    pub incarnation: Uuid,
+    /// A later incarnation of the gateway has ended it.
+    pub is_ended: bool,
+    /// Its barrier for the epoch asked for.
+    pub barrier: Option<i64>,
+    /// How many events it has queued.
+    pub count: i64,
+    /// Lowest number it has queued, 0 when none.
+    pub first: i64,
+    /// Highest number it has queued, 0 when none.
+    pub last: i64,
+}
+
+/// The queue of one plan, as its consumer sees it.
+pub struct Ledger {
+    link: Link,
+    plan: String,
+}
+
+impl Ledger {
+    /// The queue of `plan` in `control`; no call on it takes longer than `limit`.
+    #[must_use]
+    pub fn new(control: &Secret, plan: &str, limit: Duration) -> Self {
+        Self { link: Link::new(control.clone(), "control", limit), plan: plan.to_owned() }
+    }
+
+    /// Whether the queue's tables exist in control.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn exists(&self) -> Result<bool, RevocationError> {
+        let row = self
+            .link
+            .run("look for the queue", |client| async move { client.query_one(QUEUE_EXISTS, &[]).await })
+            .await?;
+        Ok(row.get(0))
+    }
+
+    /// Events to replay on green now. An event whose outcome is unknown counts once it is older than `settle`; under the hold, when
+    /// nothing is in flight, that is zero. An event that cannot be read becomes dead and is not among them.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn pending(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
+        self.select(&format!("{COLUMNS} where {ALIVE} and {SETTLED} and replayed_at is null"), settle).await
+    }
+
+    /// Events not yet proved on green.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn unproved(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
+        self.select(&format!("{COLUMNS} where {ALIVE} and {SETTLED} and proved_at is null"), settle).await
+    }
+
+    /// All events that hold on green, proved or not: what a level batch re-applies.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn effective(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
+        self.select(&format!("{COLUMNS} where {ALIVE} and {SETTLED}"), settle).await
+    }
+
+    /// Notes that events were replayed, after green's commit.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn replayed(&self, ids: &[Uuid]) -> Result<(), RevocationError> {
+        self.mark(REPLAYED, ids).await
+    }
+
+    /// Notes that events were proved on green.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn proved(&self, ids: &[Uuid]) -> Result<(), RevocationError> {
+        self.mark(PROVED, ids).await
+    }
+
+    /// Takes a proof back: a batch has touched the chain.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn unprove(&self, ids: &[Uuid]) -> Result<(), RevocationError> {
+        self.mark(UNPROVED, ids).await
+    }
+
+    /// Notes that an event could not be replayed; after five failures it is dead.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn failed(&self, id: Uuid, why: &str) -> Result<(), RevocationError> {
+        self.fail(id, why.to_owned(), MOST_ATTEMPTS).await
+    }
+
+    /// The dead letters, with what was wrong.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn dead(&self) -> Result<Vec<(Uuid, String)>, RevocationError> {
+        let plan = self.plan.clone();
+        let rows =
+            self.link.run("list dead revocations", |client| async move { client.query(DEAD, &[&plan]).await }).await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get::<_, Option<String>>(1).unwrap_or_default())).collect())
+    }
+
+    /// How many stand where.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn counts(&self) -> Result<Counts, RevocationError> {
+        let plan = self.plan.clone();
+        let row = self
+            .link
+            .run("count revocations", |client| async move { client.query_one(COUNTS, &[&plan]).await })
+            .await?;
+        Ok(Counts {
+            captured: row.get(0),
+            replayed: row.get(1),
+            proved: row.get(2),
+            dead: row.get(3),
+            refused: row.get(4),
+            captured_on_green: row.get(5),
+        })
+    }
+
+    /// Every incarnation ever registered for the plan, with its barrier for `epoch`.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn producers(&self, epoch: i64) -> Result<Vec<Standing>, RevocationError> {
+        let plan = self.plan.clone();
+        let rows = self
+            .link
+            .run("list the producers of revocations", |client| async move {
+                client.query(PRODUCERS, &[&plan, &epoch]).await
+            })
+            .await?;
+        Ok(rows.iter().map(standing).collect())
+    }
+
+    async fn select(&self, query: &str, settle: Duration) -> Result<Vec<Event>, RevocationError> {
+        let plan = self.plan.clone();
+        let query = format!("{query} order by captured_at, incarnation, seq");
+        let settle_s = settle.as_secs_f64();
+        let rows =
+            self.link
+                .run("read the queue of revocations", |client| async move {
+                    client.query(&query, &[&plan, &settle_s]).await
+                })
+                .await?;
+        let mut events = Vec::with_capacity(rows.len());
+        for row in &rows {
+            match event(row) {
+                Ok(event) => events.push(event),
+                Err(error) => {
+                    tracing::error!(%error, "a queued revocation cannot be understood");
+                    self.fail(row.get(0), error.to_string(), 0).await?;
+                }
+            }
+        }
+        Ok(events)
+    }
+
+    async fn fail(&self, id: Uuid, why: String, most: i32) -> Result<(), RevocationError> {
+        self.link
+            .run("note a failed replay", |client| async move { client.execute(FAILED, &[&id, &why, &most]).await })
+            .await?;
+        Ok(())
+    }
+
+    async fn mark(&self, statement: &'static str, ids: &[Uuid]) -> Result<(), RevocationError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let ids = ids.to_vec();
+        self.link
+            .run("note how far revocations have come", |client| async move { client.execute(statement, &[&ids]).await })
+            .await?;
+        Ok(())
+    }
+}
+
+fn standing(row: &Row) -> Standing {
+    Standing {
+        gateway: row.get(0),
+        incarnation: row.get(1),
+        is_ended: row.get(2),
+        barrier: row.get(3),
+        count: row.get(4),
+        first: row.get(5),
+        last: row.get(6),
+    }
+}
+
+fn event(row: &Row) -> Result<Event, RevocationError> {
+    let id: Uuid = row.get(0);
+    let malformed = |why: String| RevocationError::Malformed { id, why };
+    let chain: Chain = serde_json::from_value(row.get(7)).map_err(|error| malformed(error.to_string()))?;
+    let door: Door = row.get::<_, &str>(6).parse().map_err(&malformed)?;
+    let live: Side = row.get::<_, &str>(4).parse().map_err(&malformed)?;
+    let captured = Captured {
+        door,
+        chain,
+        live,
+        epoch: row.get(5),
+        blue: seen(row.get(8)).ok_or_else(|| malformed("what blue knew".to_owned()))?,
+        green: seen(row.get(9)).ok_or_else(|| malformed("what green knew".to_owned()))?,
+    };
+    let outcome = if row.get::<_, &str>(10) == "executed" { Outcome::Executed } else { Outcome::Captured };
+    Ok(Event { id, incarnation: row.get(1), seq: row.get(2), captured_at: row.get(3), what: captured, outcome })
+}
+
+fn seen(word: &str) -> Option<Seen> {
+    [Seen::Found, Seen::Unknown, Seen::NoTables, Seen::Unreachable].into_iter().find(|seen| seen.as_str() == word)
+}

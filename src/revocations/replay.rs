@@ -1,0 +1,254 @@
+//! Killing chains on green as SQL, inside a transaction of the one worker that writes green. Idempotent; never commits.
+//!
+//! What an engine does is repeated in its effect: access tokens are deleted, refresh tokens and codes switched off, consents made
+//! unusable, login sessions deleted. A consent's row is kept and marked as refused, because a batch runs without cascades and the
+//! tokens of the chain still point at it.
+
+use super::event::{Door, Event};
+use super::shape::{Shape, ask};
+use std::collections::BTreeSet;
+use tokio_postgres::Transaction;
+use uuid::Uuid;
+
+/// Written where an engine keeps a consent's error; any object other than `{}` means that the consent was not given.
+const REVOKED: &str = r#"{"error":"consent_revoked"}"#;
+
+/// What events kill, merged.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kills {
+    requests: BTreeSet<String>,
+    whole_requests: BTreeSet<String>,
+    consents: BTreeSet<String>,
+    sessions: BTreeSet<String>,
+    signatures: BTreeSet<String>,
+    access_until: Vec<(String, String)>,
+    client_until: Vec<(String, String)>,
+}
+
+impl Kills {
+    /// Merges what the events kill.
+    #[must_use]
+    pub fn of(events: &[Event]) -> Self {
+        let mut kills = Self::default();
+        for event in events {
+            kills.add(event);
+        }
+        kills
+    }
+
+    fn add(&mut self, event: &Event) {
+        let chain = &event.what.chain;
+        match event.what.door {
+            Door::Token => {
+                self.requests.extend(chain.requests.iter().cloned());
+                // One signature belongs to one request: where that is known, nothing more is to be asked.
+                if chain.requests.is_empty() {
+                    self.signatures.extend(chain.signatures.iter().cloned());
+                }
+            }
+            Door::Consent => {
+                self.whole_requests.extend(chain.requests.iter().chain(&chain.consents).cloned());
+                self.consents.extend(chain.consents.iter().cloned());
+            }
+            Door::LoginSession | Door::Logout => self.sessions.extend(chain.sessions.iter().cloned()),
+            Door::ClientTokens => add_until(&mut self.access_until, event),
+            Door::ClientDelete => add_until(&mut self.client_until, event),
+            // The new secret and state travel with the client's row.
+            Door::ClientUpdate => {}
+        }
+    }
+}
+
+fn add_until(list: &mut Vec<(String, String)>, event: &Event) {
+    if let Some(until) = &event.what.chain.until {
+        list.extend(event.what.chain.clients.iter().map(|client| (client.clone(), until.clone())));
+    }
+}
+
+/// Kills the chains of `events` on green. Gives the number of rows changed: zero when all was dead already.
+///
+/// # Errors
+/// When the server refuses; the transaction is then lost. Isolate the event with [`replay_each`].
+pub async fn replay(tx: &Transaction<'_>, shape: &Shape, events: &[Event]) -> Result<u64, tokio_postgres::Error> {
+    apply(tx, shape, &Kills::of(events)).await
+}
+
+/// Kills again, inside a level batch, what the batch may have brought back from blue. Call it last in the batch's transaction with
+/// every effective event ([`super::Ledger::effective`]); it changes only rows that live and should not.
+///
+/// # Errors
+/// When the server refuses; the transaction is then lost.
+pub async fn reapply_for(tx: &Transaction<'_>, shape: &Shape, events: &[Event]) -> Result<u64, tokio_postgres::Error> {
+    apply(tx, shape, &Kills::of(events)).await
+}
+
+/// What became of each event's replay: rows changed, or what its SQL said.
+pub type Replayed = Vec<(Uuid, Result<u64, tokio_postgres::Error>)>;
+
+/// Kills the chains of `events`, all at once if that works; otherwise one by one, each in a savepoint, so that one that cannot be
+/// replayed does not keep the others. Rows changed are counted with the first event when all went at once.
+///
+/// # Errors
+/// When the connection is lost; what one event's SQL says is in its own result.
+pub async fn replay_each(
+    tx: &mut Transaction<'_>,
+    shape: &Shape,
+    events: &[Event],
+) -> Result<Replayed, tokio_postgres::Error> {
+    match replay_apart(tx, shape, events).await? {
+        Ok(rows) => {
+            Ok(events.iter().enumerate().map(|(n, event)| (event.id, Ok(if n == 0 { rows } else { 0 }))).collect())
+        }
+        Err(error) => {
+            tracing::warn!(%error, "revocations cannot be replayed together; one by one");
+            let mut results = Vec::with_capacity(events.len());
+            for event in events {
+                results.push((event.id, replay_apart(tx, shape, std::slice::from_ref(event)).await?));
+            }
+            Ok(results)
+        }
+    }
+}
+
+/// In a savepoint: an event's own error is the inner result and leaves the transaction usable.
+async fn replay_apart(
+    tx: &mut Transaction<'_>,
+    shape: &Shape,
+    events: &[Event],
+) -> Result<Result<u64, tokio_postgres::Error>, tokio_postgres::Error> {
+    let savepoint = tx.transaction().await?;
+    match replay(&savepoint, shape, events).await {
+        Ok(rows) => {
+            savepoint.commit().await?;
+            Ok(Ok(rows))
+        }
+        Err(error) if error.as_db_error().is_some() => {
+            savepoint.rollback().await?;
+            Ok(Err(error))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Applies kills; each statement touches only rows that still live.
+async fn apply(tx: &Transaction<'_>, shape: &Shape, kills: &Kills) -> Result<u64, tokio_postgres::Error> {
+    let mut kills = kills.clone();
+    resolve_signatures(tx, shape, &mut kills).await?;
+    let mut rows = 0;
+    for statement in statements(shape, &kills) {
+        rows += execute(tx, &statement).await?;
+    }
+    Ok(rows)
+}
+
+/// A token that neither side knew at capture, or that one side could not be asked for, may be known here by now.
+async fn resolve_signatures(
+    tx: &Transaction<'_>,
+    shape: &Shape,
+    kills: &mut Kills,
+) -> Result<(), tokio_postgres::Error> {
+    if kills.signatures.is_empty() {
+        return Ok(());
+    }
+    let signatures: Vec<String> = kills.signatures.iter().cloned().collect();
+    for row in ask(tx, &by_signature_sql(shape), &[&signatures]).await? {
+        kills.requests.insert(row.get(0));
+    }
+    Ok(())
+}
+
+/// Request ids of the tokens that carry one of the stored signatures `$1`.
+pub(super) fn by_signature_sql(shape: &Shape) -> String {
+    let parts: Vec<String> = shape
+        .tokens()
+        .map(|table| format!("select request_id::text, signature::text from {table} where signature = any($1)"))
+        .collect();
+    parts.join(" union ")
+}
+
+/// A statement and its text-array parameters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Statement {
+    sql: String,
+    arrays: Vec<Vec<String>>,
+}
+
+fn statements(shape: &Shape, kills: &Kills) -> Vec<Statement> {
+    let mut list = Vec::new();
+    let all: Vec<String> = kills.requests.union(&kills.whole_requests).cloned().collect();
+    by_request(shape, all, false, &mut list);
+    by_request(shape, kills.whole_requests.iter().cloned().collect(), true, &mut list);
+    by_consent(shape, kills.consents.iter().cloned().collect(), &mut list);
+    by_session(shape, kills.sessions.iter().cloned().collect(), &mut list);
+    by_client(shape, &kills.access_until, false, &mut list);
+    by_client(shape, &kills.client_until, true, &mut list);
+    list
+}
+
+fn by_request(shape: &Shape, requests: Vec<String>, whole: bool, list: &mut Vec<Statement>) {
+    if requests.is_empty() {
+        return;
+    }
+    let mut add = |sql: String| list.push(Statement { sql, arrays: vec![requests.clone()] });
+    if let Some(access) = shape.access() {
+        add(format!("delete from {access} where request_id = any($1)"));
+    }
+    for table in shape.switched_off(whole) {
+        add(format!("update {table} set active = false where request_id = any($1) and active"));
+    }
+}
+
+fn by_consent(shape: &Shape, consents: Vec<String>, list: &mut Vec<Statement>) {
+    if consents.is_empty() {
+        return;
+    }
+    let mut add = |sql: String| list.push(Statement { sql, arrays: vec![consents.clone()] });
+    if let Some(flow) = shape.flow() {
+        add(format!(
+            "update {flow} set state = 129, consent_error = '{REVOKED}', consent_remember = false where consent_challenge_id = any($1) and state in (4, 5, 6)"
+        ));
+    }
+    if let Some(handled) = shape.consent_handled() {
+        add(format!(
+            "update {handled} set error = '{REVOKED}', remember = false where challenge = any($1) and error in ('', '{{}}')"
+        ));
+    }
+}
+
+/// Deletes sessions; what points at them is let go first, because a batch runs without cascades.
+fn by_session(shape: &Shape, sessions: Vec<String>, list: &mut Vec<Statement>) {
+    let (false, Some(session)) = (sessions.is_empty(), shape.session()) else {
+        return;
+    };
+    for table in [shape.flow(), shape.login_request(), shape.consent_request()].into_iter().flatten() {
+        let sql = format!("update {table} set login_session_id = null where login_session_id = any($1)");
+        list.push(Statement { sql, arrays: vec![sessions.clone()] });
+    }
+    list.push(Statement { sql: format!("delete from {session} where id = any($1)"), arrays: vec![sessions] });
+}
+
+fn by_client(shape: &Shape, clients: &[(String, String)], whole: bool, list: &mut Vec<Statement>) {
+    if clients.is_empty() {
+        return;
+    }
+    let (ids, untils): (Vec<String>, Vec<String>) = clients.iter().cloned().unzip();
+    let mut add = |sql: String| list.push(Statement { sql, arrays: vec![ids.clone(), untils.clone()] });
+    let of_client =
+        "using_list as c (client, until) where t.client_id = c.client and t.requested_at <= c.until::timestamp";
+    let of_client = of_client.replace("using_list", "unnest($1::text[], $2::text[])");
+    if let Some(access) = shape.access() {
+        add(format!("delete from {access} t using {of_client}"));
+    }
+    if whole {
+        for table in shape.switched_off(true) {
+            add(format!("update {table} t set active = false from {of_client} and t.active"));
+        }
+    }
+}
+
+async fn execute(tx: &Transaction<'_>, statement: &Statement) -> Result<u64, tokio_postgres::Error> {
+    use tokio_postgres::types::{ToSql, Type};
+    let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+        statement.arrays.iter().map(|array| (array as &(dyn ToSql + Sync), Type::TEXT_ARRAY)).collect();
+    tx.execute_typed(&statement.sql, &parameters).await
+}

@@ -1,0 +1,127 @@
+//! The queue: numbers without gaps, lost connections, two gateways of one name, dead letters.
+
+use super::{LIMIT, captured, ledger, producer, token};
+use crate::harness::{Pair, eventually};
+use cutover::plan::Secret;
+use cutover::revocations::{Chain, Drained, Outcome, Producer, drained};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn revocations_are_numbered_without_gaps_whoever_appends_at_once() {
+    let pair = Pair::shared().await;
+    let producer = producer(&pair, "engine");
+    let appends = (0..100).map(|_| {
+        let producer = producer.clone();
+        async move { producer.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued") }
+    });
+    let receipts = futures_util::future::join_all(appends).await;
+    let numbers: BTreeSet<i64> = receipts.iter().map(|receipt| receipt.seq).collect();
+    assert_eq!(numbers, (1..=100).collect());
+    assert_eq!(ledger(&pair).counts().await.expect("control answers").captured, 100);
+}
+
+#[tokio::test]
+async fn revocations_go_on_after_control_has_ended_the_connection() {
+    let pair = Pair::shared().await;
+    let producer = producer(&pair, "engine");
+    let first = producer.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued");
+    let end = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+where datname = current_database() and pid <> pg_backend_pid()";
+    let _: i64 = pair.control.ask(end).await;
+    let second = producer.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued all the same");
+    assert_ne!(second.incarnation, first.incarnation);
+    assert_eq!(second.seq, 1);
+    assert_eq!(ledger(&pair).counts().await.expect("control answers").captured, 2, "nothing twice, nothing lost");
+}
+
+#[tokio::test]
+async fn a_second_gateway_of_one_name_ends_the_first() {
+    let pair = Pair::shared().await;
+    let first = producer(&pair, "engine");
+    first.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued");
+    let second = producer(&pair, "engine");
+    second.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued");
+    assert!(first.barrier(2).await.is_err(), "an ended incarnation may not declare anything");
+    let standings = ledger(&pair).producers(2).await.expect("control answers");
+    assert_eq!(standings.iter().filter(|standing| standing.is_ended).count(), 1, "{standings:?}");
+}
+
+#[tokio::test]
+async fn what_the_engine_refused_is_never_replayed_and_what_is_under_way_waits() {
+    let pair = Pair::shared().await;
+    let producer = producer(&pair, "engine");
+    let append = async || producer.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued");
+    let (executed, refused, unknown) = (append().await, append().await, append().await);
+    producer.settle(executed.id, Outcome::Executed, Some(200)).await;
+    producer.settle(refused.id, Outcome::Refused, Some(401)).await;
+    producer.barrier(2).await.expect("the barrier is written");
+    let ids = async |settle| {
+        let events = ledger(&pair).pending(settle).await.expect("control answers");
+        events.iter().map(|event| event.id).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(Duration::from_secs(60)).await, [executed.id]);
+    assert_eq!(ids(Duration::ZERO).await, [executed.id, unknown.id]);
+}
+
+#[tokio::test]
+async fn a_queue_out_of_reach_refuses_in_time() {
+    let nowhere = Secret::new("postgres://nobody@127.0.0.1:1/none");
+    let install =
+        Arc::new(|| -> futures_util::future::BoxFuture<'static, Result<(), String>> { Box::pin(async { Ok(()) }) });
+    let producer = Producer::start(&nowhere, "plan", "engine", LIMIT, install);
+    assert!(producer.append(captured(&token("a.b"), Chain::default())).await.is_err());
+}
+
+#[tokio::test]
+async fn a_queue_is_drained_only_with_every_barrier_and_without_gaps_or_dead_letters() {
+    let pair = Pair::shared().await;
+    let producer = producer(&pair, "engine");
+    let receipt = producer.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued");
+    producer.settle(receipt.id, Outcome::Executed, Some(200)).await;
+    let ledger = ledger(&pair);
+    let judged = async || drained(&ledger, 2, &["engine".to_owned()]).await.expect("control answers");
+    let reasons = async || match judged().await {
+        Drained::Yes => Vec::new(),
+        Drained::No(reasons) => reasons,
+    };
+    assert!(reasons().await.iter().any(|reason| reason.contains("has not written its barrier")));
+    producer.barrier(2).await.expect("the barrier is written");
+    assert!(reasons().await.iter().any(|reason| reason.contains("not replayed")), "{:?}", reasons().await);
+    ledger.replayed(&[receipt.id]).await.expect("control answers");
+    ledger.proved(&[receipt.id]).await.expect("control answers");
+    assert_eq!(judged().await, Drained::Yes);
+
+    pair.control.execute("update cutover.revocation set seq = 3").await;
+    assert!(reasons().await.iter().any(|reason| reason.contains("up to number 3")), "a gap");
+    pair.control.execute("update cutover.revocation set seq = 1").await;
+    ledger.unprove(&[receipt.id]).await.expect("control answers");
+    assert!(reasons().await.iter().any(|reason| reason.contains("not proved")), "a batch has touched it");
+    ledger.proved(&[receipt.id]).await.expect("control answers");
+    for _ in 0..5 {
+        ledger.failed(receipt.id, "it is poison").await.expect("control answers");
+    }
+    assert!(reasons().await.iter().any(|reason| reason.contains("dead")), "a dead letter");
+    assert_eq!(ledger.dead().await.expect("control answers"), [(receipt.id, "it is poison".to_owned())]);
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_be_understood_is_dead_and_keeps_nobody_else() {
+    let pair = Pair::shared().await;
+    let producer = producer(&pair, "engine");
+    for _ in 0..2 {
+        producer.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued");
+    }
+    pair.control.execute("update cutover.revocation set door = 'window' where seq = 1").await;
+    let ledger = ledger(&pair);
+    let pending = ledger.pending(Duration::ZERO).await.expect("control answers");
+    assert_eq!(pending.iter().map(|event| event.seq).collect::<Vec<_>>(), [2]);
+    eventually(SOON, "the other is a dead letter", async || {
+        let dead = ledger.dead().await.expect("control answers");
+        (dead.len() == 1).then_some(())
+    })
+    .await;
+}
