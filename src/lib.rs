@@ -23,3 +23,4 @@ pub mod engine;
 pub mod journal;
 pub mod plan;
 pub mod revocations;
+pub mod traffic;

@@ -10,5 +10,6 @@ mod harness;
 mod journal;
 mod level;
 mod plan;
+mod register;
 mod revocations;
 mod tidy;

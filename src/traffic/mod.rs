@@ -1,0 +1,8 @@
+//! Moving and holding clients: registers, the lockstep of several systems, and the adapters that speak to each system.
+
+pub mod adapters;
+mod lockstep;
+pub mod protocol;
+pub mod register;
+
+pub use lockstep::{Lockstep, LockstepError, http_client};

@@ -1,0 +1,367 @@
+//! The register: which side is served. One row in each of blue and green; the row of the side being left is the one place of
+//! decision.
+//!
+//! A side is served only while its own register is open. Every change is a compare-and-set from the row's own state and epoch
+//! ([`Change`]), so of two who change it at once exactly one wins, and an unknown outcome is resolved by writing against it
+//! ([`recover`]), never by reading. [`decide`] says what may be concluded from reading both rows. May call `plan` for [`Side`].
+//! Never moves traffic and never creates triggers: the fence does that, with the SQL of [`Change::raise_sql`] in its own message.
+//!
+//! A gateway reads the rows with its own login; [`grant_read_sql`] is all that this login needs.
+
+use crate::database::sql::{ident, literal};
+use crate::plan::Side;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use thiserror::Error;
+use tokio_postgres::GenericClient;
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
+
+const CREATE: &str = "create schema if not exists cutover;
+create table if not exists cutover.register (
+  singleton boolean primary key default true check (singleton),
+  side text not null check (side in ('blue', 'green')),
+  epoch bigint not null check (epoch >= 0),
+  nonce uuid not null,
+  state text not null check (state in ('open', 'sealed', 'closed')),
+  fence_pid integer)";
+const INSERT: &str = "insert into cutover.register (side, epoch, nonce, state) values ($1, $2, $3, $4)
+on conflict (singleton) do nothing";
+const READ: &str = "select side, epoch, nonce, state, fence_pid from cutover.register";
+const NOTE_FENCE: &str = "update cutover.register set fence_pid = $1 where state = 'open' and epoch = $2";
+
+/// How often a recovery starts over because another changed the row meanwhile.
+const RECOVERIES: u32 = 5;
+
+/// Error code that a lost compare-and-set raises inside the seal's message.
+pub const LOST_CODE: &str = "CUT01";
+
+/// What a register says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The side is served.
+    Open,
+    /// The side has been left; its tables refuse every write.
+    Sealed,
+    /// The side has not opened yet.
+    Closed,
+}
+
+impl State {
+    /// The word in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Sealed => "sealed",
+            Self::Closed => "closed",
+        }
+    }
+
+    fn from_word(word: &str) -> Option<Self> {
+        [Self::Open, Self::Sealed, Self::Closed].into_iter().find(|state| state.as_str() == word)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One side's row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    /// The side it belongs to.
+    pub side: Side,
+    /// Grows with every change.
+    pub epoch: i64,
+    /// Nonce of the proposal that made the last change.
+    pub nonce: Uuid,
+    /// What it says.
+    pub state: State,
+    /// Backend that holds, or held, the fence of this side; meaningful only with the fence's application name.
+    pub fence_pid: Option<i32>,
+}
+
+/// Why a register could not be read or changed.
+#[derive(Debug, Error)]
+pub enum RegisterError {
+    /// The server refused or the connection broke; after a write, whether it was written is unknown: resolve it by [`recover`].
+    #[error("{what} the register")]
+    Server {
+        /// What was tried.
+        what: &'static str,
+        /// What the server said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// There is no row: this database was never part of a cutover, or was fully undone.
+    #[error("{what} the register: the database has none")]
+    Missing {
+        /// What was tried.
+        what: &'static str,
+    },
+    /// Others kept changing it; nothing may be concluded.
+    #[error("recover the register: others keep changing it")]
+    Contended,
+    /// The row holds a word that we never write.
+    #[error("read the register: {word:?} is neither a side nor a state of ours")]
+    Foreign {
+        /// The word.
+        word: String,
+    },
+}
+
+impl RegisterError {
+    fn server(what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| Self::Server { what, source }
+    }
+}
+
+/// Creates the table and the row of `side`, and leaves a row that stands already as it is: blue starts open, green closed.
+///
+/// `epoch` is 1 for blue and 0 for green in a first run; a later run after a full undo starts above every epoch that control
+/// remembers, because participants refuse lower ones.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn install(client: &impl GenericClient, side: Side, epoch: i64, nonce: Uuid) -> Result<(), RegisterError> {
+    let state = if side == Side::Blue { State::Open } else { State::Closed };
+    client.batch_execute(CREATE).await.map_err(RegisterError::server("create"))?;
+    client
+        .execute(INSERT, &[&side.as_str(), &epoch, &nonce, &state.as_str()])
+        .await
+        .map_err(RegisterError::server("install"))?;
+    Ok(())
+}
+
+/// The row of a database, or none when it has no register.
+///
+/// # Errors
+/// When the server does not answer, or the row holds words that are not ours.
+pub async fn read(client: &impl GenericClient) -> Result<Option<Register>, RegisterError> {
+    let row = match client.query_opt(READ, &[]).await {
+        Err(error) if is_absent(&error) => return Ok(None),
+        other => other.map_err(RegisterError::server("read"))?,
+    };
+    row.map(|row| from_row(&row)).transpose()
+}
+
+fn is_absent(error: &tokio_postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNDEFINED_TABLE) || error.code() == Some(&SqlState::INVALID_SCHEMA_NAME)
+}
+
+fn from_row(row: &tokio_postgres::Row) -> Result<Register, RegisterError> {
+    let (side, state): (&str, &str) = (row.get(0), row.get(3));
+    Ok(Register {
+        side: side.parse().map_err(|_| RegisterError::Foreign { word: side.to_owned() })?,
+        epoch: row.get(1),
+        nonce: row.get(2),
+        state: State::from_word(state).ok_or_else(|| RegisterError::Foreign { word: state.to_owned() })?,
+        fence_pid: row.get(4),
+    })
+}
+
+/// SQL that lets a gateway's login read the register, and nothing else of ours.
+#[must_use]
+pub fn grant_read_sql(role: &str) -> String {
+    let role = ident(role);
+    format!("grant usage on schema cutover to {role}; grant select on cutover.register to {role}")
+}
+
+/// Writes the backend that is about to fence this side, so that whoever takes over can end it. False when the register is no
+/// longer open at `epoch`.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn note_fence(client: &impl GenericClient, epoch: i64, pid: i32) -> Result<bool, RegisterError> {
+    let rows = client.execute(NOTE_FENCE, &[&pid, &epoch]).await.map_err(RegisterError::server("note the fence in"))?;
+    Ok(rows == 1)
+}
+
+/// The epoch of a new flip: above both registers.
+#[must_use]
+pub fn propose(blue: &Register, green: &Register) -> i64 {
+    blue.epoch.max(green.epoch) + 1
+}
+
+/// One change of a register, from what it must say to what it shall say. Only the changes of a cutover can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    from: State,
+    from_epoch: i64,
+    to: State,
+    to_epoch: i64,
+    nonce: Uuid,
+}
+
+impl Change {
+    /// The decision: this side is left.
+    #[must_use]
+    pub fn seal(from_epoch: i64, to_epoch: i64, nonce: Uuid) -> Self {
+        Self { from: State::Open, from_epoch, to: State::Sealed, to_epoch, nonce }
+    }
+
+    /// Against a decision: this side stays open, and whoever tries to seal it at `from_epoch` loses.
+    #[must_use]
+    pub fn keep_open(from_epoch: i64, to_epoch: i64, nonce: Uuid) -> Self {
+        Self { from: State::Open, from_epoch, to: State::Open, to_epoch, nonce }
+    }
+
+    /// The side that was gone to starts to be served.
+    #[must_use]
+    pub fn open(from_epoch: i64, to_epoch: i64, nonce: Uuid) -> Self {
+        Self { from: State::Closed, from_epoch, to: State::Open, to_epoch, nonce }
+    }
+
+    /// Going back before green is open: whoever tries to open it at `from_epoch` loses; the winner may unseal blue.
+    #[must_use]
+    pub fn keep_closed(from_epoch: i64, to_epoch: i64, nonce: Uuid) -> Self {
+        Self { from: State::Closed, from_epoch, to: State::Closed, to_epoch, nonce }
+    }
+
+    /// Blue is served again, after [`Change::keep_closed`] won on green.
+    #[must_use]
+    pub fn unseal(from_epoch: i64, to_epoch: i64, nonce: Uuid) -> Self {
+        Self { from: State::Sealed, from_epoch, to: State::Open, to_epoch, nonce }
+    }
+
+    /// The epoch after the change.
+    #[must_use]
+    pub fn to_epoch(&self) -> i64 {
+        self.to_epoch
+    }
+
+    /// The compare-and-set as one statement that changes one row or none.
+    #[must_use]
+    pub fn update_sql(&self) -> String {
+        format!(
+            "update cutover.register set state = {}, epoch = {}, nonce = {}::uuid, fence_pid = null where state = {} and epoch = {} and {} > epoch",
+            literal(self.to.as_str()),
+            self.to_epoch,
+            literal(&self.nonce.to_string()),
+            literal(self.from.as_str()),
+            self.from_epoch,
+            self.to_epoch,
+        )
+    }
+
+    /// The compare-and-set as a block that raises [`LOST_CODE`] when it changes nothing; for use inside one message with more.
+    #[must_use]
+    pub fn raise_sql(&self) -> String {
+        format!(
+            "do $cutover$ begin {}; if not found then raise exception 'the register is not {} at epoch {}' using errcode = '{LOST_CODE}'; end if; end $cutover$",
+            self.update_sql(),
+            self.from,
+            self.from_epoch,
+        )
+    }
+
+    /// Makes the change; true when it was made, false when the register said something else. Waits for a commit in flight, as
+    /// long as the session's `lock_timeout` allows.
+    ///
+    /// # Errors
+    /// When the server does not answer; then the outcome is unknown.
+    pub async fn apply(&self, client: &impl GenericClient) -> Result<bool, RegisterError> {
+        let rows = client.execute(&self.update_sql(), &[]).await.map_err(RegisterError::server("change"))?;
+        Ok(rows == 1)
+    }
+}
+
+/// How a recovery ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recovered {
+    /// The side stays open, at the epoch of this register; no flip proposed before can decide any more.
+    Kept(Register),
+    /// The side is sealed: the decision was made, go on at the switch.
+    Sealed(Register),
+}
+
+/// Resolves a hold without an owner, or a seal whose outcome is unknown, by writing against it: open below `proposed` becomes
+/// open at `proposed`, unless the seal comes first. Whoever calls it may then act on the answer.
+///
+/// `proposed` is the epoch of the flip to be settled. A register already open there or above settles it too: the seal of that
+/// flip compares with a lower epoch and can no longer win.
+///
+/// # Errors
+/// When the server does not answer: nothing may be concluded; refuse.
+pub async fn recover(client: &impl GenericClient, proposed: i64, nonce: Uuid) -> Result<Recovered, RegisterError> {
+    for _ in 0..RECOVERIES {
+        let seen = read(client).await?.ok_or(RegisterError::Missing { what: "recover" })?;
+        if seen.state != State::Open {
+            return Ok(Recovered::Sealed(seen));
+        }
+        if seen.epoch >= proposed {
+            return Ok(Recovered::Kept(seen));
+        }
+        if Change::keep_open(seen.epoch, proposed, nonce).apply(client).await? {
+            return Ok(Recovered::Kept(Register { epoch: proposed, nonce, fence_pid: None, ..seen }));
+        }
+    }
+    Err(RegisterError::Contended)
+}
+
+/// What was seen of one side's register.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// The database answered, and its register says this.
+    Row(Register),
+    /// The database answered, and has no register.
+    Absent,
+    /// The database did not answer.
+    Unreachable,
+}
+
+impl From<Result<Option<Register>, RegisterError>> for Seen {
+    fn from(answer: Result<Option<Register>, RegisterError>) -> Self {
+        match answer {
+            Ok(Some(register)) => Self::Row(register),
+            Ok(None) => Self::Absent,
+            Err(_) => Self::Unreachable,
+        }
+    }
+}
+
+/// What may be concluded from having read both registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// This side may be served, at this epoch.
+    Serving(Side, i64),
+    /// Nothing is settled: resolve it by writing, or refuse.
+    Undecided,
+    /// A register that could settle it is out of reach: refuse.
+    Unreachable,
+}
+
+/// The pure decision of who may be served, for one who has accepted orders up to epoch `accepted` (0: none).
+///
+/// An open register below `accepted` settles nothing: the flip of that epoch may be deciding just now. A blue without a register
+/// has never been part of a cutover or was fully undone, and is served at epoch 0: a decision is only ever made on a register that
+/// exists, and a sealed one is never removed. Still, one who has accepted an epoch wants to have seen green too. Both open means
+/// that the two rows were read across a change: read again.
+#[must_use]
+pub fn decide(blue: &Seen, green: &Seen, accepted: i64) -> Decision {
+    match (open_at(blue), open_at(green)) {
+        (Some(_), Some(_)) => Decision::Undecided,
+        (Some(epoch), None) => settle(Side::Blue, epoch, accepted),
+        (None, Some(epoch)) => settle(Side::Green, epoch, accepted),
+        (None, None) if *blue == Seen::Absent && (accepted == 0 || *green != Seen::Unreachable) => {
+            Decision::Serving(Side::Blue, 0)
+        }
+        (None, None) if *blue == Seen::Unreachable || *green == Seen::Unreachable => Decision::Unreachable,
+        (None, None) => Decision::Undecided,
+    }
+}
+
+fn open_at(seen: &Seen) -> Option<i64> {
+    match seen {
+        Seen::Row(register) if register.state == State::Open => Some(register.epoch),
+        _ => None,
+    }
+}
+
+fn settle(side: Side, epoch: i64, accepted: i64) -> Decision {
+    if epoch >= accepted { Decision::Serving(side, epoch) } else { Decision::Undecided }
+}
