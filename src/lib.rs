@@ -20,6 +20,7 @@
 
 pub mod database;
 pub mod engine;
+pub mod gateway;
 pub mod journal;
 pub mod plan;
 pub mod revocations;

@@ -6,6 +6,7 @@ mod database_migrate;
 mod database_preflight;
 mod engine;
 mod fence;
+mod gateway;
 mod harness;
 mod journal;
 mod level;

@@ -1,0 +1,72 @@
+//! Capturing a revocation: chain on both sides, then the queue, then the engine, then the outcome. In this order, always.
+//!
+//! A revocation that cannot be queued, or whose chain the live side cannot say, is refused with 503: acknowledging it would be a
+//! promise that nobody could keep.
+
+use crate::gateway::gate::Pass;
+use crate::revocations::chain::Lookups;
+use crate::revocations::hydra::Knock;
+use crate::revocations::{Captured, Door, Outcome, Producer, Receipt, RevocationError};
+use hyper::StatusCode;
+
+/// The means of capturing.
+pub(super) struct Capture {
+    lookups: Lookups,
+    producer: Producer,
+}
+
+impl Capture {
+    pub(super) fn new(lookups: Lookups, producer: Producer) -> Self {
+        Self { lookups, producer }
+    }
+
+    /// Queues a revocation durably; only then may it be forwarded to the side of `pass`.
+    pub(super) async fn take(&self, knock: &Knock, pass: &Pass) -> Result<Receipt, RevocationError> {
+        let found = self.lookups.both(knock, pass.side).await?;
+        let captured = Captured {
+            door: knock.door(),
+            chain: found.chain,
+            live: pass.side,
+            epoch: pass.epoch,
+            blue: found.blue,
+            green: found.green,
+        };
+        self.producer.append(captured).await
+    }
+
+    /// Writes what the engine said; an answer that leaves it open leaves the event as captured, and so it is replayed.
+    pub(super) async fn settle(&self, receipt: Receipt, door: Door, status: StatusCode) {
+        if let Some(outcome) = outcome(door, status) {
+            self.producer.settle(receipt.id, outcome, Some(i32::from(status.as_u16()))).await;
+        }
+    }
+
+    /// Declares that all revocations before `epoch` are queued.
+    pub(super) async fn barrier(&self, epoch: i64) -> Result<i64, RevocationError> {
+        self.producer.barrier(epoch).await
+    }
+}
+
+/// What a status means. A redirect carries out a logout; anywhere else it only sends the client on.
+fn outcome(door: Door, status: StatusCode) -> Option<Outcome> {
+    match status.as_u16() {
+        200..=299 => Some(Outcome::Executed),
+        300..=399 if door == Door::Logout => Some(Outcome::Executed),
+        300..=499 => Some(Outcome::Refused),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_engine_refused_is_never_replayed() {
+        assert_eq!(outcome(Door::Token, StatusCode::OK), Some(Outcome::Executed));
+        assert_eq!(outcome(Door::Token, StatusCode::UNAUTHORIZED), Some(Outcome::Refused));
+        assert_eq!(outcome(Door::Consent, StatusCode::TEMPORARY_REDIRECT), Some(Outcome::Refused));
+        assert_eq!(outcome(Door::Logout, StatusCode::FOUND), Some(Outcome::Executed));
+        assert_eq!(outcome(Door::Token, StatusCode::BAD_GATEWAY), None, "it may have been executed");
+    }
+}

@@ -1,0 +1,278 @@
+//! The gate that every request passes: open to one side, held, or closed. Counts what is in flight.
+//!
+//! Knows no registers and no orders; the participant turns it. A request that was let through carries a [`Pass`] until its answer
+//! is complete.
+
+use super::waiting::{Bounds, Waiting};
+use crate::plan::Side;
+use crate::revocations::hydra::Class;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
+
+/// Held requests leave in this many steps, or more when few are held.
+const STEPS: usize = 5;
+const STEP_PAUSE: Duration = Duration::from_millis(10);
+/// Fewest requests of one step.
+const STEP_LEAST: usize = 32;
+/// Time after the hold's end in which the registers are asked.
+const AFTER_HOLD: Duration = Duration::from_millis(750);
+
+/// Why a request was not let through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The queue of held requests is full.
+    Full,
+    /// Which side serves is not settled.
+    Unsettled,
+}
+
+/// The right of one request to go to one side; in flight until dropped.
+#[derive(Debug)]
+pub(super) struct Pass {
+    gate: Arc<Gate>,
+    /// Which side.
+    pub(super) side: Side,
+    /// The epoch at which that side serves.
+    pub(super) epoch: i64,
+    is_frozen: bool,
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut inner = self.gate.lock();
+        let count = if self.is_frozen { &mut inner.frozen } else { &mut inner.in_flight };
+        *count -= 1;
+        if *count == 0 {
+            drop(inner);
+            self.gate.idle.notify_waiters();
+        }
+    }
+}
+
+/// The gate.
+pub(super) struct Gate {
+    inner: Mutex<Inner>,
+    idle: Notify,
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Gate")
+    }
+}
+
+type Tell = oneshot::Sender<Result<Pass, Refusal>>;
+
+struct Inner {
+    mode: Mode,
+    side: Side,
+    epoch: i64,
+    /// Requests let through and not answered.
+    in_flight: u64,
+    /// Introspections let through during a hold.
+    frozen: u64,
+    waiting: Waiting<Tell>,
+    hold_until: Instant,
+    /// Grows with every turn, so that an older release stops.
+    turn: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Open,
+    /// Held; introspection is still answered from the side being left.
+    Held,
+    /// Held and turned to the other side; nothing passes but [`Gate::glance`].
+    Turned,
+    Closed,
+}
+
+impl Gate {
+    /// A gate that is closed until somebody knows a side.
+    pub(super) fn new(bounds: Bounds) -> Arc<Self> {
+        let inner = Inner {
+            mode: Mode::Closed,
+            side: Side::Blue,
+            epoch: 0,
+            in_flight: 0,
+            frozen: 0,
+            waiting: Waiting::new(bounds),
+            hold_until: Instant::now(),
+            turn: 0,
+        };
+        Arc::new(Self { inner: Mutex::new(inner), idle: Notify::new() })
+    }
+
+    /// Lets a request through, now or when the hold ends.
+    pub(super) async fn enter(self: &Arc<Self>, class: Class, body_bytes: u64) -> Result<Pass, Refusal> {
+        let told = {
+            let mut inner = self.lock();
+            match inner.mode {
+                Mode::Open => return Ok(self.pass(&mut inner, false)),
+                Mode::Held if class == Class::Introspection => return Ok(self.pass(&mut inner, true)),
+                Mode::Held | Mode::Turned => {
+                    let (tell, told) = oneshot::channel();
+                    inner.waiting.push(class, body_bytes, tell).map_err(|_| Refusal::Full)?;
+                    told
+                }
+                Mode::Closed => return Err(Refusal::Unsettled),
+            }
+        };
+        self.wait(told).await
+    }
+
+    /// Lets a question through that changes nothing and tells nothing of a token, also while everything else is held: the systems
+    /// verify on their own path, before the release, which engine answers there.
+    pub(super) fn glance(self: &Arc<Self>) -> Result<Pass, Refusal> {
+        let mut inner = self.lock();
+        match inner.mode {
+            Mode::Open => Ok(self.pass(&mut inner, false)),
+            Mode::Held | Mode::Turned => Ok(self.pass(&mut inner, true)),
+            Mode::Closed => Err(Refusal::Unsettled),
+        }
+    }
+
+    async fn wait(&self, mut told: oneshot::Receiver<Result<Pass, Refusal>>) -> Result<Pass, Refusal> {
+        loop {
+            let until = self.lock().hold_until + AFTER_HOLD;
+            tokio::select! {
+                answer = &mut told => return answer.unwrap_or(Err(Refusal::Unsettled)),
+                () = sleep_until(until) => {
+                    // A switch may have prolonged the hold meanwhile.
+                    if self.lock().hold_until + AFTER_HOLD <= Instant::now() {
+                        return Err(Refusal::Unsettled);
+                    }
+                }
+            }
+        }
+    }
+
+    fn pass(self: &Arc<Self>, inner: &mut Inner, is_frozen: bool) -> Pass {
+        let count = if is_frozen { &mut inner.frozen } else { &mut inner.in_flight };
+        *count += 1;
+        Pass { gate: Arc::clone(self), side: inner.side, epoch: inner.epoch, is_frozen }
+    }
+
+    /// Starts to hold, until `until` unless something else is said before.
+    pub(super) fn hold(&self, until: Instant) {
+        self.turn(Mode::Held, |inner| inner.hold_until = until);
+    }
+
+    /// Holds introspection as well, turned to the side that will be released.
+    pub(super) fn turn_away(&self, side: Side, until: Instant) {
+        self.turn(Mode::Turned, |inner| {
+            inner.side = side;
+            inner.hold_until = until;
+        });
+    }
+
+    /// Opens to a side and lets the held requests go to it, the most urgent first, spread over a few steps.
+    pub(super) fn release(self: &Arc<Self>, side: Side, epoch: i64) {
+        let turn = self.turn(Mode::Open, |inner| {
+            inner.side = side;
+            inner.epoch = epoch;
+        });
+        let step = self.lock().waiting.len().div_ceil(STEPS).max(STEP_LEAST);
+        if self.let_go(turn, step) {
+            let gate = Arc::clone(self);
+            tokio::spawn(async move {
+                loop {
+                    sleep(STEP_PAUSE).await;
+                    if !gate.let_go(turn, step) {
+                        break;
+                    }
+                }
+            });
+        }
+    }
+
+    /// Lets one step of held requests go; false when none is left or the gate was turned since.
+    fn let_go(self: &Arc<Self>, turn: u64, step: usize) -> bool {
+        let mut inner = self.lock();
+        if inner.turn != turn {
+            return false;
+        }
+        let taken = inner.waiting.take_step(step);
+        let passes: Vec<Pass> = taken.iter().map(|_| self.pass(&mut inner, false)).collect();
+        let is_more = inner.waiting.len() > 0;
+        // A pass that nobody takes is dropped by the channel, and dropping it takes the lock.
+        drop(inner);
+        for (tell, pass) in taken.into_iter().zip(passes) {
+            let _ = tell.send(Ok(pass));
+        }
+        is_more
+    }
+
+    /// Refuses everything, also what is held.
+    pub(super) fn close(&self) {
+        self.turn(Mode::Closed, |_| {});
+        let taken = self.lock().waiting.take(usize::MAX);
+        for tell in taken {
+            let _ = tell.send(Err(Refusal::Unsettled));
+        }
+    }
+
+    /// Waits until nothing is in flight, for at most until `until`; gives how many still are.
+    pub(super) async fn drained(&self, until: Instant) -> u64 {
+        self.count_down(until, |inner| inner.in_flight).await
+    }
+
+    /// Waits until no introspection let through during the hold is unanswered.
+    pub(super) async fn thawed(&self, until: Instant) -> u64 {
+        self.count_down(until, |inner| inner.frozen).await
+    }
+
+    async fn count_down(&self, until: Instant, count: impl Fn(&Inner) -> u64) -> u64 {
+        loop {
+            let notified = self.idle.notified();
+            tokio::pin!(notified);
+            notified.as_mut().enable();
+            let left = count(&self.lock());
+            if left == 0 {
+                return 0;
+            }
+            tokio::select! {
+                () = notified => {}
+                () = sleep_until(until) => return count(&self.lock()),
+            }
+        }
+    }
+
+    /// How many requests are in flight.
+    pub(super) fn in_flight(&self) -> u64 {
+        self.lock().in_flight
+    }
+
+    fn turn(&self, mode: Mode, change: impl FnOnce(&mut Inner)) -> u64 {
+        let mut inner = self.lock();
+        inner.mode = mode;
+        inner.turn += 1;
+        change(&mut inner);
+        inner.turn
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_glance_passes_through_a_hold_to_the_side_turned_to() {
+        let bounds = Bounds { requests: 10, bytes: 1000 };
+        let gate = Gate::new(bounds);
+        assert_eq!(gate.glance().err(), Some(Refusal::Unsettled));
+        gate.release(Side::Blue, 1);
+        let until = Instant::now() + Duration::from_secs(5);
+        gate.hold(until);
+        assert_eq!(gate.glance().map(|pass| pass.side).ok(), Some(Side::Blue));
+        gate.turn_away(Side::Green, until);
+        assert_eq!(gate.glance().map(|pass| pass.side).ok(), Some(Side::Green));
+        assert_eq!(gate.drained(Instant::now()).await, 0, "a glance is no work in flight");
+    }
+}

@@ -1,0 +1,106 @@
+//! Headers that end at a proxy, and those that are ours alone. Pure.
+
+use crate::plan::Side;
+use hyper::HeaderMap;
+use hyper::header::{self, HeaderName, HeaderValue};
+use std::net::IpAddr;
+
+const OURS: &str = "x-cutover-";
+const SIDE: HeaderName = HeaderName::from_static("x-cutover-side");
+const EPOCH: HeaderName = HeaderName::from_static("x-cutover-epoch");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::EXPECT,
+];
+
+/// Removes what concerns only the connection a message came by.
+pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    for name in named_by_connection(headers) {
+        headers.remove(name);
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
+}
+
+/// Removes what only we may say. A client that says it could pretend to come by another side.
+pub(super) fn strip_ours(headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+/// Adds the client's address to those of the proxies before us.
+pub(super) fn add_client(headers: &mut HeaderMap, client: IpAddr) {
+    let before = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok());
+    let value = before.map_or_else(|| client.to_string(), |before| format!("{before}, {client}"));
+    if let Ok(value) = HeaderValue::from_str(&value) {
+        headers.insert(FORWARDED_FOR, value);
+    }
+}
+
+/// Says which side answered, at which epoch.
+pub(super) fn stamp(headers: &mut HeaderMap, side: Side, epoch: i64) {
+    strip_ours(headers);
+    headers.insert(SIDE, HeaderValue::from_static(side.as_str()));
+    headers.insert(EPOCH, HeaderValue::from(epoch));
+}
+
+/// Whether a request says its length in two ways, by which two servers could see two different requests in it. The HTTP library
+/// itself already drops the length of a request that is chunked as well, and closes its connection after it.
+pub(super) fn is_ambiguous(headers: &HeaderMap) -> bool {
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+    lengths > 1 || (lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING))
+}
+
+/// The declared length of a body, when there is one.
+pub(super) fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_connection_names_ends_here() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("connection", "close, x-secret"), ("x-secret", "1"), ("te", "trailers"), ("x-kept", "1")]
+        {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+    }
+
+    #[test]
+    fn a_client_cannot_say_which_side_answered() {
+        let mut headers = HeaderMap::new();
+        headers.insert(SIDE, HeaderValue::from_static("green"));
+        headers.insert(HeaderName::from_static("x-cutover-anything"), HeaderValue::from_static("1"));
+        stamp(&mut headers, Side::Blue, 7);
+        assert_eq!(headers.len(), 2);
+        assert_eq!(headers[SIDE], "blue");
+        assert_eq!(headers[EPOCH], "7");
+    }
+}

@@ -1,0 +1,225 @@
+//! One request through the gateway: through the gate, past the doors, to the engine of the side, and its answer back.
+//!
+//! Bodies are streamed both ways, save a token revocation's (read to find the chain) and small answers (read whole, so that the
+//! request is over when the engine is done, however slow the client reads). No POST is ever sent twice.
+
+use super::answer::{Body, BoxError, come_again, error, full};
+use super::capture::Capture;
+use super::gate::{Gate, Pass, Refusal};
+use super::headers;
+use super::upstream::{Upstreams, chain_of};
+use crate::revocations::hydra::{self, Class, Knock, Listener, Reading};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, StatusCode, header};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+
+/// Largest body of a request.
+const BODY_BYTES: usize = 8 * 1024 * 1024;
+/// Largest body of a token revocation, which is read whole.
+const FORM_BYTES: usize = 64 * 1024;
+/// Answers up to this size are read whole before they are passed on.
+const SMALL_ANSWER_BYTES: u64 = 64 * 1024;
+
+/// The path on which an engine says who it is; answered through a hold, so that a system can verify its own path.
+const VERSION: &str = "/version";
+
+/// Everything a request needs.
+pub(super) struct Proxy {
+    gate: Arc<Gate>,
+    upstreams: Arc<Upstreams>,
+    capture: Arc<Capture>,
+    request_timeout: Duration,
+}
+
+impl Proxy {
+    pub(super) fn new(
+        gate: Arc<Gate>,
+        upstreams: Arc<Upstreams>,
+        capture: Arc<Capture>,
+        request_timeout: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self { gate, upstreams, capture, request_timeout })
+    }
+
+    /// Answers one request of one listener.
+    pub(super) async fn answer(
+        self: &Arc<Self>,
+        listener: Listener,
+        client: IpAddr,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        if headers::is_ambiguous(request.headers()) {
+            return error(StatusCode::BAD_REQUEST, "invalid_request", "the request gives its length twice");
+        }
+        let length = headers::declared_length(request.headers());
+        if length.is_some_and(|bytes| bytes > BODY_BYTES as u64) {
+            return error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the request's body is too large");
+        }
+        let (mut head, body) = request.into_parts();
+        let query = head.uri.query();
+        let reading = hydra::read(listener, &head.method, head.uri.path(), query);
+        let class = if reading == Reading::Passes {
+            hydra::class(listener, &head.method, head.uri.path(), query)
+        } else {
+            Class::Revocation
+        };
+        headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip_ours(&mut head.headers);
+        headers::add_client(&mut head.headers, client);
+        let entered = if head.method == Method::GET && head.uri.path() == VERSION {
+            self.gate.glance()
+        } else {
+            self.gate.enter(class, length.unwrap_or(FORM_BYTES as u64)).await
+        };
+        match entered {
+            Ok(pass) => self.pass_on(listener, reading, head, body, pass).await,
+            Err(Refusal::Full) => come_again("too many requests are waiting for a change-over"),
+            Err(Refusal::Unsettled) => come_again("which engine serves is not settled yet"),
+        }
+    }
+
+    async fn pass_on(
+        self: &Arc<Self>,
+        listener: Listener,
+        reading: Reading,
+        head: Parts,
+        body: Incoming,
+        pass: Pass,
+    ) -> Response<Body> {
+        let until = Instant::now() + self.request_timeout;
+        if reading == Reading::Passes {
+            let body = Limited::new(body, BODY_BYTES).boxed_unsync();
+            return self.forward(listener, head, body, pass, until).await;
+        }
+        // A revocation runs to its end even when its client goes away: what is queued must also be executed.
+        let proxy = Arc::clone(self);
+        let task = tokio::spawn(async move { proxy.revoke(listener, reading, head, body, pass, until).await });
+        task.await.unwrap_or_else(|failed| {
+            tracing::error!(%failed, "a revocation's task failed");
+            come_again("the revocation could not be carried out")
+        })
+    }
+
+    async fn revoke(
+        &self,
+        listener: Listener,
+        reading: Reading,
+        head: Parts,
+        body: Incoming,
+        pass: Pass,
+        until: Instant,
+    ) -> Response<Body> {
+        let read = match reading {
+            Reading::Knocks(knock) => Ok((knock, Limited::new(body, BODY_BYTES).boxed_unsync())),
+            Reading::TokenInBody => read_token(&head, body, until).await,
+            Reading::Passes => return self.forward(listener, head, full(Bytes::new()), pass, until).await,
+        };
+        let (knock, body) = match read {
+            Ok(read) => read,
+            Err(response) => return *response,
+        };
+        let receipt = match self.capture.take(&knock, &pass).await {
+            Ok(receipt) => receipt,
+            Err(failed) => {
+                tracing::warn!(error = %chain_of(&failed), door = knock.door().as_str(), "revocation refused");
+                return come_again("the revocation could not be recorded; nothing was revoked");
+            }
+        };
+        let response = self.forward(listener, head, body, pass, until).await;
+        // Our own 502 and 504 say nothing of what the engine did, and neither does any other 5xx.
+        self.capture.settle(receipt, knock.door(), response.status()).await;
+        response
+    }
+
+    async fn forward(&self, listener: Listener, head: Parts, body: Body, pass: Pass, until: Instant) -> Response<Body> {
+        let (side, epoch) = (pass.side, pass.epoch);
+        let mut response = match timeout_at(until, self.upstreams.send(side, listener, head, body)).await {
+            Ok(Ok(response)) => self.bring_back(response, pass, until).await,
+            Ok(Err(failed)) => {
+                tracing::warn!(error = %chain_of(&failed), %side, "the engine did not answer");
+                error(StatusCode::BAD_GATEWAY, "server_error", "the engine did not answer")
+            }
+            Err(_) => error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not answer in time"),
+        };
+        headers::stamp(response.headers_mut(), side, epoch);
+        response
+    }
+
+    async fn bring_back(&self, response: Response<Incoming>, pass: Pass, until: Instant) -> Response<Body> {
+        let (mut head, body) = response.into_parts();
+        headers::strip_hop_by_hop(&mut head.headers);
+        if headers::declared_length(&head.headers).is_none_or(|bytes| bytes > SMALL_ANSWER_BYTES) {
+            let rest = Rest { body, _pass: pass, until: Box::pin(sleep_until(until)) };
+            return Response::from_parts(head, rest.boxed_unsync());
+        }
+        match timeout_at(until, body.collect()).await {
+            Ok(Ok(whole)) => Response::from_parts(head, full(whole.to_bytes())),
+            Ok(Err(failed)) => {
+                tracing::warn!(error = %chain_of(&failed), "the engine's answer broke off");
+                error(StatusCode::BAD_GATEWAY, "server_error", "the engine's answer broke off")
+            }
+            Err(_) => error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not finish in time"),
+        }
+    }
+}
+
+/// Reads a token revocation's form. Anything but one plain form with one token is refused: what cannot be read cannot be captured.
+async fn read_token(head: &Parts, body: Incoming, until: Instant) -> Result<(Knock, Body), Box<Response<Body>>> {
+    let refuse = |status, why: &str| Err(Box::new(error(status, "invalid_request", why)));
+    if head.headers.contains_key(header::CONTENT_ENCODING) || !is_form(head) {
+        return refuse(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a revocation is a plain form (application/x-www-form-urlencoded)",
+        );
+    }
+    let bytes = match timeout_at(until, Limited::new(body, FORM_BYTES).collect()).await {
+        Ok(Ok(whole)) => whole.to_bytes(),
+        Ok(Err(_)) => return refuse(StatusCode::BAD_REQUEST, "the form is too large or broke off"),
+        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time"),
+    };
+    match hydra::token_of(&bytes) {
+        Ok(token) => Ok((Knock::Token { signatures: hydra::signature_forms(&token) }, full(bytes))),
+        Err(why) => refuse(StatusCode::BAD_REQUEST, why),
+    }
+}
+
+fn is_form(head: &Parts) -> bool {
+    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+}
+
+/// The rest of an answer: in flight until its end, and no longer than its request may take.
+struct Rest {
+    body: Incoming,
+    _pass: Pass,
+    until: Pin<Box<Sleep>>,
+}
+
+impl hyper::body::Body for Rest {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        }
+        self.until.as_mut().poll(context).map(|()| Some(Err("the answer took longer than a request may".into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

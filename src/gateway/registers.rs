@@ -1,0 +1,145 @@
+//! Reading both registers, and what this gateway may conclude from them and its own memory. Never writes them.
+
+use super::state::Stored;
+use crate::plan::{Secret, Side};
+use crate::revocations::Link;
+use crate::traffic::protocol::{Resolution, ResolutionState};
+use crate::traffic::register::{self, Decision, Seen, decide};
+use std::time::Duration;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+/// Both registers, over connections that come back.
+pub(super) struct Registers {
+    blue: Link,
+    green: Link,
+}
+
+/// Both registers as just read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Readings {
+    pub(super) blue: Seen,
+    pub(super) green: Seen,
+}
+
+/// A side that may be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Settled {
+    /// The side.
+    pub(super) side: Side,
+    /// The epoch of its register; 0 when it has none.
+    pub(super) epoch: i64,
+    /// The nonce of that epoch.
+    pub(super) nonce: Uuid,
+}
+
+impl Registers {
+    pub(super) fn new(blue: &Secret, green: &Secret, limit: Duration) -> Self {
+        Self { blue: Link::new(blue.clone(), "blue", limit), green: Link::new(green.clone(), "green", limit) }
+    }
+
+    /// Reads both at once, each within its bound.
+    pub(super) async fn read(&self) -> Readings {
+        let (blue, green) = tokio::join!(read_one(&self.blue), read_one(&self.green));
+        Readings { blue, green }
+    }
+}
+
+async fn read_one(link: &Link) -> Seen {
+    let Ok(client) = link.client("read the register").await else {
+        return Seen::Unreachable;
+    };
+    let answer = timeout(link.limit(), register::read(&*client)).await;
+    let seen = answer.map_or(Seen::Unreachable, Seen::from);
+    if seen == Seen::Unreachable {
+        link.drop_client().await;
+    }
+    seen
+}
+
+impl Readings {
+    /// Which side this gateway may serve, given what it has accepted; none when it must refuse.
+    ///
+    /// Held by a flip, it obeys only a register at that flip's epoch or above. Otherwise an open register is enough, save that one
+    /// below what it has served before may name only the same side: an older state of a database has come back.
+    pub(super) fn settle(&self, stored: &Stored) -> Option<Settled> {
+        let accepted = if stored.is_held() { stored.epoch } else { 0 };
+        let Decision::Serving(side, epoch) = decide(&self.blue, &self.green, accepted) else {
+            return None;
+        };
+        let is_older = !stored.is_held() && epoch < stored.epoch && side != stored.side;
+        (!is_older).then(|| Settled { side, epoch, nonce: self.nonce(side) })
+    }
+
+    fn nonce(&self, side: Side) -> Uuid {
+        let seen = if side == Side::Blue { &self.blue } else { &self.green };
+        match seen {
+            Seen::Row(register) => register.nonce,
+            _ => Uuid::nil(),
+        }
+    }
+
+    /// What this gateway says as a resolver: only what the registers say.
+    pub(super) fn resolution(&self) -> Resolution {
+        match decide(&self.blue, &self.green, 0) {
+            Decision::Serving(side, epoch) => Resolution { side: Some(side), epoch, state: ResolutionState::Open },
+            Decision::Undecided => Resolution { side: None, epoch: self.highest(), state: ResolutionState::Undecided },
+            Decision::Unreachable => {
+                Resolution { side: None, epoch: self.highest(), state: ResolutionState::Unreachable }
+            }
+        }
+    }
+
+    fn highest(&self) -> i64 {
+        let epochs = [&self.blue, &self.green].into_iter().filter_map(|seen| match seen {
+            Seen::Row(register) => Some(register.epoch),
+            _ => None,
+        });
+        epochs.max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::traffic::protocol::State as Standing;
+    use crate::traffic::register::{Register, State};
+
+    fn row(side: Side, epoch: i64, state: State) -> Seen {
+        Seen::Row(Register { side, epoch, nonce: Uuid::nil(), state, fence_pid: None })
+    }
+
+    fn stored(epoch: i64, state: Standing, side: Side) -> Stored {
+        Stored { epoch, nonce: Uuid::nil(), state, side }
+    }
+
+    fn settled(readings: &Readings, stored: &Stored) -> Option<(Side, i64)> {
+        readings.settle(stored).map(|settled| (settled.side, settled.epoch))
+    }
+
+    #[test]
+    fn a_hold_is_settled_only_at_its_own_epoch() {
+        let undecided = Readings { blue: row(Side::Blue, 1, State::Open), green: row(Side::Green, 0, State::Closed) };
+        assert_eq!(settled(&undecided, &stored(2, Standing::Holding, Side::Blue)), None);
+        let kept = Readings { blue: row(Side::Blue, 2, State::Open), ..undecided.clone() };
+        assert_eq!(settled(&kept, &stored(2, Standing::Holding, Side::Blue)), Some((Side::Blue, 2)));
+        let decided = Readings { blue: row(Side::Blue, 2, State::Sealed), green: row(Side::Green, 2, State::Open) };
+        assert_eq!(settled(&decided, &stored(2, Standing::Refusing, Side::Blue)), Some((Side::Green, 2)));
+    }
+
+    #[test]
+    fn released_back_to_blue_it_serves_blue_after_a_restart() {
+        let readings = Readings { blue: row(Side::Blue, 1, State::Open), green: row(Side::Green, 0, State::Closed) };
+        assert_eq!(settled(&readings, &stored(2, Standing::Serving, Side::Blue)), Some((Side::Blue, 1)));
+        assert_eq!(settled(&readings, &stored(2, Standing::Serving, Side::Green)), None, "an older blue has come back");
+    }
+
+    #[test]
+    fn without_an_answer_there_is_no_side() {
+        let dark = Readings { blue: Seen::Unreachable, green: Seen::Unreachable };
+        assert_eq!(settled(&dark, &Stored::nothing()), None);
+        assert_eq!(dark.resolution().state, ResolutionState::Unreachable);
+        let never = Readings { blue: Seen::Absent, green: Seen::Unreachable };
+        assert_eq!(settled(&never, &Stored::nothing()), Some((Side::Blue, 0)));
+    }
+}

@@ -1,0 +1,196 @@
+//! The gateway's listeners and its parts put together. Ends when told, after the requests under way, within a bound.
+
+use super::capture::Capture;
+use super::config::Config;
+use super::control;
+use super::error::GatewayError;
+use super::gate::Gate;
+use super::participant::Participant;
+use super::proxy::Proxy;
+use super::registers::Registers;
+use super::state::{StateFile, Stored};
+use super::upstream::Upstreams;
+use super::waiting::Bounds;
+use crate::revocations::Producer;
+use crate::revocations::chain::Lookups;
+use crate::revocations::hydra::Listener;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use url::Url;
+
+/// Longest time for the head of a request, and so for an idle connection; longer than clients usually keep theirs.
+const HEAD: Duration = Duration::from_secs(75);
+const HEAD_BYTES: usize = 64 * 1024;
+/// Most connections of one listener; the next wait to be accepted.
+const CONNECTIONS: usize = 8192;
+/// Requests under way at the end are given this long.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
+/// Where a gateway listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Addresses {
+    /// The engine's public API.
+    pub public: SocketAddr,
+    /// The engine's admin API.
+    pub admin: SocketAddr,
+    /// The gateway's own API.
+    pub control: SocketAddr,
+}
+
+/// A gateway whose listeners are open and which serves nothing yet.
+pub struct Bound {
+    public: TcpListener,
+    admin: TcpListener,
+    control: TcpListener,
+    addresses: Addresses,
+    participant: Arc<Participant>,
+    proxy: Arc<Proxy>,
+}
+
+/// Runs a gateway until `shutdown` is ready.
+///
+/// # Errors
+/// When an address or the state file cannot be used; see [`bind`].
+pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) -> Result<(), GatewayError> {
+    bind(config).await?.serve(shutdown).await
+}
+
+/// Opens the listeners and puts the parts together.
+///
+/// # Errors
+/// When an address cannot be used, or the state file cannot be read: it says whether a flip is under way.
+pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
+    let gateway = &config.gateway;
+    let file = StateFile::new(gateway.state.clone());
+    let stored = file.load()?.unwrap_or_else(Stored::nothing);
+    let upstreams = Arc::new(Upstreams::new(gateway)?);
+    let public = listen("the public listener", &gateway.listen.public).await?;
+    let admin = listen("the admin listener", &gateway.listen.admin).await?;
+    let control = listen("the control listener", &gateway.listen.control).await?;
+    let addresses = Addresses { public: address(&public)?, admin: address(&admin)?, control: address(&control)? };
+
+    let gate = Gate::new(Bounds { requests: gateway.held_requests, bytes: gateway.held_bytes as u64 });
+    let lookups = Lookups::new(&config.blue, &config.green, config.patience);
+    let producer =
+        Producer::start(&config.control, &config.plan, &config.name, config.patience, Arc::clone(&config.install));
+    let capture = Arc::new(Capture::new(lookups, producer));
+    let registers = Registers::new(&config.blue, &config.green, config.patience);
+    let proxy = Proxy::new(Arc::clone(&gate), Arc::clone(&upstreams), Arc::clone(&capture), gateway.request_timeout);
+    let participant = Participant::new(gate, registers, upstreams, capture, file, stored);
+    Ok(Bound { public, admin, control, addresses, participant, proxy })
+}
+
+impl Bound {
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Finds out which side serves, then serves until `shutdown` is ready.
+    ///
+    /// # Errors
+    /// When the control listener fails.
+    pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), GatewayError> {
+        self.participant.start().await;
+        let (end, ended) = watch::channel(false);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(accept(self.public, Listener::Public, Arc::clone(&self.proxy), ended.clone()));
+        tasks.spawn(accept(self.admin, Listener::Admin, self.proxy, ended.clone()));
+        let router = control::router(self.participant);
+        let own = axum::serve(self.control, router).with_graceful_shutdown(until_true(ended));
+        let own = tokio::spawn(async move { own.await });
+        shutdown.await;
+        // No receiver left means that everything has ended already.
+        let _ = end.send(true);
+        let _ = timeout(LAST_REQUESTS, async { while tasks.join_next().await.is_some() {} }).await;
+        match timeout(LAST_REQUESTS, own).await {
+            Ok(Ok(Err(error))) => Err(GatewayError::Failed(error.to_string())),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn listen(what: &str, url: &str) -> Result<TcpListener, GatewayError> {
+    let wrong = |why: &str| GatewayError::Address { what: what.to_owned(), url: url.to_owned(), why: why.to_owned() };
+    let parsed = Url::parse(url).map_err(|_| wrong("not an address"))?;
+    let host = parsed.host_str().ok_or_else(|| wrong("it names no host"))?;
+    let port = parsed.port_or_known_default().ok_or_else(|| wrong("it names no port"))?;
+    let address = format!("{host}:{port}");
+    TcpListener::bind(&address).await.map_err(|source| GatewayError::Listen { address, source })
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, GatewayError> {
+    listener.local_addr().map_err(|error| GatewayError::Failed(error.to_string()))
+}
+
+async fn until_true(mut ended: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end as well.
+    let _ = ended.wait_for(|ended| *ended).await;
+}
+
+async fn accept(listener: TcpListener, kind: Listener, proxy: Arc<Proxy>, ended: watch::Receiver<bool>) {
+    let mut connections = JoinSet::new();
+    let mut end = pin!(until_true(ended.clone()));
+    loop {
+        let is_full = connections.len() >= CONNECTIONS;
+        tokio::select! {
+            () = &mut end => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept(), if !is_full => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(converse(stream, peer, kind, Arc::clone(&proxy), ended.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept a connection");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn converse(
+    stream: TcpStream,
+    peer: SocketAddr,
+    kind: Listener,
+    proxy: Arc<Proxy>,
+    ended: watch::Receiver<bool>,
+) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let proxy = Arc::clone(&proxy);
+        async move { Ok::<_, Infallible>(proxy.answer(kind, peer.ip(), request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        result = connection.as_mut() => log_end(result),
+        () = until_true(ended) => {
+            connection.as_mut().graceful_shutdown();
+            log_end(connection.await);
+        }
+    }
+}
+
+fn log_end(result: hyper::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a client's connection ended");
+    }
+}

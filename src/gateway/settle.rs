@@ -1,0 +1,97 @@
+//! Who serves when nobody says so: at the start, and when a hold ends without word. The registers are asked; without a definite
+//! answer everything is refused and they are asked again, until they settle it or an order comes.
+
+use super::error::GatewayError;
+use super::participant::{Participant, Position};
+use super::registers::Settled;
+use super::state::Stored;
+use crate::traffic::protocol::State;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep, sleep_until};
+
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+impl Participant {
+    /// Finds the side at the start; goes on asking in the background when it is not to be had at once.
+    pub(super) async fn start(self: &Arc<Self>) {
+        let change = self.position.lock().await.change;
+        if !self.try_settle(change).await {
+            self.refuse(change).await;
+        }
+    }
+
+    /// Watches a hold: when it ends and nothing has changed since, the registers decide.
+    pub(super) fn watch(self: &Arc<Self>, change: u64, until: Instant) {
+        let participant = Arc::clone(self);
+        tokio::spawn(async move {
+            sleep_until(until).await;
+            if !participant.try_settle(change).await {
+                participant.refuse(change).await;
+            }
+        });
+    }
+
+    /// Asks once. True when it is settled, or no longer ours to settle.
+    async fn try_settle(self: &Arc<Self>, change: u64) -> bool {
+        if self.position.lock().await.change != change {
+            return true;
+        }
+        let readings = self.registers.read().await;
+        let mut position = self.position.lock().await;
+        if position.change != change {
+            return true;
+        }
+        let Some(settled) = readings.settle(&position.stored) else {
+            tracing::warn!(?readings, epoch = position.stored.epoch, "which side serves is not settled; refusing");
+            return false;
+        };
+        match self.obey_register(&mut position, settled).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::error!(%error, "the state file cannot be written; refusing");
+                false
+            }
+        }
+    }
+
+    async fn obey_register(self: &Arc<Self>, position: &mut Position, settled: Settled) -> Result<(), GatewayError> {
+        let before = &position.stored;
+        let is_newer = settled.epoch > before.epoch;
+        // Prepared stays prepared over a restart: the proposal may still go on.
+        let state = if before.state == State::Prepared && !is_newer { State::Prepared } else { State::Serving };
+        let (epoch, nonce) = if is_newer { (settled.epoch, settled.nonce) } else { (before.epoch, before.nonce) };
+        self.write(position, Stored { epoch, nonce, state, side: settled.side }).await?;
+        self.gate.release(settled.side, settled.epoch);
+        Ok(())
+    }
+
+    /// The hold is over and nobody knows: refuse, and ask until somebody does.
+    async fn refuse(self: &Arc<Self>, change: u64) {
+        let mut position = self.position.lock().await;
+        if position.change != change {
+            return;
+        }
+        self.gate.close();
+        let stored = Stored { state: State::Refusing, ..position.stored.clone() };
+        if let Err(error) = self.write(&mut position, stored).await {
+            // The file says holding, which a restart treats alike.
+            tracing::error!(%error, "the state file cannot be written");
+        }
+        let change = position.change;
+        drop(position);
+        self.ask_until_settled(change);
+    }
+
+    fn ask_until_settled(self: &Arc<Self>, change: u64) {
+        let participant = Arc::clone(self);
+        tokio::spawn(async move {
+            loop {
+                sleep(ASK_AGAIN).await;
+                if participant.try_settle(change).await {
+                    return;
+                }
+            }
+        });
+    }
+}

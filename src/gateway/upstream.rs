@@ -1,0 +1,172 @@
+//! The engines behind the gateway: one client with its own pool per side, so that nothing of one side is used for the other.
+//!
+//! A request is sent once. The only repetitions: the HTTP library sends a request again that never left because its pooled
+//! connection was found closed, and a bodiless GET or HEAD is sent once more when the connection ended under it.
+
+use super::answer::{Body, full};
+use super::error::GatewayError;
+use crate::plan::{Gateway, Side};
+use crate::revocations::hydra::Listener;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::{Method, Request, Response, Uri};
+use hyper_util::client::legacy::{Client, Error as ClientError, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::time::Duration;
+
+/// Shorter than what engines and proxies usually keep an idle connection.
+const IDLE: Duration = Duration::from_secs(15);
+const CONNECT: Duration = Duration::from_secs(2);
+const VERSION_BYTES: usize = 16 * 1024;
+
+/// The engines of both sides.
+pub(super) struct Upstreams {
+    blue: Engine,
+    green: Engine,
+}
+
+struct Engine {
+    client: Client<HttpConnector, Body>,
+    public: Base,
+    admin: Base,
+}
+
+/// Scheme, host and path before an engine's own paths.
+struct Base {
+    authority: String,
+    prefix: String,
+}
+
+impl Upstreams {
+    pub(super) fn new(gateway: &Gateway) -> Result<Self, GatewayError> {
+        let engine = |side: &str, public: &str, admin: &str| -> Result<Engine, GatewayError> {
+            Ok(Engine {
+                client: client(),
+                public: Base::parse(&format!("{side}'s public engine"), public)?,
+                admin: Base::parse(&format!("{side}'s admin engine"), admin)?,
+            })
+        };
+        Ok(Self {
+            blue: engine("blue", &gateway.blue.public, &gateway.blue.admin)?,
+            green: engine("green", &gateway.green.public, &gateway.green.admin)?,
+        })
+    }
+
+    /// Sends a request whose head is already cleaned, and gives the engine's head with its body still to come.
+    pub(super) async fn send(
+        &self,
+        side: Side,
+        listener: Listener,
+        mut head: Parts,
+        body: Body,
+    ) -> Result<Response<Incoming>, ClientError> {
+        let engine = self.engine(side);
+        head.uri = engine.base(listener).join(&head.uri);
+        head.version = hyper::Version::HTTP_11;
+        let again = is_repeatable(&head, &body).then(|| head.clone());
+        match engine.client.request(Request::from_parts(head, body)).await {
+            Err(error) if !error.is_connect() => match again {
+                Some(head) => engine.client.request(Request::from_parts(head, full(Bytes::new()))).await,
+                None => Err(error),
+            },
+            answer => answer,
+        }
+    }
+
+    /// Asks the engine of a side for its version, by the way that clients' requests take.
+    pub(super) async fn version(&self, side: Side) -> Result<String, String> {
+        let mut why = String::new();
+        for listener in [Listener::Admin, Listener::Public] {
+            match self.version_at(side, listener).await {
+                Ok(version) => return Ok(version),
+                Err(error) => why = error,
+            }
+        }
+        Err(why)
+    }
+
+    async fn version_at(&self, side: Side, listener: Listener) -> Result<String, String> {
+        let request = Request::get("/version").body(()).map_err(|error| error.to_string())?;
+        let (head, ()) = request.into_parts();
+        let response = self.send(side, listener, head, full(Bytes::new())).await.map_err(|error| chain_of(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(format!("GET /version answered {status}"));
+        }
+        let body = Limited::new(response.into_body(), VERSION_BYTES);
+        let bytes = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+        value["version"].as_str().map(str::to_owned).ok_or_else(|| "GET /version names no version".to_owned())
+    }
+
+    fn engine(&self, side: Side) -> &Engine {
+        match side {
+            Side::Blue => &self.blue,
+            Side::Green => &self.green,
+        }
+    }
+}
+
+impl Engine {
+    fn base(&self, listener: Listener) -> &Base {
+        match listener {
+            Listener::Public => &self.public,
+            Listener::Admin => &self.admin,
+        }
+    }
+}
+
+impl Base {
+    fn parse(what: &str, url: &str) -> Result<Self, GatewayError> {
+        let wrong =
+            |why: &str| GatewayError::Address { what: what.to_owned(), url: url.to_owned(), why: why.to_owned() };
+        let uri: Uri = url.parse().map_err(|_| wrong("not an address"))?;
+        if uri.scheme_str() != Some("http") {
+            return Err(wrong("the gateway speaks plain http to an engine"));
+        }
+        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?.to_string();
+        Ok(Self { authority, prefix: uri.path().trim_end_matches('/').to_owned() })
+    }
+
+    /// The client's path and query at this engine; whatever host the client named in it is left behind.
+    fn join(&self, uri: &Uri) -> Uri {
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        let path = if self.prefix.is_empty() { path.to_owned() } else { format!("{}{path}", self.prefix) };
+        Uri::builder()
+            .scheme("http")
+            .authority(self.authority.as_str())
+            .path_and_query(path)
+            .build()
+            .unwrap_or_else(|_| Uri::from_static("http://invalid.invalid/"))
+    }
+}
+
+fn client() -> Client<HttpConnector, Body> {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT));
+    Client::builder(TokioExecutor::new())
+        .pool_idle_timeout(IDLE)
+        .pool_timer(TokioTimer::new())
+        .retry_canceled_requests(true)
+        .build(connector)
+}
+
+fn is_repeatable(head: &Parts, body: &Body) -> bool {
+    use hyper::body::Body as _;
+    (head.method == Method::GET || head.method == Method::HEAD) && body.is_end_stream()
+}
+
+/// An error with its causes, for a log line.
+pub(super) fn chain_of(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

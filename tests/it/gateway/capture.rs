@@ -1,0 +1,133 @@
+//! Capture: durable before the engine hears of it, with the chain's identity, or refused.
+
+use super::world::{World, nowhere, to_green};
+use crate::harness::{Pair, eventually};
+use crate::revocations::tables;
+use cutover::plan::Side;
+use cutover::revocations::{Door, Drained, Event, Outcome, Seen, drained};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+
+async fn only_event(world: &World) -> Event {
+    let mut events = world.ledger().effective(Duration::ZERO).await.expect("control answers");
+    assert_eq!(events.len(), 1, "{events:?}");
+    events.remove(0)
+}
+
+#[tokio::test]
+async fn gateway_queues_a_revocation_before_the_engine_hears_of_it() {
+    let world = World::new().await;
+    world.pair.green.execute(&tables::grant("r1", "t1", "app", "ann")).await;
+    world.pair.blue.execute(&tables::grant("r1", "t2", "app", "ann")).await;
+    assert_eq!(world.revoke("ory_at_random.t2-access").await.status(), 200);
+    assert_eq!(*world.blue.queued_at_revoke.lock().expect("no panic"), [1], "it stood in the queue by then");
+    let event = eventually(SOON, "the outcome is written", async || {
+        let event = only_event(&world).await;
+        (event.outcome == Outcome::Executed).then_some(event)
+    })
+    .await;
+    assert_eq!((event.what.door, event.what.live, event.seq), (Door::Token, Side::Blue, 1));
+    assert_eq!(event.what.chain.requests.iter().collect::<Vec<_>>(), ["r1"], "the chain, not the token");
+    assert_eq!((event.what.blue, event.what.green), (Seen::Found, Seen::Unknown), "green knows only the elder token");
+    let kept: String = world.pair.control.ask("select chain::text from cutover.revocation").await;
+    assert!(!kept.contains("random"), "no token is kept: {kept}");
+}
+
+#[tokio::test]
+async fn gateway_does_not_replay_what_the_engine_refused() {
+    let world = World::new().await;
+    *world.blue.revoke_status.lock().expect("no panic") = 401;
+    assert_eq!(world.revoke("a.b").await.status(), 401);
+    eventually(SOON, "the refusal is written", async || {
+        let counts = world.ledger().counts().await.expect("control answers");
+        (counts.refused == 1 && counts.captured == 0).then_some(())
+    })
+    .await;
+    *world.blue.revoke_status.lock().expect("no panic") = 500;
+    assert_eq!(world.revoke("a.b").await.status(), 500);
+    assert_eq!(only_event(&world).await.outcome, Outcome::Captured, "what an engine did before it failed is unknown");
+}
+
+#[tokio::test]
+async fn gateway_refuses_a_revocation_that_it_cannot_queue() {
+    let world = World::with(|config| config.control = nowhere()).await;
+    let refused = world.revoke("a.b").await;
+    assert_eq!(refused.status(), 503);
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(world.blue.count("POST /oauth2/revoke"), 0, "the engine never hears of it");
+    assert_eq!(world.get("/work").await.status(), 200, "everything else goes on");
+}
+
+#[tokio::test]
+async fn gateway_notes_that_green_could_not_be_asked() {
+    let world = World::with(|config| config.green = nowhere()).await;
+    world.pair.blue.execute(&tables::grant("r1", "t1", "app", "ann")).await;
+    assert_eq!(world.revoke("x.t1-refresh").await.status(), 200);
+    let event = only_event(&world).await;
+    assert_eq!((event.what.blue, event.what.green), (Seen::Found, Seen::Unreachable));
+    assert!(!event.what.chain.signatures.is_empty(), "so that green can be asked later");
+}
+
+#[tokio::test]
+async fn gateway_refuses_a_revocation_whose_chain_the_live_side_cannot_say() {
+    let world = World::new().await;
+    world.pair.blue.execute("drop table hydra_oauth2_access cascade").await;
+    assert_eq!(world.revoke("a.b").await.status(), 503);
+    assert_eq!(world.blue.count("POST /oauth2/revoke"), 0);
+}
+
+#[tokio::test]
+async fn gateway_captures_while_green_does_not_exist_yet() {
+    let pair = Pair::shared().await;
+    tables::create(&pair).await;
+    pair.green.execute("drop schema public cascade; create schema public").await;
+    let world = World::over(pair, |_| {}).await;
+    world.pair.blue.execute(&tables::grant("r1", "t1", "app", "ann")).await;
+    assert_eq!(world.revoke("x.t1-access").await.status(), 200);
+    let event = only_event(&world).await;
+    assert_eq!((event.what.green, event.what.epoch), (Seen::NoTables, 0));
+}
+
+#[tokio::test]
+async fn gateway_forwards_no_revocation_that_it_cannot_read() {
+    let world = World::new().await;
+    let url = format!("http://{}/oauth2/%72evoke", world.gateway.addresses.public);
+    let post = async |kind: &str, body: &str| {
+        let request = world.http.post(&url).header("content-type", kind).body(body.to_owned());
+        request.send().await.expect("the gateway answers").status().as_u16()
+    };
+    assert_eq!(post("multipart/form-data; boundary=x", "--x--").await, 415);
+    assert_eq!(post("application/x-www-form-urlencoded", "token=a.b&token=c.d").await, 400);
+    assert_eq!(post("application/x-www-form-urlencoded", "client_id=app").await, 400);
+    assert!(world.blue.seen.lock().expect("no panic").is_empty());
+}
+
+#[tokio::test]
+async fn gateway_hold_writes_the_barrier_after_every_revocation() {
+    let world = World::new().await;
+    for _ in 0..3 {
+        assert_eq!(world.revoke("a.b").await.status(), 200);
+    }
+    world.must("hold", &to_green(2, SOON)).await;
+    let producers = world.ledger().producers(2).await.expect("control answers");
+    assert_eq!(producers.iter().map(|producer| producer.barrier).collect::<Vec<_>>(), [Some(3)]);
+    let verdict = drained(&world.ledger(), 2, &["engine".to_owned()]).await.expect("control answers");
+    assert!(matches!(verdict, Drained::No(reasons) if reasons.len() == 2), "not replayed, not proved");
+}
+
+#[tokio::test]
+async fn gateway_captures_consents_of_a_subject_with_both_path_styles() {
+    let world = World::new().await;
+    world.pair.blue.execute(&tables::blue_consent("r1", "app", "ann")).await;
+    world.pair.green.execute(&tables::green_consent("r2", "app", "ann")).await;
+    for path in ["/oauth2/auth/sessions/consent", "/admin/oauth2/auth/sessions/consent"] {
+        let url = format!("http://{}{path}?subject=ann&client=app", world.gateway.addresses.admin);
+        assert_eq!(world.http.delete(url).send().await.expect("the gateway answers").status(), 200);
+    }
+    let events = world.ledger().effective(Duration::ZERO).await.expect("control answers");
+    assert_eq!(events.len(), 2);
+    for event in events {
+        assert_eq!(event.what.chain.consents.iter().collect::<Vec<_>>(), ["r1", "r2"], "as both sides know them");
+    }
+}

@@ -1,0 +1,151 @@
+//! Orders of the past, restarts, holds that end without word, and the answer to "which side, now?".
+
+use super::world::{World, nowhere, to_green};
+use crate::harness::eventually;
+use cutover::plan::Side;
+use cutover::traffic::protocol::{Order, State};
+use cutover::traffic::register::Change;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+const LONG: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_secs(10);
+
+async fn state_of(world: &World) -> String {
+    world.ask_control("/cutover/v1/state").await["state"].as_str().expect("a state").to_owned()
+}
+
+#[tokio::test]
+async fn gateway_refuses_orders_of_the_past_and_of_another_proposal() {
+    let world = World::new().await;
+    let order = to_green(5, LONG);
+    let standing = world.must("prepare", &order).await;
+    assert_eq!((standing.epoch, standing.state, standing.side), (5, State::Prepared, Side::Blue));
+    assert_eq!(world.must("prepare", &order).await, standing, "a repeated order changes nothing");
+    let (status, body) = world.order("prepare", &to_green(4, LONG)).await;
+    assert_eq!((status, body["epoch"].as_i64()), (409, Some(5)));
+    let (status, body) = world.order("hold", &Order { nonce: Uuid::new_v4(), ..order.clone() }).await;
+    assert_eq!((status, body["nonce"].as_str()), (409, Some(order.nonce.to_string().as_str())));
+    let (status, _) = world.order("switch", &order).await;
+    assert_eq!(status, 409, "nothing is held yet");
+    world.must("hold", &order).await;
+    world.must("release", &Order { side: Side::Blue, ..order.clone() }).await;
+    world.must("release", &Order { side: Side::Blue, ..order.clone() }).await;
+    let (status, _) = world.order("release", &order).await;
+    assert_eq!(status, 409, "it was released to blue");
+    let (status, _) = world.order("hold", &order).await;
+    assert_eq!(status, 409, "its time is over");
+}
+
+#[tokio::test]
+async fn gateway_remembers_its_epoch_over_a_restart() {
+    let mut world = World::new().await;
+    let order = to_green(5, LONG);
+    world.must("prepare", &order).await;
+    world.must("release", &Order { side: Side::Blue, ..order.clone() }).await;
+    world.restart_gateway().await;
+    assert_eq!(world.get("/work").await.text().await.expect("a body"), "blue");
+    let (status, _) = world.order("prepare", &to_green(4, LONG)).await;
+    assert_eq!(status, 409);
+}
+
+#[tokio::test]
+async fn gateway_restarted_while_holding_obeys_the_register_alone() {
+    let mut world = World::new().await;
+    let order = to_green(2, LONG);
+    world.must("prepare", &order).await;
+    world.must("hold", &order).await;
+    world.restart_gateway().await;
+    let refused = world.get("/work").await;
+    assert_eq!(refused.status(), 503, "blue is still open below the flip's epoch: nothing is decided");
+    assert!(refused.headers().contains_key("retry-after"));
+    assert_eq!(world.introspect().await.status(), 503, "not even introspection");
+    // The flip was decided by another, and green has opened.
+    let (blue, green) = (world.pair.blue.client().await, world.pair.green.client().await);
+    assert!(Change::seal(1, 2, order.nonce).apply(&blue).await.expect("blue answers"));
+    assert_eq!(world.get("/work").await.status(), 503, "sealed, but green is not open yet");
+    assert!(Change::open(0, 2, order.nonce).apply(&green).await.expect("green answers"));
+    eventually(SOON, "green is served", async || {
+        let response = world.get("/work").await;
+        (response.status() == 200 && response.headers()["x-cutover-side"] == "green").then_some(())
+    })
+    .await;
+    assert_eq!(world.must("release", &order).await.side, Side::Green, "the late release finds it done");
+}
+
+#[tokio::test]
+async fn gateway_hold_without_word_ends_in_refusal_until_the_register_moves() {
+    let world = Arc::new(World::new().await);
+    let order = to_green(2, Duration::from_millis(800));
+    world.must("hold", &order).await;
+    let held = tokio::spawn({
+        let world = Arc::clone(&world);
+        async move { world.get("/work").await.status().as_u16() }
+    });
+    assert_eq!(held.await.expect("no panic"), 503, "held to the end, then refused");
+    assert_eq!(state_of(&world).await, "refusing");
+    assert_eq!(world.introspect().await.status(), 503);
+    assert_eq!(world.blue.count("GET /work"), 0);
+    // Somebody resolves it by writing: blue stays.
+    let blue = world.pair.blue.client().await;
+    assert!(Change::keep_open(1, 2, Uuid::new_v4()).apply(&blue).await.expect("blue answers"));
+    eventually(SOON, "blue is served again", async || {
+        let response = world.get("/work").await;
+        (response.status() == 200 && response.headers()["x-cutover-side"] == "blue").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn gateway_hold_without_word_follows_a_decision_that_it_missed() {
+    let world = World::new().await;
+    let (blue, green) = (world.pair.blue.client().await, world.pair.green.client().await);
+    let order = to_green(2, Duration::from_secs(4));
+    world.must("hold", &order).await;
+    assert!(Change::seal(1, 2, order.nonce).apply(&blue).await.expect("blue answers"));
+    assert!(Change::open(0, 2, order.nonce).apply(&green).await.expect("green answers"));
+    let response = world.get("/work").await;
+    assert_eq!(response.headers()["x-cutover-side"], "green", "held, and then served by who is open");
+    assert_eq!(response.headers()["x-cutover-epoch"], "2");
+}
+
+#[tokio::test]
+async fn gateway_without_a_register_in_reach_refuses_and_says_so() {
+    let world = World::with(|config| {
+        config.blue = nowhere();
+        config.green = nowhere();
+    })
+    .await;
+    assert_eq!(world.get("/work").await.status(), 503);
+    let resolution = world.ask_control("/resolve").await;
+    assert_eq!((resolution["side"].as_str(), resolution["state"].as_str()), (None, Some("unreachable")));
+    assert_eq!(state_of(&world).await, "refusing");
+}
+
+#[tokio::test]
+async fn gateway_resolves_by_the_registers_and_never_guesses() {
+    let world = World::new().await;
+    let ask = async || {
+        let resolution = world.ask_control("/resolve").await;
+        (resolution["side"].as_str().map(str::to_owned), resolution["epoch"].as_i64(), resolution["state"].clone())
+    };
+    assert_eq!(ask().await, (Some("blue".to_owned()), Some(1), "open".into()));
+    let (blue, green) = (world.pair.blue.client().await, world.pair.green.client().await);
+    assert!(Change::seal(1, 2, Uuid::nil()).apply(&blue).await.expect("blue answers"));
+    assert_eq!(ask().await, (None, Some(2), "undecided".into()));
+    assert!(Change::open(0, 2, Uuid::nil()).apply(&green).await.expect("green answers"));
+    assert_eq!(ask().await, (Some("green".to_owned()), Some(2), "open".into()));
+}
+
+#[tokio::test]
+async fn gateway_accepts_no_proposal_for_an_engine_that_does_not_answer() {
+    let world = World::with(|config| {
+        let dead = "http://127.0.0.1:1".to_owned();
+        config.gateway.green = cutover::plan::Upstream { public: dead.clone(), admin: dead };
+    })
+    .await;
+    let (status, body) = world.order("prepare", &to_green(2, LONG)).await;
+    assert_eq!(status, 503, "{body}");
+    assert_eq!(world.get("/work").await.status(), 200);
+}
