@@ -20,6 +20,7 @@
 
 pub mod database;
 pub mod engine;
+pub mod gates;
 pub mod gateway;
 pub mod journal;
 pub mod plan;

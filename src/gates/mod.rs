@@ -1,0 +1,1 @@
+//! Probes measure, gates decide.
