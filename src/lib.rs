@@ -24,5 +24,6 @@ pub mod gates;
 pub mod gateway;
 pub mod journal;
 pub mod plan;
+pub mod report;
 pub mod revocations;
 pub mod traffic;

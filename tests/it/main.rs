@@ -12,5 +12,6 @@ mod journal;
 mod level;
 mod plan;
 mod register;
+mod report;
 mod revocations;
 mod tidy;
