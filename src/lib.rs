@@ -26,4 +26,5 @@ pub mod journal;
 pub mod plan;
 pub mod report;
 pub mod revocations;
+pub mod steps;
 pub mod traffic;

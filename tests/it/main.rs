@@ -11,6 +11,7 @@ mod harness;
 mod journal;
 mod level;
 mod plan;
+mod plan_hydra;
 mod register;
 mod report;
 mod revocations;

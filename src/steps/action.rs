@@ -1,0 +1,89 @@
+//! The closed list of steps. A new step is one file and one line here.
+
+use super::account_rows::AccountRows;
+use super::analyze_green::AnalyzeGreen;
+use super::build_indexes::Build;
+use super::capture::Capture;
+use super::check_servers::CheckServers;
+use super::claim_sides::ClaimSides;
+use super::copy_rows::CopyRows;
+use super::fence_green::FenceGreen;
+use super::flip::Flip;
+use super::level_backlog::LevelBacklog;
+use super::migrate::Migrate;
+use super::ready_to_flip::ReadyToFlip;
+use super::resolve_mapping::ResolveMapping;
+use super::set_sequences::SetSequences;
+use super::strip_green::StripGreen;
+use super::world::World;
+use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use serde_json::Value;
+
+macro_rules! actions {
+    ($($name:ident: $meaning:literal),* $(,)?) => {
+        /// One step of a cutover.
+        #[derive(Debug, Clone)]
+        pub enum Action {
+            $(#[doc = $meaning] $name($name),)*
+        }
+
+        impl Step for Action {
+            type World = World;
+
+            fn id(&self) -> StepId {
+                match self { $(Self::$name(step) => step.id(),)* }
+            }
+            fn summary(&self) -> String {
+                match self { $(Self::$name(step) => step.summary(),)* }
+            }
+            fn undo_summary(&self) -> String {
+                match self { $(Self::$name(step) => step.undo_summary(),)* }
+            }
+            fn reversal(&self) -> Reversal {
+                match self { $(Self::$name(step) => step.reversal(),)* }
+            }
+            fn limits(&self) -> Limits {
+                match self { $(Self::$name(step) => step.limits(),)* }
+            }
+            fn is_gate(&self) -> bool {
+                match self { $(Self::$name(step) => step.is_gate(),)* }
+            }
+            fn holds_until(&self) -> Option<StepId> {
+                match self { $(Self::$name(step) => step.holds_until(),)* }
+            }
+            async fn before(&self, world: &World, context: &Context) -> Result<Value, StepError> {
+                match self { $(Self::$name(step) => step.before(world, context).await,)* }
+            }
+            async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
+                match self { $(Self::$name(step) => step.verify(world, context).await,)* }
+            }
+            async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+                match self { $(Self::$name(step) => step.forward(world, context).await,)* }
+            }
+            async fn settle(&self, world: &World, context: &Context) -> Result<(), StepError> {
+                match self { $(Self::$name(step) => step.settle(world, context).await,)* }
+            }
+            async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
+                match self { $(Self::$name(step) => step.undo(world, context).await,)* }
+            }
+        }
+    };
+}
+
+actions! {
+    CheckServers: "Every server is as the plan needs it.",
+    ClaimSides: "Our schema, identity, term and register on both sides.",
+    Migrate: "Green gets its schema, or a change of it.",
+    ResolveMapping: "Every table has its mapping.",
+    FenceGreen: "Green refuses every write but ours.",
+    Capture: "Touched rows of a side are noted.",
+    StripGreen: "Indexes and keys of carried tables are dropped.",
+    CopyRows: "Rows go from blue into green.",
+    Build: "Indexes or foreign keys are built again.",
+    LevelBacklog: "What was written during the copy is on green.",
+    SetSequences: "Green's sequences are ahead of blue's.",
+    AnalyzeGreen: "Green's planner has statistics.",
+    AccountRows: "Every row is accounted for.",
+    ReadyToFlip: "The gate before the flip.",
+    Flip: "The traffic moves.",
+}

@@ -1,0 +1,61 @@
+//! `analyze-green`: the planner of green learns what the carried tables hold, before it serves.
+
+use super::failure::fail;
+use super::resolve_mapping::mapping;
+use super::world::World;
+use crate::database::account;
+use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::plan::Side;
+use serde_json::json;
+use std::time::Duration;
+
+/// Runs ANALYZE on green.
+#[derive(Debug, Clone)]
+pub struct AnalyzeGreen {
+    /// Bound on the whole step.
+    pub bound: Duration,
+}
+
+impl Step for AnalyzeGreen {
+    type World = World;
+
+    fn id(&self) -> StepId {
+        StepId::new("analyze-green")
+    }
+
+    fn summary(&self) -> String {
+        "ANALYZE green's carried tables".to_owned()
+    }
+
+    fn undo_summary(&self) -> String {
+        "none: statistics harm nobody".to_owned()
+    }
+
+    fn reversal(&self) -> Reversal {
+        Reversal::Monotone
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::retried(self.bound, 2, Duration::from_secs(1))
+    }
+
+    async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
+        let green = world.side(Side::Green).await?;
+        let analyzed = account::analyzed(&green, &mapping(context)?.carried()).await;
+        let analyzed = analyzed.map_err(|error| fail("look at green's statistics", error))?;
+        Ok(if analyzed { Standing::present() } else { Standing::Absent })
+    }
+
+    async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        let mut green = world.side(Side::Green).await?;
+        let tables = mapping(context)?.carried();
+        let tell = |table: &str| context.progress(0, Some(tables.len() as u64), "tables", table);
+        let analyzed = account::analyze(&mut green, &context.term(), &tables, &tell).await;
+        analyzed.map_err(|error| fail("analyze green's tables", error))?;
+        Ok(json!({ "tables": tables.len() }).into())
+    }
+
+    async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+//! `build-indexes` and `build-foreign-keys`: what was dropped before the rows is built again and compared with the journal.
+
+use super::failure::fail;
+use super::resolve_mapping::mapping;
+use super::strip_green::definitions;
+use super::world::World;
+use crate::database::indexes;
+use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::plan::Side;
+use serde_json::json;
+use std::time::Duration;
+
+/// Builds green's indexes, or its foreign keys, again.
+#[derive(Debug, Clone)]
+pub struct Build {
+    /// Foreign keys, which come after the backlog; indexes otherwise.
+    pub foreign_keys: bool,
+    /// Bound on the whole step.
+    pub bound: Duration,
+}
+
+impl Build {
+    async fn missing(&self, world: &World, context: &Context) -> Result<Vec<String>, StepError> {
+        let green = world.side(Side::Green).await?;
+        let standing = indexes::read(&green, &mapping(context)?.carried()).await;
+        let standing = standing.map_err(|error| fail("read green's indexes and keys", error))?;
+        Ok(indexes::missing(&definitions(context)?, &standing, self.foreign_keys))
+    }
+}
+
+impl Step for Build {
+    type World = World;
+
+    fn id(&self) -> StepId {
+        if self.foreign_keys { StepId::new("build-foreign-keys") } else { StepId::new("build-indexes") }
+    }
+
+    fn summary(&self) -> String {
+        if self.foreign_keys {
+            "add green's foreign keys again and validate each against every row".to_owned()
+        } else {
+            "build green's indexes and keys again, the largest tables first, and compare them with the journal"
+                .to_owned()
+        }
+    }
+
+    fn undo_summary(&self) -> String {
+        "nothing by itself: undoing the migrations empties green".to_owned()
+    }
+
+    fn reversal(&self) -> Reversal {
+        Reversal::Monotone
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::retried(self.bound, 2, Duration::from_secs(1))
+    }
+
+    async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
+        let missing = self.missing(world, context).await?;
+        let wanted = definitions(context)?;
+        let built = wanted.indexes.len() + if self.foreign_keys { wanted.foreign_keys.len() } else { 0 };
+        Ok(match missing.len() {
+            0 => Standing::Present(json!({ "built": built }).into()),
+            _ => Standing::Partial(format!("missing or different: {}", missing.join(", "))),
+        })
+    }
+
+    async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        let wanted = definitions(context)?;
+        let url = world.url(Side::Green);
+        if self.foreign_keys {
+            let mut green = world.side(Side::Green).await?;
+            let built = indexes::build_foreign_keys(&mut green, &context.term(), &wanted).await;
+            built.map_err(|error| fail("build green's foreign keys", error))?;
+            return Ok(json!({ "built": wanted.foreign_keys.len() }).into());
+        }
+        let tell = |done: usize, total: usize, name: &str| {
+            context.progress(done as u64, Some(total as u64), "indexes", name);
+        };
+        let built = indexes::build(url, &context.term(), &wanted, world.plan.copy.workers, &tell).await;
+        built.map_err(|error| fail("build green's indexes", error))?;
+        Ok(json!({ "built": wanted.indexes.len() }).into())
+    }
+
+    async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! `claim-sides`: our schema, identity, term and register on blue and green.
+
+use super::failure::fail;
+use super::world::World;
+use crate::database::claim::{self, Claimed};
+use crate::database::term;
+use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::plan::Side;
+use crate::traffic::register;
+use std::time::Duration;
+
+/// The step's name.
+pub(super) const ID: StepId = StepId::new("claim-sides");
+
+/// Marks both sides as this run's.
+#[derive(Debug, Clone)]
+pub struct ClaimSides;
+
+impl Step for ClaimSides {
+    type World = World;
+
+    fn id(&self) -> StepId {
+        ID
+    }
+
+    fn summary(&self) -> String {
+        "create schema cutover on blue and green: whose run it is, who may act, and which side serves".to_owned()
+    }
+
+    fn undo_summary(&self) -> String {
+        "drop schema cutover on blue and green".to_owned()
+    }
+
+    fn reversal(&self) -> Reversal {
+        Reversal::Undo
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::retried(Duration::from_secs(30), 3, Duration::from_secs(1))
+    }
+
+    async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
+        let mut ours = 0;
+        for side in [Side::Blue, Side::Green] {
+            match claim::read(&world.side(side).await?).await.map_err(|error| fail("look at the sides", error))? {
+                Claimed::Nobody => {}
+                Claimed::By { run, side: claimed } if run == context.run() && claimed == side => ours += 1,
+                Claimed::By { run, side: claimed } => {
+                    return Ok(Standing::Foreign(format!("{side} is claimed as {claimed} by run {run}")));
+                }
+                Claimed::Unsigned => {
+                    return Ok(Standing::Foreign(format!("{side} has a schema cutover that no run has signed")));
+                }
+            }
+        }
+        let complete = ours == 2 && registers_stand(world).await?;
+        Ok(match ours {
+            0 => Standing::Absent,
+            _ if complete => Standing::present(),
+            _ => Standing::Partial("one of the sides is claimed".to_owned()),
+        })
+    }
+
+    async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        for (side, epoch) in [(Side::Green, 0), (Side::Blue, 1)] {
+            let mut client = world.side(side).await?;
+            let what = format!("claim {side}");
+            claim::claim(&mut client, context.run(), side).await.map_err(|error| fail(&what, error))?;
+            term::install(&client, &context.term()).await.map_err(|error| fail(&what, error))?;
+            register::install(&client, side, epoch, context.run()).await.map_err(|error| fail(&what, error))?;
+        }
+        Ok(Receipt::none())
+    }
+
+    async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
+        for side in [Side::Blue, Side::Green] {
+            let mut client = world.side(side).await?;
+            let claimed = claim::read(&client).await.map_err(|error| fail("look at the sides", error))?;
+            if matches!(claimed, Claimed::By { run, .. } if run == context.run()) {
+                let what = format!("give {side} back");
+                claim::release(&mut client, &context.term(), side).await.map_err(|error| fail(what, error))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn registers_stand(world: &World) -> Result<bool, StepError> {
+    for side in [Side::Blue, Side::Green] {
+        let client = world.side(side).await?;
+        let register = register::read(&client).await.map_err(|error| fail("read the registers", error))?;
+        let term = term::read(&client).await.map_err(|error| fail("read the terms", error))?;
+        if register.is_none() || term.is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,65 @@
+//! From a plan to its runbook. Reads as a table of contents: this is what happens, in this order.
+
+use super::account_rows::AccountRows;
+use super::action::Action;
+use super::analyze_green::AnalyzeGreen;
+use super::build_indexes::Build;
+use super::capture::Capture;
+use super::check_servers::CheckServers;
+use super::claim_sides::ClaimSides;
+use super::copy_rows::CopyRows;
+use super::fence_green::FenceGreen;
+use super::flip::{self, Flip};
+use super::level_backlog::LevelBacklog;
+use super::migrate::Migrate;
+use super::ready_to_flip::ReadyToFlip;
+use super::resolve_mapping::ResolveMapping;
+use super::set_sequences::SetSequences;
+use super::strip_green::StripGreen;
+use crate::engine::{Runbook, RunbookError, StepId};
+use crate::plan::{Plan, Side};
+
+/// The last step of `run`: everything is ready, and nothing of the traffic has moved.
+pub const FLIP_POINT: StepId = StepId::new("capture-green");
+
+/// Compiles a plan into its runbook.
+///
+/// # Errors
+/// A runbook that breaks the engine's rules: a bug of this function.
+pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
+    let until = (!plan.systems.is_empty()).then_some(flip::ID);
+    let mut steps = vec![Action::CheckServers(CheckServers), Action::ClaimSides(ClaimSides)];
+    steps.extend(migrations(plan, false));
+    steps.extend([
+        Action::ResolveMapping(ResolveMapping { written: plan.carry.len() }),
+        Action::FenceGreen(FenceGreen),
+        Action::Capture(Capture { side: Side::Blue, until: until.clone() }),
+        Action::StripGreen(StripGreen),
+        Action::CopyRows(CopyRows { workers: plan.copy.workers, bound: plan.window.copy, rules: plan.cleanup.len() }),
+        Action::AccountRows(AccountRows),
+        Action::Build(Build { foreign_keys: false, bound: plan.window.migrate }),
+        Action::LevelBacklog(LevelBacklog { bound: plan.window.level }),
+        Action::Build(Build { foreign_keys: true, bound: plan.window.migrate }),
+    ]);
+    steps.extend(migrations(plan, true));
+    steps.extend([
+        Action::SetSequences(SetSequences),
+        Action::AnalyzeGreen(AnalyzeGreen { bound: plan.window.migrate }),
+        Action::Capture(Capture { side: Side::Green, until }),
+    ]);
+    if !plan.systems.is_empty() {
+        steps.push(Action::ReadyToFlip(ReadyToFlip));
+        steps.push(Action::Flip(Flip {
+            systems: plan.systems.iter().map(|system| system.name.clone()).collect(),
+            hold: plan.window.hold,
+            write_gap: plan.window.write_gap,
+            level: plan.window.level,
+        }));
+    }
+    Runbook::new(steps)
+}
+
+fn migrations(plan: &Plan, after_copy: bool) -> impl Iterator<Item = Action> {
+    let chosen = plan.migrate.iter().filter(move |migration| migration.after_copy == after_copy);
+    chosen.map(|migration| Action::Migrate(Migrate { migration: migration.clone(), bound: plan.window.migrate }))
+}

@@ -1,0 +1,101 @@
+//! `copy-rows`: every carried table goes through its mapping into green, from one snapshot of blue.
+
+use super::failure::fail;
+use super::resolve_mapping::mapping;
+use super::world::World;
+use crate::database::copy::{self, Copied, CopyOptions, CopyProgress};
+use crate::engine::{Context, Effect, FailureKind, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::plan::Side;
+use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// The step's name.
+pub(super) const ID: StepId = StepId::new("copy-rows");
+
+/// Copies the rows.
+#[derive(Debug, Clone)]
+pub struct CopyRows {
+    /// Parallel workers.
+    pub workers: usize,
+    /// Bound on one table.
+    pub bound: Duration,
+    /// How many cleanup rules leave rows behind.
+    pub rules: usize,
+}
+
+fn receipt(copied: &[Copied]) -> Receipt {
+    json!({
+        "rows": copied.iter().map(|table| table.rows).sum::<u64>(),
+        "cleaned": copied.iter().map(Copied::cleaned_rows).sum::<u64>(),
+        "tables": copied,
+    })
+    .into()
+}
+
+impl Step for CopyRows {
+    type World = World;
+
+    fn id(&self) -> StepId {
+        ID
+    }
+
+    fn summary(&self) -> String {
+        let rules = match self.rules {
+            0 => String::new(),
+            1 => ", one cleanup rule applied".to_owned(),
+            rules => format!(", {rules} cleanup rules applied"),
+        };
+        format!("copy every carried table through its mapping, from one snapshot, {} at a time{rules}", self.workers)
+    }
+
+    fn undo_summary(&self) -> String {
+        "empty green's carried tables".to_owned()
+    }
+
+    fn reversal(&self) -> Reversal {
+        Reversal::Undo
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::retried(self.bound * 2, 2, Duration::from_secs(1))
+    }
+
+    async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
+        let green = world.side(Side::Green).await?;
+        let copied = copy::read_copied(&green).await.map_err(|error| fail("read what was copied", error))?;
+        let Some(copied) = copied.filter(|copied| !copied.is_empty()) else { return Ok(Standing::Absent) };
+        let there: BTreeSet<_> = copied.iter().map(|table| table.table.clone()).collect();
+        let wanted = mapping(context)?.carried();
+        let missing = wanted.iter().filter(|table| !there.contains(table)).count();
+        Ok(match missing {
+            0 => Standing::Present(receipt(&copied)),
+            _ => Standing::Partial(format!("{} of {} tables are copied", there.len(), wanted.len())),
+        })
+    }
+
+    async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        let options = CopyOptions {
+            blue: world.url(Side::Blue),
+            green: world.url(Side::Green),
+            term: context.term(),
+            workers: self.workers,
+            table_bound: self.bound,
+        };
+        let tell = |progress: CopyProgress<'_>| {
+            context.progress(progress.rows, Some(progress.rows_expected), "rows", progress.table.to_string());
+        };
+        let copied = copy::copy(&options, &mapping(context)?, &tell).await.map_err(|error| {
+            let is_refused = error.is_refused();
+            let failed = fail("copy rows from blue to green", error);
+            if is_refused { StepError { kind: FailureKind::Refused, ..failed }.effect(Effect::Applied) } else { failed }
+        })?;
+        Ok(receipt(&copied))
+    }
+
+    async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
+        let mut green = world.side(Side::Green).await?;
+        let emptied = copy::empty(&mut green, &context.term(), &mapping(context)?).await;
+        emptied.map_err(|error| fail("empty green's carried tables", error))
+    }
+}

@@ -1,0 +1,20 @@
+//! The figures of a run for summaries, gathered from the receipts of its steps. Pure.
+
+use crate::journal::{RunState, StepPhase};
+use serde_json::{Map, Value, json};
+
+/// What the run's steps have counted so far.
+#[must_use]
+pub fn figures(state: &RunState) -> Value {
+    let done = state.steps.iter().filter(|step| step.phase == StepPhase::Done);
+    let receipts: Map<String, Value> =
+        done.filter_map(|step| Some((step.step.clone(), step.receipt.clone()?))).collect();
+    let sum = |key: &str| receipts.values().filter_map(|receipt| receipt[key].as_u64()).sum::<u64>();
+    let copied = receipts.get("copy-rows").cloned().unwrap_or_default();
+    json!({
+        "rows_copied": copied["rows"].as_u64().unwrap_or(0),
+        "rows_cleaned": copied["cleaned"].as_u64().unwrap_or(0),
+        "migrations_applied": sum("migrations_applied"),
+        "indexes_concurrent": sum("indexes_concurrent"),
+    })
+}

@@ -1,0 +1,31 @@
+//! The runbook: which steps, in which order, in words. No SQL, no HTTP of its own.
+
+mod account_rows;
+mod action;
+mod analyze_green;
+mod build_indexes;
+mod capture;
+mod check_servers;
+mod claim_sides;
+mod compile;
+mod copy_rows;
+mod failure;
+mod fence_green;
+mod figures;
+pub mod flip;
+mod level_backlog;
+mod levelling;
+pub mod live;
+mod migrate;
+mod ready_to_flip;
+mod resolve_mapping;
+mod set_sequences;
+pub mod standing;
+mod strip_green;
+mod world;
+
+pub use action::Action;
+pub use compile::{FLIP_POINT, compile};
+pub use figures::figures;
+pub use live::is_decided;
+pub use world::World;

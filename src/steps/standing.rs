@@ -1,0 +1,103 @@
+//! What `status` shows beside the journal: how far green is behind, the log kept, the queue of revocations, the systems. Reads only;
+//! whatever does not answer is left out.
+
+use super::world::World;
+use crate::database::capture::Capture;
+use crate::plan::Side;
+use crate::traffic::Lockstep;
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Longest wait for one system's answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A system and where it stands.
+#[derive(Debug, Clone, Serialize)]
+pub struct SystemStanding {
+    /// Its name in the plan.
+    pub name: String,
+    /// The side it serves, when it answered.
+    pub side: Option<Side>,
+    /// What it does, or why it did not answer.
+    pub state: String,
+}
+
+/// Everything `status` shows beside the journal.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Details {
+    /// Seconds since green was last brought level, when a capture stands.
+    pub lag_s: Option<f64>,
+    /// Bytes of log that the slot keeps on blue.
+    pub wal_kept_bytes: Option<u64>,
+    /// Counts of the queue of revocations.
+    pub revocations: Value,
+    /// The systems, from the innermost to the outermost.
+    pub systems: Vec<SystemStanding>,
+}
+
+impl Details {
+    /// Plain lines for a person.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let mut lines = Vec::new();
+        if let Some(lag) = self.lag_s {
+            lines.push(format!("green was level {lag:.1} s ago"));
+        }
+        if let Some(bytes) = self.wal_kept_bytes {
+            lines.push(format!("the slot keeps {} MiB of log on blue", bytes / 1_048_576));
+        }
+        if !self.revocations.is_null() {
+            lines.push(format!("revocations: {}", self.revocations));
+        }
+        for system in &self.systems {
+            let side = system.side.map_or("?", Side::as_str);
+            lines.push(format!("{}: {side}, {}", system.name, system.state));
+        }
+        lines.join("\n")
+    }
+}
+
+/// Asks everybody, at the same time where it can.
+pub async fn standing(world: &World, run: Option<Uuid>) -> Details {
+    let (systems, (lag_s, wal_kept_bytes), revocations) =
+        tokio::join!(systems(world), capture(world, run), revocations(world));
+    Details { lag_s, wal_kept_bytes, revocations, systems }
+}
+
+async fn systems(world: &World) -> Vec<SystemStanding> {
+    let lockstep = Lockstep::new(&world.plan.systems, &world.http, Uuid::nil(), 0, Uuid::nil());
+    let asked = lockstep.systems().iter().map(async |system| {
+        let answer = system.standing(PATIENCE).await;
+        let name = system.name().to_owned();
+        match answer {
+            Ok(standing) => {
+                let state = json!(standing.state).as_str().unwrap_or_default().to_owned();
+                SystemStanding { name, side: Some(standing.side), state }
+            }
+            Err(error) => SystemStanding { name, side: None, state: super::failure::words(&error) },
+        }
+    });
+    futures_util::future::join_all(asked).await
+}
+
+async fn capture(world: &World, run: Option<Uuid>) -> (Option<f64>, Option<u64>) {
+    let Some(run) = run else { return (None, None) };
+    let (Ok(blue), Ok(green)) = (world.side(Side::Blue).await, world.side(Side::Green).await) else {
+        return (None, None);
+    };
+    let kept = Capture { run, side: Side::Blue }.wal_kept(&blue).await.ok().flatten().map(|kept| kept.bytes);
+    let age = crate::database::level::age_s(&green).await.ok().flatten();
+    (age, kept)
+}
+
+async fn revocations(world: &World) -> Value {
+    let Some(ledger) = world.ledger() else { return Value::Null };
+    match ledger.counts().await {
+        Ok(counts) => {
+            json!({ "captured": counts.captured, "replayed": counts.replayed, "proved": counts.proved, "dead": counts.dead })
+        }
+        Err(_) => Value::Null,
+    }
+}

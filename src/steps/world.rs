@@ -1,0 +1,51 @@
+//! What the steps act with: the plan, and the way to each server. Opens connections, holds none.
+
+use super::failure::fail;
+use crate::database::client::connect;
+use crate::engine::StepError;
+use crate::plan::{Plan, Secret, Side, TableName};
+use crate::revocations::Ledger;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio_postgres::Client;
+
+/// Longest wait for an answer of the queue of revocations.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The hands' common ground.
+#[derive(Debug)]
+pub struct World {
+    /// The plan.
+    pub plan: Plan,
+    /// Speaks HTTP to the systems.
+    pub http: reqwest::Client,
+}
+
+impl World {
+    /// A new connection to a side's database.
+    ///
+    /// # Errors
+    /// When the server does not answer; nothing was changed, and it may pass.
+    pub async fn side(&self, side: Side) -> Result<Client, StepError> {
+        connect(self.url(side), side.as_str()).await.map_err(|error| fail("reach the server", error).retry())
+    }
+
+    /// A side's URL.
+    #[must_use]
+    pub fn url(&self, side: Side) -> &Secret {
+        &self.plan.databases.of(side).url
+    }
+
+    /// Blue's tables that have another name on green.
+    #[must_use]
+    pub fn renamed(&self) -> BTreeMap<TableName, TableName> {
+        let entries = self.plan.carry.iter();
+        entries.filter_map(|(green, entry)| Some((entry.table.clone()?, green.clone()))).collect()
+    }
+
+    /// The queue of revocations, when the plan has one.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Ledger> {
+        self.plan.revocations.as_ref().map(|_| Ledger::new(&self.plan.control, &self.plan.name, QUEUE_PATIENCE))
+    }
+}
