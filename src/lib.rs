@@ -26,5 +26,6 @@ pub mod journal;
 pub mod plan;
 pub mod report;
 pub mod revocations;
+pub mod sandbox;
 pub mod steps;
 pub mod traffic;

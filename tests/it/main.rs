@@ -15,4 +15,8 @@ mod plan_hydra;
 mod register;
 mod report;
 mod revocations;
+mod sandbox;
+mod sandbox_engine;
+mod sandbox_flows;
+mod sandbox_servers;
 mod tidy;

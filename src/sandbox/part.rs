@@ -1,0 +1,119 @@
+//! One long-running part of a sandbox, in this very process: an engine, an internal system, the prober.
+//!
+//! Takes everything it needs from the sandbox's folder, so that no secret stands on a command line.
+
+use super::engine::{self, EngineError, EngineOptions, EngineVersion, TokenLives};
+use super::environment::{EnvironmentError, Layout, Variables};
+use super::prober::{self, Doors, ProberError};
+use super::system::{SystemError, SystemSettings};
+use super::{authorization, dashboard};
+use crate::plan::{Secret, Side};
+use std::net::SocketAddr;
+use thiserror::Error;
+
+/// Connections of one engine to its database.
+const ENGINE_CONNECTIONS: usize = 24;
+
+/// Why a part ended.
+#[derive(Debug, Error)]
+pub enum PartError {
+    /// The folder.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// An internal system.
+    #[error(transparent)]
+    System(#[from] SystemError),
+    /// The prober.
+    #[error(transparent)]
+    Prober(#[from] ProberError),
+    /// A variable is no address.
+    #[error("{0} is no address to listen on")]
+    Address(String),
+}
+
+/// Which part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The stand-in engine in one of its versions.
+    Engine(EngineVersion),
+    /// The authorization service.
+    Authorization,
+    /// The developer dashboard.
+    Dashboard,
+    /// Load and prober.
+    Prober,
+}
+
+/// Runs one part until `shutdown` resolves.
+///
+/// # Errors
+/// When it cannot start.
+pub async fn run(layout: &Layout, role: Role, shutdown: impl Future<Output = ()> + Send) -> Result<(), PartError> {
+    let variables = Variables::read(layout)?;
+    if let Role::Engine(version) = role {
+        return Ok(engine::serve(engine_options(&variables, version)?, shutdown).await?);
+    }
+    let served = async {
+        match role {
+            Role::Authorization => {
+                authorization::run(system(&variables, layout, "authorization", "AUTHZ_CUTOVER")?).await?;
+            }
+            Role::Dashboard => dashboard::run(system(&variables, layout, "dashboard", "DASHBOARD_CUTOVER")?).await?,
+            Role::Prober | Role::Engine(_) => prober::run(prober_settings(&variables, layout)?).await?,
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = served => ended,
+        () = shutdown => Ok(()),
+    }
+}
+
+fn engine_options(variables: &Variables, version: EngineVersion) -> Result<EngineOptions, PartError> {
+    let side = if version == EngineVersion::V1 { Side::Blue } else { Side::Green };
+    let dashboard = variables.get("DASHBOARD_CUTOVER")?;
+    Ok(EngineOptions {
+        version,
+        dsn: Secret::new(variables.of(side, "DSN")?),
+        public: socket(variables, &format!("{}_PUBLIC", side.as_str().to_uppercase()))?,
+        admin: socket(variables, &format!("{}_ADMIN", side.as_str().to_uppercase()))?,
+        issuer: variables.get("GATEWAY_PUBLIC")?.to_owned(),
+        login_url: format!("{dashboard}/login"),
+        consent_url: format!("{dashboard}/consent"),
+        secret: Secret::new(variables.get("SYSTEM_SECRET")?),
+        connections: ENGINE_CONNECTIONS,
+        lives: TokenLives::default(),
+    })
+}
+
+fn socket(variables: &Variables, name: &str) -> Result<SocketAddr, PartError> {
+    variables.address(name)?.parse().map_err(|_| PartError::Address(name.to_owned()))
+}
+
+fn system(variables: &Variables, layout: &Layout, name: &str, variable: &str) -> Result<SystemSettings, PartError> {
+    Ok(SystemSettings {
+        listen: variables.address(variable)?,
+        public: variables.get("GATEWAY_PUBLIC")?.to_owned(),
+        admin: variables.get("GATEWAY_ADMIN")?.to_owned(),
+        state_file: layout.state(name),
+    })
+}
+
+fn prober_settings(variables: &Variables, layout: &Layout) -> Result<prober::Settings, PartError> {
+    Ok(prober::Settings {
+        doors: Doors {
+            public: variables.get("GATEWAY_PUBLIC")?.to_owned(),
+            admin: variables.get("GATEWAY_ADMIN")?.to_owned(),
+            dashboard: variables.get("DASHBOARD_CUTOVER")?.to_owned(),
+            authorization: variables.get("AUTHZ_CUTOVER")?.to_owned(),
+        },
+        blue: Secret::new(variables.get("BLUE_DSN")?),
+        green: Secret::new(variables.get("GREEN_DSN")?),
+        rate: variables.get("RATE")?.parse().unwrap_or(200),
+        control: variables.address("PROBER_CONTROL")?,
+        folder: layout.prober(),
+    })
+}

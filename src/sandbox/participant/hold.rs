@@ -1,0 +1,94 @@
+//! The end of a hold without word: ask a resolver, obey a definite answer, refuse until there is one.
+//!
+//! Never chooses a side by itself.
+
+use super::{Inner, Participant};
+use crate::plan::Side;
+use crate::traffic::protocol::{Resolution, ResolutionState, State};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Clients still wait while the first question is asked; later ones are refused meanwhile.
+const FIRST_ASK: Duration = Duration::from_millis(150);
+/// Longest wait for one resolver.
+const ASK_TIMEOUT: Duration = Duration::from_millis(800);
+/// Pause between rounds of asking.
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
+impl Participant {
+    /// Watches the hold of `generation`; acts only if no later order has come when it ends.
+    pub(super) fn watch_hold(&self, generation: u64, ends: Instant) {
+        let inner = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            tokio::time::sleep_until(ends).await;
+            let mut patience = FIRST_ASK;
+            while let Some(participant) = still_held(&inner, generation).await {
+                if participant.ask_and_obey(generation, patience).await {
+                    return;
+                }
+                patience = ASK_TIMEOUT;
+                drop(participant);
+                tokio::time::sleep(ASK_AGAIN).await;
+            }
+        });
+    }
+
+    /// One round: true when this hold is over.
+    async fn ask_and_obey(&self, generation: u64, patience: Duration) -> bool {
+        let (resolvers, epoch) = {
+            let memory = self.inner.memory.lock().await;
+            (memory.resolvers.clone(), memory.epoch)
+        };
+        let answer = tokio::time::timeout(patience, self.ask(&resolvers, epoch)).await.ok().flatten();
+        let mut memory = self.inner.memory.lock().await;
+        if memory.generation != generation {
+            return true;
+        }
+        match answer {
+            Some(side) => {
+                tracing::info!(%side, epoch, "the hold ended without word; a resolver says which side is open");
+                if self.serve(&mut memory, side).await.is_ok() {
+                    return true;
+                }
+                self.inner.gate.refuse();
+            }
+            None => {
+                if memory.state != State::Refusing {
+                    tracing::warn!(epoch, "the hold ended without word and nobody could tell: refusing");
+                }
+                memory.state = State::Refusing;
+                self.inner.gate.refuse();
+            }
+        }
+        false
+    }
+
+    /// The first definite answer, if any resolver has one.
+    async fn ask(&self, resolvers: &[String], epoch: i64) -> Option<Side> {
+        for resolver in resolvers {
+            let url = format!("{}/resolve", resolver.trim_end_matches('/'));
+            let Ok(answer) = self.inner.http.get(&url).timeout(ASK_TIMEOUT).send().await else { continue };
+            let Ok(resolution) = answer.json::<Resolution>().await else { continue };
+            if let Some(side) = definite(&resolution, epoch) {
+                return Some(side);
+            }
+        }
+        None
+    }
+}
+
+async fn still_held(inner: &Weak<Inner>, generation: u64) -> Option<Participant> {
+    let inner = inner.upgrade()?;
+    let held = {
+        let memory = inner.memory.lock().await;
+        memory.generation == generation && memory.is_held()
+    };
+    held.then_some(Participant { inner })
+}
+
+/// The side to obey: one that is open at this epoch or a later one.
+fn definite(resolution: &Resolution, epoch: i64) -> Option<Side> {
+    let settled = resolution.state == ResolutionState::Open && resolution.epoch >= epoch;
+    resolution.side.filter(|_| settled)
+}

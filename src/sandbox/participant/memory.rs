@@ -1,0 +1,141 @@
+//! What a participant remembers across a restart, and the rule of epochs and nonces.
+//!
+//! Owns the state file. Never answers before the file is on disk: written, flushed, renamed, and the folder flushed.
+
+use super::NO_NONCE;
+use crate::plan::Side;
+use crate::traffic::protocol::{Conflict, Order, Standing, State};
+use serde::{Deserialize, Serialize};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use uuid::Uuid;
+
+/// Why the state file could not be used.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// Reading or writing failed.
+    #[error("{act} the participant's state file {}: {source}", file.display())]
+    File {
+        /// `read` or `write`.
+        act: &'static str,
+        /// Which file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not ours or is damaged.
+    #[error("read the participant's state file {}: {source}; remove it only if no flip is under way", file.display())]
+    Damaged {
+        /// Which file.
+        file: PathBuf,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The remembered state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Memory {
+    pub(super) epoch: i64,
+    pub(super) nonce: Uuid,
+    pub(super) side: Side,
+    pub(super) state: State,
+    /// Whom to ask when a hold ends without word.
+    pub(super) resolvers: Vec<String>,
+    /// Counts orders of this process, so that an older hold's end does not end a newer one.
+    #[serde(skip)]
+    pub(super) generation: u64,
+}
+
+impl Memory {
+    fn first() -> Self {
+        Self {
+            epoch: 0,
+            nonce: NO_NONCE,
+            side: Side::Blue,
+            state: State::Serving,
+            resolvers: Vec::new(),
+            generation: 0,
+        }
+    }
+
+    /// The stored state; a participant that was never asked serves blue at epoch 0. A held one comes back as refusing.
+    pub(super) fn load(file: &Path) -> Result<Self, MemoryError> {
+        let text = match std::fs::read(file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::first()),
+            Err(source) => return Err(MemoryError::File { act: "read", file: file.to_owned(), source }),
+        };
+        let mut memory: Self =
+            serde_json::from_slice(&text).map_err(|source| MemoryError::Damaged { file: file.to_owned(), source })?;
+        if memory.is_held() {
+            memory.state = State::Refusing;
+        }
+        Ok(memory)
+    }
+
+    /// Writes the state so that it survives a crash of the machine.
+    pub(super) async fn store(&self, file: &Path) -> Result<(), MemoryError> {
+        let (memory, file) = (self.clone(), file.to_owned());
+        let written = tokio::task::spawn_blocking(move || {
+            write_durably(&file, &memory).map_err(|source| MemoryError::File { act: "write", file, source })
+        });
+        written.await.expect("writing a file does not panic")
+    }
+
+    /// True when serving needs somebody's word first.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.state, State::Holding | State::Switched | State::Refusing)
+    }
+
+    /// Takes over the order's epoch, or says why not: a lower epoch, or an equal one with another nonce.
+    pub(super) fn accept(&mut self, order: &Order) -> Result<(), Conflict> {
+        if order.epoch < self.epoch {
+            return Err(self.conflict("the epoch is older than the one accepted here"));
+        }
+        if order.epoch == self.epoch && self.nonce != order.nonce && self.nonce != NO_NONCE {
+            return Err(self.conflict("another orchestrator proposed this epoch"));
+        }
+        self.epoch = order.epoch;
+        self.nonce = order.nonce;
+        if !order.resolvers.is_empty() {
+            self.resolvers.clone_from(&order.resolvers);
+        }
+        Ok(())
+    }
+
+    /// Begins a new hold, or a renewed one; the older hold's end no longer counts.
+    pub(super) fn renew(&mut self, order: &Order) -> u64 {
+        debug_assert_eq!(order.epoch, self.epoch, "accepted first");
+        self.generation += 1;
+        self.generation
+    }
+
+    pub(super) fn conflict(&self, error: &str) -> Conflict {
+        Conflict { error: error.to_owned(), epoch: self.epoch, nonce: self.nonce }
+    }
+
+    pub(super) fn standing(&self, in_flight: u64) -> Standing {
+        Standing {
+            epoch: self.epoch,
+            nonce: self.nonce,
+            side: self.side,
+            state: self.state,
+            in_flight,
+            answered_by: None,
+        }
+    }
+}
+
+fn write_durably(file: &Path, memory: &Memory) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let draft = file.with_extension("draft");
+    let mut out = std::fs::File::create(&draft)?;
+    out.write_all(&serde_json::to_vec(memory)?)?;
+    out.sync_all()?;
+    std::fs::rename(&draft, file)?;
+    std::fs::File::open(folder)?.sync_all()
+}

@@ -1,0 +1,221 @@
+//! The participant's side of the lockstep protocol: an internal system that holds, switches and is released with the others.
+//!
+//! Owns the gate in front of the system's work and what is remembered across a restart. May call the protocol's words and HTTP.
+//! Never serves from memory once it has answered "holding": it waits for word, asks a resolver, or refuses.
+
+mod api;
+mod gate;
+mod hold;
+mod memory;
+
+pub(crate) use api::routes;
+pub(crate) use gate::{Pass, Refused};
+pub use memory::MemoryError;
+
+use crate::plan::Side;
+use crate::traffic::protocol::{Conflict, Order, Standing, State};
+use gate::Gate;
+use memory::Memory;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Longest a `verify` waits for the engine.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a participant needs to know at its start.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// File that keeps what was answered, across a restart.
+    pub(crate) state_file: PathBuf,
+    /// Base URL of the engine's admin API as the system reaches it (the gateway's admin listener).
+    pub(crate) engine_admin: String,
+}
+
+/// One system that moves in lockstep; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Participant {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    http: reqwest::Client,
+    gate: Gate,
+    /// Orders are obeyed one at a time; the wait for a drain happens outside this lock.
+    memory: Mutex<Memory>,
+}
+
+/// Why an order was not obeyed.
+#[derive(Debug)]
+pub(crate) enum OrderError {
+    /// The epoch is older, or the same with another nonce, or the order does not fit where the participant stands.
+    Conflict(Conflict),
+    /// Work was still in flight at the deadline; the hold goes on until its end.
+    StillBusy(Standing),
+    /// The state could not be stored, or the engine did not answer a `verify`; nothing was promised.
+    Failed(String),
+}
+
+impl Participant {
+    /// Starts from the stored state; one that had answered "holding" before a crash refuses until a resolver has answered.
+    ///
+    /// # Errors
+    /// When the state file exists and cannot be read.
+    pub(crate) fn start(settings: Settings, http: reqwest::Client) -> Result<Self, MemoryError> {
+        let memory = Memory::load(&settings.state_file)?;
+        let must_ask = memory.is_held();
+        let gate = if must_ask { Gate::refusing() } else { Gate::open(memory.side) };
+        let generation = memory.generation;
+        let inner = Arc::new(Inner { settings, http, gate, memory: Mutex::new(memory) });
+        let participant = Self { inner };
+        if must_ask {
+            participant.watch_hold(generation, Instant::now());
+        }
+        Ok(participant)
+    }
+
+    /// Waits until work may start, and counts it as in flight until the pass is dropped.
+    ///
+    /// # Errors
+    /// When the participant refuses (503), or too many wait already.
+    pub(crate) async fn enter(&self) -> Result<Pass, Refused> {
+        self.inner.gate.enter().await
+    }
+
+    /// Where the participant stands.
+    pub(crate) async fn standing(&self) -> Standing {
+        self.inner.memory.lock().await.standing(self.inner.gate.in_flight())
+    }
+
+    /// Accepts the proposal of an epoch; work goes on.
+    pub(crate) async fn prepare(&self, order: &Order) -> Result<Standing, OrderError> {
+        let mut memory = self.inner.memory.lock().await;
+        memory.accept(order)?;
+        if memory.state == State::Serving {
+            memory.state = State::Prepared;
+        }
+        self.store(&memory).await?;
+        Ok(memory.standing(self.inner.gate.in_flight()))
+    }
+
+    /// Stops starting work and answers when none is in flight.
+    pub(crate) async fn hold(&self, order: &Order) -> Result<Standing, OrderError> {
+        let ends = self.begin_hold(order).await?;
+        self.drained(ends).await
+    }
+
+    /// Closes the gate and stores the promise; answers when the hold ends.
+    async fn begin_hold(&self, order: &Order) -> Result<Instant, OrderError> {
+        let ends = Instant::now() + Duration::from_millis(order.deadline_ms);
+        let mut memory = self.inner.memory.lock().await;
+        let switched = memory.state == State::Switched && memory.epoch == order.epoch;
+        memory.accept(order)?;
+        self.inner.gate.hold();
+        if !switched {
+            memory.state = State::Holding;
+        }
+        let generation = memory.renew(order);
+        self.store(&memory).await?;
+        drop(memory);
+        self.watch_hold(generation, ends);
+        Ok(ends)
+    }
+
+    async fn drained(&self, ends: Instant) -> Result<Standing, OrderError> {
+        let idle = tokio::time::timeout_at(ends, self.inner.gate.idle()).await.is_ok();
+        let standing = self.standing().await;
+        if idle { Ok(standing) } else { Err(OrderError::StillBusy(standing)) }
+    }
+
+    /// Turns to the order's side, still held. One that was not holding holds first: it may have missed the word.
+    pub(crate) async fn switch(&self, order: &Order) -> Result<Standing, OrderError> {
+        if let Some(already) = self.already_there(order).await? {
+            return Ok(already);
+        }
+        let ends = self.begin_hold(order).await?;
+        self.drained(ends).await?;
+        let mut memory = self.inner.memory.lock().await;
+        memory.accept(order)?;
+        memory.side = order.side;
+        memory.state = State::Switched;
+        let generation = memory.renew(order);
+        self.store(&memory).await?;
+        self.watch_hold(generation, ends);
+        Ok(memory.standing(self.inner.gate.in_flight()))
+    }
+
+    /// A participant that serves at this very epoch has had the last word: `switch` to its side changes nothing, to the other is
+    /// refused.
+    async fn already_there(&self, order: &Order) -> Result<Option<Standing>, OrderError> {
+        let mut memory = self.inner.memory.lock().await;
+        let before = (memory.epoch, memory.state);
+        memory.accept(order)?;
+        if before != (order.epoch, State::Serving) {
+            return Ok(None);
+        }
+        if memory.side == order.side {
+            return Ok(Some(memory.standing(self.inner.gate.in_flight())));
+        }
+        Err(OrderError::Conflict(memory.conflict("switch: already serving the other side at this epoch")))
+    }
+
+    /// Makes a real request on the system's own path to the engine and says who answered.
+    pub(crate) async fn verify(&self, order: &Order) -> Result<Standing, OrderError> {
+        self.inner.memory.lock().await.accept(order)?;
+        let version = self.engine_version(order).await.map_err(OrderError::Failed)?;
+        let mut standing = self.standing().await;
+        standing.answered_by = Some(version);
+        Ok(standing)
+    }
+
+    async fn engine_version(&self, order: &Order) -> Result<String, String> {
+        #[derive(serde::Deserialize)]
+        struct Version {
+            version: String,
+        }
+        let url = format!("{}/version", self.inner.settings.engine_admin);
+        let bound = VERIFY_TIMEOUT.min(Duration::from_millis(order.deadline_ms.max(100)));
+        let asked = self.inner.http.get(&url).timeout(bound).send().await.and_then(reqwest::Response::error_for_status);
+        let answer = asked.map_err(|error| format!("ask the engine at {url}: {error}"))?;
+        let version: Version = answer.json().await.map_err(|error| format!("read the engine's version: {error}"))?;
+        Ok(version.version)
+    }
+
+    /// Serves the order's side again.
+    pub(crate) async fn release(&self, order: &Order) -> Result<Standing, OrderError> {
+        let mut memory = self.inner.memory.lock().await;
+        memory.accept(order)?;
+        self.serve(&mut memory, order.side).await?;
+        Ok(memory.standing(self.inner.gate.in_flight()))
+    }
+
+    /// Stores that `side` is served and opens the gate.
+    async fn serve(&self, memory: &mut Memory, side: Side) -> Result<(), OrderError> {
+        memory.side = side;
+        memory.state = State::Serving;
+        memory.generation += 1;
+        self.store(memory).await?;
+        self.inner.gate.serve(side);
+        Ok(())
+    }
+
+    async fn store(&self, memory: &Memory) -> Result<(), OrderError> {
+        memory.store(&self.inner.settings.state_file).await.map_err(|error| OrderError::Failed(error.to_string()))
+    }
+}
+
+impl From<Conflict> for OrderError {
+    fn from(conflict: Conflict) -> Self {
+        Self::Conflict(conflict)
+    }
+}
+
+/// The nonce of a participant that has never been asked anything.
+const NO_NONCE: Uuid = Uuid::nil();
+
+#[cfg(test)]
+mod tests;

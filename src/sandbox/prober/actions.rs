@@ -1,0 +1,390 @@
+//! What clients, users and developers do: one function per act, each entering its calls into the history.
+//!
+//! An act answers `None` when there was nothing to act on. Never retries: a retry would hide a failure.
+
+use super::Prober;
+use super::ledger::Tokens;
+use super::rulings::{Ruling, rule};
+use super::words::{Call, Kind, Reply};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use reqwest::RequestBuilder;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+/// Where the engine sends the browser back to; nobody listens there.
+const CALLBACK: &str = "http://127.0.0.1:5555/callback";
+/// What apps may ask for.
+const SCOPE: &str = "openid offline_access photos.read";
+/// What an app asks for itself.
+const OWN_SCOPE: &str = "photos.read";
+
+/// Why an answer that is not a success contradicts the history.
+fn refused(call: &Call) -> Option<String> {
+    match (&call.reply, call.success()) {
+        (Reply::Answered { status, body }, None) => {
+            let said = body.get("error").and_then(Value::as_str).unwrap_or("no error named");
+            Some(format!("refused with {status} ({said})"))
+        }
+        _ => None,
+    }
+}
+
+/// The tokens of an answer.
+fn tokens(call: &Call) -> Option<Tokens> {
+    let body = call.success()?;
+    let access = body.get("access_token")?.as_str()?.to_owned();
+    let refresh = body.get("refresh_token").and_then(Value::as_str).map(str::to_owned);
+    let seconds = body.get("expires_in").and_then(Value::as_u64).unwrap_or(3600);
+    // Ten seconds of margin: the engine's clock starts before the answer arrives.
+    Some(Tokens { access, refresh, expires_us: call.start_us + seconds.saturating_sub(10) * 1_000_000 })
+}
+
+impl Prober {
+    /// A request to the token endpoint with the app's own credential.
+    fn token_request(&self, path: &str, app: usize, form: &[(&str, &str)]) -> RequestBuilder {
+        let (id, secret) = {
+            let state = self.history.lock();
+            let app = &state.ledger.apps[app];
+            (app.id.clone(), app.secret.clone())
+        };
+        let url = format!("{}{path}", self.client.doors.public);
+        self.client.http.post(url).basic_auth(id, Some(secret)).form(form)
+    }
+}
+
+/// An app asks for a token of its own.
+pub(super) async fn issue(prober: &Prober) -> Option<()> {
+    let app = {
+        let mut state = prober.history.lock();
+        if state.ledger.is_full() { None } else { state.ledger.use_app() }
+    }?;
+    let form = [("grant_type", "client_credentials"), ("scope", OWN_SCOPE)];
+    let call = prober.client.call(Kind::Issue, prober.token_request("/oauth2/token", app, &form)).await;
+    keep(prober, app, None, &call);
+    prober.history.lock().ledger.leave(app);
+    Some(())
+}
+
+/// Enters the answer of a token endpoint as a new chain.
+fn keep(prober: &Prober, app: usize, consent: Option<usize>, call: &Call) {
+    let got = tokens(call);
+    let forbidden = if got.is_none() { refused(call).or(Some("no token in the answer".to_owned())) } else { None };
+    prober.history.enter(call, forbidden, Some(&format!("app {app}")));
+    if let Some(tokens) = got {
+        prober.history.lock().ledger.add_chain(app, consent, tokens);
+    }
+}
+
+/// A user gives consent on the dashboard, and the app turns the code into tokens.
+pub(super) async fn grant(prober: &Prober) -> Option<()> {
+    let app = {
+        let mut state = prober.history.lock();
+        if state.ledger.is_full() { None } else { state.ledger.use_app() }
+    }?;
+    let verifier = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+    let subject = format!("user-{}", Uuid::new_v4().simple());
+    if let Some((consent, code)) = give_consent(prober, app, &subject, &verifier).await {
+        let form = [
+            ("grant_type", "authorization_code"),
+            ("code", code.as_str()),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", verifier.as_str()),
+        ];
+        let call = prober.client.call(Kind::Exchange, prober.token_request("/oauth2/token", app, &form)).await;
+        keep(prober, app, Some(consent), &call);
+        prober.history.lock().ledger.consents[consent].busy = false;
+    }
+    prober.history.lock().ledger.leave(app);
+    Some(())
+}
+
+async fn give_consent(prober: &Prober, app: usize, subject: &str, verifier: &str) -> Option<(usize, String)> {
+    let client_id = prober.history.lock().ledger.apps[app].id.clone();
+    let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
+    let wish = json!({
+        "subject": subject, "client_id": client_id, "scope": SCOPE, "redirect_uri": CALLBACK,
+        "code_challenge": challenge, "code_challenge_method": "S256", "state": Uuid::new_v4(),
+    });
+    let url = format!("{}/consents", prober.client.doors.dashboard);
+    let call = prober.client.call(Kind::GiveConsent, prober.client.http.post(url).json(&wish)).await;
+    let code = call.success().and_then(|body| body.get("code")?.as_str()).map(str::to_owned);
+    let forbidden = if code.is_none() { refused(&call).or(Some("no code in the answer".to_owned())) } else { None };
+    prober.history.enter(&call, forbidden, Some(&format!("app {app}")));
+    let consent = prober.history.lock().ledger.add_consent(app, subject.to_owned());
+    match code {
+        Some(code) => Some((consent, code)),
+        None => {
+            prober.history.lock().ledger.consents[consent].uncertain = true;
+            None
+        }
+    }
+}
+
+/// An app refreshes; the old tokens are no longer used from here.
+pub(super) async fn refresh(prober: &Prober) -> Option<()> {
+    let (chain, app, token) = {
+        let mut state = prober.history.lock();
+        let chain = state.ledger.take_for_refresh()?;
+        let taken = &state.ledger.chains[chain];
+        (chain, taken.app, taken.refresh.clone()?)
+    };
+    let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
+    let call = prober.client.call(Kind::Refresh, prober.token_request("/oauth2/token", app, &form)).await;
+    let got = tokens(&call);
+    let fate = prober.history.lock().ledger.chains[chain].fate;
+    let ruling = rule(fate, call.start_us, call.end_us, got.is_some(), true);
+    let forbidden =
+        (ruling == Ruling::Forbidden).then(|| refused(&call).unwrap_or("no token in the answer".to_owned()));
+    prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
+    let mut state = prober.history.lock();
+    if ruling == Ruling::RevokedAccepted {
+        state.revoked_accepted(|| format!("chain {chain} was refreshed after its revocation"));
+    }
+    let kept = &mut state.ledger.chains[chain];
+    match got {
+        Some(tokens) => {
+            kept.used.push(token);
+            (kept.access, kept.expires_us) = (tokens.access, tokens.expires_us);
+            kept.refresh = tokens.refresh;
+        }
+        None => kept.uncertain = true,
+    }
+    state.ledger.give_back(chain);
+    Some(())
+}
+
+/// A thief tries the refresh token of a revoked chain.
+pub(super) async fn refresh_revoked(prober: &Prober) -> Option<()> {
+    let chain = prober.history.lock().ledger.revoked_with_refresh()?;
+    try_revoked_refresh(prober, chain).await
+}
+
+/// Tries the refresh token of one revoked chain; a success is the worst that can happen.
+pub(super) async fn try_revoked_refresh(prober: &Prober, chain: usize) -> Option<()> {
+    let (app, token) = {
+        let state = prober.history.lock();
+        let chain = &state.ledger.chains[chain];
+        (chain.app, chain.refresh.clone()?)
+    };
+    let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
+    let call = prober.client.call(Kind::Refresh, prober.token_request("/oauth2/token", app, &form)).await;
+    let accepted = call.success().is_some();
+    let fate = prober.history.lock().ledger.chains[chain].fate;
+    prober.history.enter_try(&call, &format!("revoked chain {chain}"));
+    if rule(fate, call.start_us, call.end_us, accepted, false) == Ruling::RevokedAccepted {
+        prober.history.lock().revoked_accepted(|| format!("chain {chain} was refreshed after its revocation"));
+    }
+    Some(())
+}
+
+/// A resource server asks about a token.
+pub(super) async fn introspect(prober: &Prober) -> Option<()> {
+    let (chain, token) = {
+        let state = prober.history.lock();
+        let chain = state.ledger.any_chain()?;
+        (chain, state.ledger.chains[chain].access.clone())
+    };
+    ask_about(prober, chain, &token, Asked::UnderLoad).await;
+    Some(())
+}
+
+/// When a question about a token is asked: what a wrong "inactive" is called depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// By the load: an answer that the history forbids.
+    UnderLoad,
+    /// By the end check: the acknowledged write is not on the live side.
+    AtTheEnd,
+}
+
+/// Introspects one token of a chain and rules on the answer; true when the token was found lost.
+pub(super) async fn ask_about(prober: &Prober, chain: usize, token: &str, asked: Asked) -> bool {
+    let certain_before = prober.history.lock().ledger.is_certain(chain, token, prober.client.now_us());
+    let call = prober.client.introspect(token).await;
+    let active = call.success().and_then(|body| body.get("active")?.as_bool());
+    let (fate, certain) = {
+        let state = prober.history.lock();
+        let certain = state.ledger.is_certain(chain, token, prober.client.now_us());
+        (state.ledger.chains[chain].fate, certain && certain_before)
+    };
+    let ruling = active.map(|active| rule(fate, call.start_us, call.end_us, active, certain));
+    let lost = ruling == Some(Ruling::Forbidden);
+    let forbidden = match ruling {
+        None => refused(&call).or(Some("no word on the token".to_owned())),
+        Some(Ruling::Forbidden) if asked == Asked::UnderLoad => Some("a live token was called inactive".to_owned()),
+        _ => None,
+    };
+    prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
+    if ruling == Some(Ruling::RevokedAccepted) {
+        prober.history.lock().revoked_accepted(|| format!("chain {chain} was called active after its revocation"));
+    }
+    lost
+}
+
+/// An app asks who the user is.
+pub(super) async fn userinfo(prober: &Prober) -> Option<()> {
+    let (chain, token, certain_before) = {
+        let state = prober.history.lock();
+        let chain = state.ledger.any_chain().filter(|chain| state.ledger.chains[*chain].consent.is_some())?;
+        let token = state.ledger.chains[chain].access.clone();
+        let certain = state.ledger.is_certain(chain, &token, prober.client.now_us());
+        (chain, token, certain)
+    };
+    let url = format!("{}/userinfo", prober.client.doors.public);
+    let call = prober.client.call(Kind::Userinfo, prober.client.http.get(url).bearer_auth(&token)).await;
+    let mut state = prober.history.lock();
+    let certain = certain_before && state.ledger.is_certain(chain, &token, prober.client.now_us());
+    let fate = state.ledger.chains[chain].fate;
+    let ruling = rule(fate, call.start_us, call.end_us, call.success().is_some(), certain);
+    if ruling == Ruling::RevokedAccepted {
+        state.revoked_accepted(|| format!("chain {chain} was answered by userinfo after its revocation"));
+    }
+    drop(state);
+    let forbidden = if ruling == Ruling::Forbidden { refused(&call) } else { None };
+    prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
+    Some(())
+}
+
+/// An app revokes one of its tokens: the refresh token when there is one.
+pub(super) async fn revoke_token(prober: &Prober) -> Option<()> {
+    let (chain, app, token) = {
+        let mut state = prober.history.lock();
+        let chain = state.ledger.take_for_revoke(prober.client.now_us())?;
+        let taken = &state.ledger.chains[chain];
+        let token = taken.refresh.clone().filter(|_| rand::random::<bool>()).unwrap_or_else(|| taken.access.clone());
+        (chain, taken.app, token)
+    };
+    let request = prober.token_request("/oauth2/revoke", app, &[("token", token.as_str())]);
+    let call = prober.client.call(Kind::RevokeToken, request).await;
+    prober.history.enter(&call, refused(&call), Some(&format!("chain {chain}")));
+    let mut state = prober.history.lock();
+    if call.success().is_some() {
+        state.ledger.chain_revoked(chain, call.end_us);
+    }
+    state.ledger.give_back(chain);
+    Some(())
+}
+
+/// A user takes an app away.
+pub(super) async fn revoke_consent(prober: &Prober) -> Option<()> {
+    let (consent, app, subject, client_id) = {
+        let mut state = prober.history.lock();
+        let consent = state.ledger.take_consent(prober.client.now_us())?;
+        let taken = &state.ledger.consents[consent];
+        (consent, taken.app, taken.subject.clone(), state.ledger.apps[taken.app].id.clone())
+    };
+    let url = format!("{}/apps/{client_id}", prober.client.doors.dashboard);
+    let request = prober.client.http.delete(url).query(&[("subject", subject)]);
+    let call = prober.client.call(Kind::RevokeConsent, request).await;
+    prober.history.enter(&call, refused(&call), Some(&format!("consent {consent}")));
+    let mut state = prober.history.lock();
+    if call.success().is_some() {
+        state.ledger.consent_revoked(consent, call.end_us);
+    }
+    state.ledger.consents[consent].busy = false;
+    state.ledger.leave(app);
+    Some(())
+}
+
+/// A service asks whether a user allows an app.
+pub(super) async fn check(prober: &Prober) -> Option<()> {
+    let consent = {
+        let state = prober.history.lock();
+        let len = state.ledger.consents.len();
+        if len == 0 { None } else { Some(rand::random_range(0..len)) }
+    }?;
+    if check_consent(prober, consent).await == Some(Ruling::Forbidden) {
+        tracing::debug!(consent, "a given consent is denied");
+    }
+    Some(())
+}
+
+/// Asks the authorization service about one consent and rules on its answer.
+pub(super) async fn check_consent(prober: &Prober, consent: usize) -> Option<Ruling> {
+    let (subject, client_id, certain_before) = {
+        let state = prober.history.lock();
+        let asked = &state.ledger.consents[consent];
+        let certain = !asked.busy && !asked.uncertain;
+        (asked.subject.clone(), state.ledger.apps[asked.app].id.clone(), certain)
+    };
+    let url = format!("{}/check", prober.client.doors.authorization);
+    let request = prober.client.http.get(url).query(&[("subject", subject), ("client", client_id)]);
+    let call = prober.client.call(Kind::Check, request).await;
+    let allowed = call.success().and_then(|body| body.get("allow")?.as_bool());
+    let mut state = prober.history.lock();
+    let asked = &state.ledger.consents[consent];
+    let certain = certain_before && !asked.busy && !asked.uncertain;
+    let ruling = allowed.map(|allowed| rule(asked.fate, call.start_us, call.end_us, allowed, certain));
+    if ruling == Some(Ruling::RevokedAccepted) {
+        state.revoked_accepted(|| format!("consent {consent} was allowed after its revocation"));
+    }
+    drop(state);
+    let forbidden = match ruling {
+        None => refused(&call).or(Some("no word on the consent".to_owned())),
+        Some(Ruling::Forbidden) => Some("a given consent was denied".to_owned()),
+        Some(_) => None,
+    };
+    prober.history.enter(&call, forbidden, Some(&format!("consent {consent}")));
+    ruling
+}
+
+/// A developer creates a client.
+pub(super) async fn create_app(prober: &Prober, lasting: bool) -> Option<()> {
+    let name = format!("app {}", Uuid::new_v4().simple());
+    let wish = json!({
+        "name": name, "owner": "developer@example.com", "redirect_uris": [CALLBACK], "scope": SCOPE,
+        "grant_types": ["authorization_code", "refresh_token", "client_credentials"],
+    });
+    let url = format!("{}/clients", prober.client.doors.dashboard);
+    let call = prober.client.call(Kind::ClientCreate, prober.client.http.post(url).json(&wish)).await;
+    let word = |name: &str| call.success().and_then(|body| body.get(name)?.as_str()).map(str::to_owned);
+    let made = word("client_id").zip(word("client_secret"));
+    let forbidden = if made.is_none() { refused(&call).or(Some("no secret in the answer".to_owned())) } else { None };
+    prober.history.enter(&call, forbidden, Some(&name));
+    if let Some((id, secret)) = made {
+        prober.history.lock().ledger.add_app(id, secret, name, lasting);
+    }
+    Some(())
+}
+
+/// A developer renames a client.
+pub(super) async fn rename_app(prober: &Prober) -> Option<()> {
+    let (app, id, name) = {
+        let mut state = prober.history.lock();
+        let app = state.ledger.take_to_rename()?;
+        let taken = &state.ledger.apps[app];
+        (app, taken.id.clone(), format!("app {app} renamed {}", taken.renames))
+    };
+    let url = format!("{}/clients/{id}", prober.client.doors.dashboard);
+    let request = prober.client.http.put(url).json(&json!({"name": name}));
+    let call = prober.client.call(Kind::ClientUpdate, request).await;
+    prober.history.enter(&call, refused(&call), Some(&format!("app {app}")));
+    let mut state = prober.history.lock();
+    let kept = &mut state.ledger.apps[app];
+    match call.success() {
+        Some(_) => kept.name = name,
+        None => kept.uncertain = true,
+    }
+    kept.busy = false;
+    Some(())
+}
+
+/// A developer deletes a client, and with it everything issued to it.
+pub(super) async fn delete_app(prober: &Prober) -> Option<()> {
+    let (app, id) = {
+        let mut state = prober.history.lock();
+        let app = state.ledger.take_to_delete(prober.client.now_us())?;
+        (app, state.ledger.apps[app].id.clone())
+    };
+    let url = format!("{}/clients/{id}", prober.client.doors.dashboard);
+    let call = prober.client.call(Kind::ClientDelete, prober.client.http.delete(url)).await;
+    prober.history.enter(&call, refused(&call), Some(&format!("app {app}")));
+    let mut state = prober.history.lock();
+    if call.success().is_some() {
+        state.ledger.app_deleted(app, call.end_us);
+    }
+    state.ledger.apps[app].busy = false;
+    Some(())
+}

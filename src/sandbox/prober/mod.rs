@@ -1,0 +1,119 @@
+//! The independent prober: live load, a history of its own, probe rows on both databases, and a judge.
+//!
+//! Owns everything it concludes: it speaks to the gateway and the systems as clients do and to the databases as the application does,
+//! and never asks the product how it went.
+
+mod actions;
+mod client;
+mod control;
+mod direct;
+mod history;
+mod holds;
+mod ledger;
+mod load;
+mod rows;
+mod rulings;
+mod settle;
+mod warm;
+mod words;
+mod writers;
+
+pub(crate) use client::Doors;
+pub use words::{FlipSeen, Report, Seen};
+
+use crate::plan::{Secret, Side};
+use client::Client;
+use history::History;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::time::Instant;
+
+/// Apps that are never deleted, so that there is always somebody to act.
+const LASTING_APPS: usize = 12;
+/// Longest wait for the systems at the start.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the prober needs to know.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Where requests go.
+    pub(crate) doors: Doors,
+    /// Blue's database in the application's role.
+    pub(crate) blue: Secret,
+    /// Green's.
+    pub(crate) green: Secret,
+    /// Requests a second.
+    pub(crate) rate: u32,
+    /// Where the report is asked for, `127.0.0.1:port`.
+    pub(crate) control: String,
+    /// Folder of the history and the last report.
+    pub(crate) folder: PathBuf,
+}
+
+/// Why the prober ended.
+#[derive(Debug, Error)]
+pub enum ProberError {
+    /// Its folder or its control address cannot be used.
+    #[error("start the prober: {0}")]
+    Start(#[from] std::io::Error),
+    /// The systems did not answer in time.
+    #[error("start the prober: no app could be created on the dashboard within {0} s")]
+    NoApps(u64),
+}
+
+/// The running prober.
+struct Prober {
+    client: Client,
+    history: History,
+    blue: Secret,
+    green: Secret,
+    report_file: PathBuf,
+}
+
+impl Prober {
+    fn url(&self, side: Side) -> &Secret {
+        match side {
+            Side::Blue => &self.blue,
+            Side::Green => &self.green,
+        }
+    }
+}
+
+/// Drives the load and answers for its report until the process ends.
+///
+/// # Errors
+/// When the history cannot be written, the control address is taken, or the systems never answer.
+pub(crate) async fn run(settings: Settings) -> Result<(), ProberError> {
+    std::fs::create_dir_all(&settings.folder)?;
+    let history = History::open(&settings.folder.join("history.jsonl"))?;
+    let report_file = settings.folder.join("report.json");
+    let Settings { doors, blue, green, .. } = settings;
+    let prober = Arc::new(Prober { client: Client::new(doors), history, blue, green, report_file });
+    let listener = tokio::net::TcpListener::bind(&settings.control).await?;
+    for side in [Side::Blue, Side::Green] {
+        tokio::spawn(rows::probe_side(prober.clone(), side, prober.url(side).clone()));
+    }
+    create_lasting_apps(&prober).await?;
+    warm::warm_up(&prober.client).await;
+    tokio::spawn(load::drive(prober.clone(), settings.rate));
+    Ok(axum::serve(listener, control::routes(prober)).await?)
+}
+
+/// Creates the first apps; what fails before the systems are up is not part of the history.
+async fn create_lasting_apps(prober: &Prober) -> Result<(), ProberError> {
+    let until = Instant::now() + START_PATIENCE;
+    while prober.history.lock().ledger.apps.len() < LASTING_APPS {
+        if Instant::now() > until {
+            return Err(ProberError::NoApps(START_PATIENCE.as_secs()));
+        }
+        let before = prober.history.lock().ledger.apps.len();
+        actions::create_app(prober, true).await;
+        if prober.history.lock().ledger.apps.len() == before {
+            prober.history.start_over();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! The prober's words: what kinds of request there are, one call as the client saw it, and the summary.
+//!
+//! Pure data; times are microseconds since the prober's start.
+
+use crate::plan::Side;
+use serde::{Deserialize, Serialize};
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// A token by client credentials.
+    Issue,
+    /// A code for tokens.
+    Exchange,
+    /// A refresh token for new tokens.
+    Refresh,
+    /// Is this token active?
+    Introspect,
+    /// Who is the subject of this token?
+    Userinfo,
+    /// Revoke one token and its chain.
+    RevokeToken,
+    /// A user gives consent on the dashboard.
+    GiveConsent,
+    /// A user takes an app away on the dashboard.
+    RevokeConsent,
+    /// A developer creates a client.
+    ClientCreate,
+    /// A developer renames a client.
+    ClientUpdate,
+    /// A developer deletes a client.
+    ClientDelete,
+    /// Does the authorization service allow this app?
+    Check,
+}
+
+impl Kind {
+    /// Whether a success changes what the live side holds.
+    pub(super) fn is_write(self) -> bool {
+        !matches!(self, Self::Introspect | Self::Userinfo | Self::Check)
+    }
+}
+
+/// What came back, or did not.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Reply {
+    /// A whole answer.
+    Answered {
+        /// HTTP status.
+        status: u16,
+        /// Body, null when it is no JSON.
+        body: serde_json::Value,
+    },
+    /// Time-out, reset or refused connection.
+    Lost(String),
+}
+
+/// One request as the client saw it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Call {
+    pub(super) kind: Kind,
+    pub(super) start_us: u64,
+    pub(super) end_us: u64,
+    pub(super) reply: Reply,
+    /// The side that the answer names, when it went through the gateway.
+    pub(super) side: Option<Side>,
+    /// The epoch that the answer names.
+    pub(super) epoch: Option<i64>,
+    /// The highest epoch that any answer had named when this call began.
+    pub(super) epoch_at_start: i64,
+}
+
+impl Call {
+    /// The body of a success.
+    pub(super) fn success(&self) -> Option<&serde_json::Value> {
+        match &self.reply {
+            Reply::Answered { status, body } if (200..300).contains(status) => Some(body),
+            _ => None,
+        }
+    }
+
+    /// The status, when there was an answer.
+    pub(super) fn status(&self) -> Option<u16> {
+        match self.reply {
+            Reply::Answered { status, .. } => Some(status),
+            Reply::Lost(_) => None,
+        }
+    }
+}
+
+/// What is kept of every call for the latency of a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) kind: Kind,
+    pub(super) start_us: u64,
+    pub(super) end_us: u64,
+    pub(super) side: Option<Side>,
+    /// An acknowledged write.
+    pub(super) acked_write: bool,
+}
+
+/// What the prober saw, in the words of the demo's summary.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Requests sent.
+    pub requests: u64,
+    /// Time-outs, resets, 5xx and answers that the history forbids.
+    pub failed: u64,
+    /// Writes that were acknowledged.
+    pub acked_writes: u64,
+    /// Acknowledged writes that the live side does not hold.
+    pub lost_writes: u64,
+    /// Chains whose revocation was acknowledged.
+    pub revoked: u64,
+    /// Times that a revoked chain was accepted afterwards.
+    pub revoked_accepted: u64,
+    /// Milliseconds during which both databases accepted writes of the application.
+    pub two_writer_ms: u64,
+}
+
+/// What clients felt of the flips.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlipSeen {
+    /// Median latency added to held requests, in milliseconds; none when nothing was held.
+    pub hold_ms_p50: Option<f64>,
+    /// 99th percentile of the same.
+    pub hold_ms_p99: Option<f64>,
+    /// The longest.
+    pub hold_ms_max: Option<f64>,
+    /// From the last write accepted on the side left to the first on the other; the longest when there were several flips.
+    pub write_gap_ms: Option<f64>,
+}
+
+/// The whole report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The side that accepts writes now.
+    pub live: Option<Side>,
+    /// The judge's counts.
+    pub prober: Seen,
+    /// What clients felt.
+    pub flip: FlipSeen,
+    /// Requests held by flips.
+    pub held: u64,
+    /// Flips seen.
+    pub flips: u64,
+    /// Requests not sent because too many were outstanding.
+    pub shed: u64,
+    /// Whether the end check could be made; false means that the counts of lost writes are not complete.
+    pub settled: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsettled_because: Option<String>,
+    /// The first things that were wrong, in words.
+    pub examples: Vec<String>,
+}
+
+impl Report {
+    /// Whether everything that must be zero is zero, and was looked at.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        let seen = &self.prober;
+        self.settled && seen.failed + seen.lost_writes + seen.revoked_accepted + seen.two_writer_ms == 0
+    }
+}
