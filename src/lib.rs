@@ -18,6 +18,7 @@
 //!
 //! `tests/it/tidy.rs` holds the arrows between the rooms.
 
+pub mod cli;
 pub mod database;
 pub mod engine;
 pub mod gates;

@@ -19,4 +19,5 @@ mod sandbox;
 mod sandbox_engine;
 mod sandbox_flows;
 mod sandbox_servers;
+mod scenarios;
 mod tidy;

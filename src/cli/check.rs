@@ -1,0 +1,66 @@
+//! `check`: the plan's text, and then every server it names, before anything is touched.
+
+use super::arguments::PlanArgs;
+use super::exit::{CommandError, Ending};
+use super::screen::{Screen, Standing};
+use super::session::prepare;
+use crate::database::preflight::{self, Finding, Severity};
+use crate::journal::Journal;
+use crate::steps::{World, live};
+use serde_json::json;
+
+/// `cutover check`.
+pub(super) async fn run(arguments: &PlanArgs) -> Ending {
+    let screen = Screen::new(arguments.json);
+    let world = match arguments.load(&screen).and_then(prepare) {
+        Ok((world, _)) => world,
+        Err(error) => return refused(screen, &error),
+    };
+    let findings = preflight::check(&world.plan, unfinished_run(&world).await.as_deref()).await;
+    for finding in &findings {
+        tell(screen, finding);
+    }
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let (ending, state, next) = match errors {
+        0 => (Ending::Done, "every server is as the plan needs it".to_owned(), arguments.command("run")),
+        _ => (
+            Ending::Refused,
+            format!("{errors} findings stand against it; nothing was touched"),
+            arguments.command("check"),
+        ),
+    };
+    let live = live::live(&world).await;
+    screen.standing(&Standing { live: live.words(), state: state.clone(), next: next.clone() });
+    let warnings = findings.len() - errors;
+    let why = (errors > 0).then_some(state);
+    screen.summary(
+        ending,
+        json!({ "live": live.words(), "why": why, "next": next, "errors": errors, "warnings": warnings }),
+    );
+    ending
+}
+
+fn refused(screen: Screen, error: &CommandError) -> Ending {
+    screen.error("not asked (nothing was touched)", error);
+    screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
+    error.ending
+}
+
+fn tell(screen: Screen, finding: &Finding) {
+    let word = if finding.severity == Severity::Error { "error" } else { "warning" };
+    let text =
+        format!("{word}: {}: {}\n  why: {}\n  do:  {}\n", finding.server, finding.what, finding.why, finding.next);
+    let mut event = json!({ "event": "finding" });
+    if let (Some(event), Ok(serde_json::Value::Object(fields))) = (event.as_object_mut(), serde_json::to_value(finding))
+    {
+        event.extend(fields);
+    }
+    screen.line(&text, &event);
+}
+
+/// The run whose marks on both sides are no finding, if one is under way.
+async fn unfinished_run(world: &World) -> Option<String> {
+    let journal = Journal::look(&world.plan.control).await.ok()??;
+    let info = journal.last_run(&world.plan.name).await.ok()??;
+    info.finished_at.is_none().then(|| info.id.to_string())
+}

@@ -1,0 +1,145 @@
+//! `cutover demo`: a whole cutover on throw-away servers under load, judged by an independent prober.
+
+use super::sandbox::{chain, eprint_line, interrupted, print_line};
+use crate::sandbox::demo::{DemoOptions, Heard, demo, exit_code};
+use crate::sandbox::environment::Layout;
+use crate::sandbox::up::down;
+use clap::Args;
+use serde_json::{Value, json};
+
+/// What a demo is made of.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// One JSON event a line, the summary last
+    #[arg(long)]
+    json: bool,
+    /// Token rows of blue
+    #[arg(long, default_value_t = 200_000)]
+    rows: u32,
+    /// Requests a second
+    #[arg(long, default_value_t = 200)]
+    rate: u32,
+    /// Leave everything running afterwards and say where
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Runs the demo; 0 only when the flip is done and the prober has nothing against it.
+pub async fn run(args: DemoArgs) -> u8 {
+    let json = args.json;
+    let options = match options(&args) {
+        Ok(options) => options,
+        Err(error) => {
+            eprint_line(&format!("error: {error}"));
+            return 1;
+        }
+    };
+    let hear = |heard: Heard| print_heard(json, &heard);
+    let summary = tokio::select! {
+        judged = demo(&options, &hear) => judged.unwrap_or_else(|error| failed(&chain(&error))),
+        () = interrupted() => json!({"event": "summary", "outcome": "parked", "why": "interrupted"}),
+    };
+    end(&options, &args, &summary).await;
+    print_summary(json, &summary);
+    exit_code(summary.get("outcome").and_then(Value::as_str).unwrap_or("failed"))
+}
+
+fn options(args: &DemoArgs) -> std::io::Result<DemoOptions> {
+    let name = format!("cutover-demo-{}", uuid::Uuid::new_v4().simple());
+    let dir = std::path::absolute(std::env::temp_dir().join(name))?;
+    Ok(DemoOptions { dir, program: std::env::current_exe()?, rows: args.rows, rate: args.rate })
+}
+
+fn failed(why: &str) -> Value {
+    json!({"event": "summary", "outcome": "failed", "why": why})
+}
+
+/// Ends the sandbox, unless it is to be kept; the logs of a demo that failed are kept beside a word on where.
+async fn end(options: &DemoOptions, args: &DemoArgs, summary: &Value) {
+    let dir = options.dir.display();
+    let outcome = summary.get("outcome").and_then(Value::as_str);
+    let is_up = summary["stopped_at"] != "sandbox up";
+    if args.keep && is_up && outcome != Some("parked") {
+        say(args.json, &format!("still running in {dir}; end it with `cutover sandbox down --dir {dir}`"));
+        return;
+    }
+    let keep_files = !matches!(outcome, Some("done" | "parked"));
+    let layout = Layout::new(&options.dir);
+    match down(&layout, &options.program, keep_files).await {
+        Ok(()) if keep_files => say(args.json, &format!("ended; data and logs are kept in {dir}")),
+        Ok(()) => {}
+        Err(error) => eprint_line(&format!("error: end the sandbox in {dir}: {}", chain(&error))),
+    }
+}
+
+fn say(json: bool, line: &str) {
+    if json { print_line(&json!({"event": "progress", "what": line}).to_string()) } else { print_line(line) }
+}
+
+/// One event; a verb's own summary is passed on as a step of the demo, so that the last line alone is the summary.
+fn print_heard(json: bool, heard: &Heard) {
+    match heard {
+        Heard::Verb(verb) if json => print_line(&json!({"event": "verb", "verb": verb}).to_string()),
+        Heard::Verb(verb) => print_line(&format!("\n$ cutover {verb}")),
+        Heard::Event(event) if json => {
+            let mut event = event.clone();
+            if event["event"] == "summary" {
+                event["event"] = Value::from("verb_summary");
+            }
+            print_line(&event.to_string());
+        }
+        Heard::Event(event) => print_event(event),
+    }
+}
+
+/// One event for a person: its own words when it has some.
+fn print_event(event: &Value) {
+    let word = |name: &str| event.get(name).and_then(Value::as_str);
+    if event["event"] == "summary" {
+        for name in ["live", "state", "why", "next"] {
+            if let Some(text) = word(name) {
+                print_line(&format!("  {name}: {text}"));
+            }
+        }
+        return;
+    }
+    let named = ["what", "summary", "message", "text"].into_iter().find_map(word);
+    let step = word("step").map(|step| format!("{step} ")).unwrap_or_default();
+    if let Some(named) = named {
+        print_line(&format!("  {step}{named}"));
+    } else if !step.is_empty() {
+        print_line(&format!("  {step}{}", word("event").unwrap_or_default()));
+    }
+}
+
+fn print_summary(json: bool, summary: &Value) {
+    if json {
+        print_line(&summary.to_string());
+        return;
+    }
+    let word = |pointer: &str| summary.pointer(pointer).map_or("-".to_owned(), |value| value.to_string());
+    print_line(&format!("\noutcome: {}", word("/outcome").trim_matches('"')));
+    print_line(&format!("live:    {}", word("/live").trim_matches('"')));
+    if let Some(why) = summary.get("why") {
+        print_line(&format!("why:     {why}"));
+    }
+    let lines = [
+        ("rows copied", "/rows_copied"),
+        ("revocations captured", "/revocations/captured"),
+        ("revocations proved", "/revocations/proved"),
+        ("hold p50 ms", "/flip/hold_ms_p50"),
+        ("hold p99 ms", "/flip/hold_ms_p99"),
+        ("hold max ms", "/flip/hold_ms_max"),
+        ("write gap ms", "/flip/write_gap_ms"),
+        ("requests", "/prober/requests"),
+        ("failed", "/prober/failed"),
+        ("acknowledged writes", "/prober/acked_writes"),
+        ("lost writes", "/prober/lost_writes"),
+        ("revoked chains", "/prober/revoked"),
+        ("revoked accepted", "/prober/revoked_accepted"),
+        ("two writers ms", "/prober/two_writer_ms"),
+    ];
+    for (name, pointer) in lines {
+        print_line(&format!("{name:>22}  {}", word(pointer)));
+    }
+}

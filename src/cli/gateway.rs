@@ -1,0 +1,60 @@
+//! `gateway`: serves a plan's gateway until it is told to stop.
+
+use super::arguments::PlanArgs;
+use super::exit::{CommandError, Ending};
+use super::screen::Screen;
+use crate::gateway::{Config, serve};
+use crate::journal::Journal;
+use crate::plan::Secret;
+use crate::revocations::Install;
+use serde_json::json;
+use std::sync::Arc;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// `cutover gateway`.
+pub(super) async fn run(arguments: &PlanArgs) -> Ending {
+    let screen = Screen::new(arguments.json);
+    let result = serve_plan(arguments, screen).await;
+    if let Err(error) = &result {
+        screen.error("not known to this command", error);
+    }
+    let ending = result.err().map_or(Ending::Done, |error| error.ending);
+    screen.summary(ending, json!({}));
+    ending
+}
+
+async fn serve_plan(arguments: &PlanArgs, screen: Screen) -> Result<(), CommandError> {
+    let plan = arguments.load(&screen)?;
+    let config = Config::from_plan(&plan, install(plan.control.clone())).ok_or_else(|| {
+        CommandError::new(Ending::Usage, "the plan has no gateway: section", "write one, see the plan reference")
+    })?;
+    let listen = config.gateway.listen.clone();
+    let text =
+        format!("serving {} (public) and {} (admin), control on {}", listen.public, listen.admin, listen.control);
+    screen.line(
+        &text,
+        &json!({ "event": "listening", "public": listen.public, "admin": listen.admin, "control": listen.control }),
+    );
+    let served = serve(config, told_to_stop()).await;
+    served.map_err(|error| CommandError::failed("serve", &error, "see to the address or file it names"))
+}
+
+/// Makes our tables in control where they are missing.
+fn install(control: Secret) -> Install {
+    Arc::new(move || {
+        let control = control.clone();
+        Box::pin(async move { Journal::open(&control).await.map(drop).map_err(|error| super::exit::chain(&error)) })
+    })
+}
+
+async fn told_to_stop() {
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = tokio::signal::ctrl_c() => {}
+            }
+        }
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}

@@ -1,0 +1,92 @@
+//! The terminal's room: one verb, one file; exit codes; the only place that reads the environment, prints and sees signals.
+
+mod arguments;
+mod check;
+pub mod demo;
+mod exit;
+mod gateway;
+mod plan;
+mod run;
+pub mod sandbox;
+mod screen;
+mod session;
+mod status;
+
+use arguments::PlanArgs;
+use clap::{Parser, Subcommand};
+use exit::Ending;
+use std::process::ExitCode;
+
+/// Moves a production PostgreSQL database and the engine on top of it to a new version while users are on it.
+#[derive(Debug, Parser)]
+#[command(name = "cutover", version)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Says what is wrong with the plan and with every server it names; touches nothing.
+    Check(PlanArgs),
+    /// Prints the runbook: every step, what it will do, its undo, what is one-way; touches nothing.
+    Plan(plan::Args),
+    /// Does everything up to the flip point: green is filled and kept level; no traffic moves.
+    Run(run::RunArgs),
+    /// Moves the traffic of all systems to green, together or not at all.
+    Flip(run::ActArgs),
+    /// Goes back to blue and leaves nothing of cutover on it.
+    Rollback(run::RollbackArgs),
+    /// Says which side is live, where the run stands and why, and what to do next.
+    Status(PlanArgs),
+    /// Serves the plan's gateway.
+    Gateway(PlanArgs),
+    /// A whole blue-green upgrade on throw-away servers under load, judged by an independent prober.
+    Demo(demo::DemoArgs),
+    /// Throw-away servers, engines and systems under load, to try every verb on.
+    Sandbox(sandbox::SandboxArgs),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not mistakes; a closed pipe is nobody's error.
+            let _ = error.print();
+            return if error.use_stderr() { Ending::Usage.into() } else { Ending::Done.into() };
+        }
+    };
+    start_log();
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => ExitCode::from(runtime.block_on(dispatch(cli.verb))),
+        Err(error) => {
+            tracing::error!(%error, "start the runtime");
+            Ending::Failed.into()
+        }
+    }
+}
+
+async fn dispatch(verb: Verb) -> u8 {
+    match verb {
+        Verb::Check(arguments) => check::run(&arguments).await.code(),
+        Verb::Plan(arguments) => plan::run(&arguments).code(),
+        Verb::Run(arguments) => run::run(&arguments).await.code(),
+        Verb::Flip(arguments) => run::flip(&arguments).await.code(),
+        Verb::Rollback(arguments) => run::rollback(&arguments).await.code(),
+        Verb::Status(arguments) => status::run(&arguments).await.code(),
+        Verb::Gateway(arguments) => gateway::run(&arguments).await.code(),
+        Verb::Demo(arguments) => demo::run(arguments).await,
+        Verb::Sandbox(arguments) => sandbox::run(arguments).await,
+    }
+}
+
+/// Logs go to standard error; `CUTOVER_LOG` sets what is told (default: warnings).
+fn start_log() {
+    let filter = std::env::var("CUTOVER_LOG").unwrap_or_else(|_| "warn,tokio_postgres=error".to_owned());
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
+    let colour = std::env::var_os("NO_COLOR").is_none();
+    // Only the first subscriber of a process is taken.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).try_init();
+}

@@ -1,0 +1,150 @@
+//! `run`, `flip` and `rollback`: the verbs that act. Running one again continues where the journal stands.
+
+use super::arguments::PlanArgs;
+use super::exit::{CommandError, Ending};
+use super::screen::{Screen, Standing};
+use super::session::Session;
+use crate::engine::{Halt, Outcome, RunPhase, StepId};
+use crate::plan::Side;
+use crate::steps::{self, flip, live};
+use serde_json::json;
+use uuid::Uuid;
+
+/// Arguments of the verbs that act.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ActArgs {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Takes the lease over from the process that holds it; the error of a locked run names it.
+    #[arg(long, value_name = "LEASE")]
+    take_over: Option<Uuid>,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    act: ActArgs,
+    /// Stops after this step; with `flip`, goes through the flip.
+    #[arg(long, value_name = "STEP")]
+    through: Option<String>,
+}
+
+/// Arguments of `rollback`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct RollbackArgs {
+    #[command(flatten)]
+    act: ActArgs,
+    /// Does not ask.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// `cutover run`: everything up to the flip point.
+pub(super) async fn run(arguments: &RunArgs) -> Ending {
+    let through = arguments.through.clone().map_or(steps::FLIP_POINT, StepId::named);
+    act(&arguments.act, "run", true, Some(through)).await
+}
+
+/// `cutover flip`: level, and then the lockstep.
+pub(super) async fn flip(arguments: &ActArgs) -> Ending {
+    act(arguments, "flip", false, Some(flip::ID)).await
+}
+
+/// `cutover rollback`: back to blue, with nothing of ours left on it.
+pub(super) async fn rollback(arguments: &RollbackArgs) -> Ending {
+    // Before the decision going back costs nothing but the work done on green, so nothing is asked.
+    let _ = arguments.yes;
+    act(&arguments.act, "rollback", false, None).await
+}
+
+async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, through: Option<StepId>) -> Ending {
+    let screen = Screen::new(arguments.plan.json);
+    let session = match Session::open(&arguments.plan, screen, arguments.take_over, may_begin, verb).await {
+        Ok(session) => session,
+        Err(error) => return ended_before(screen, &error),
+    };
+    let result = carry_out(&session, through.as_ref()).await;
+    let ending = tell(&session, &arguments.plan, screen, result).await;
+    session.close().await;
+    ending
+}
+
+/// The act itself; `through` is none for a rollback.
+async fn carry_out(session: &Session, through: Option<&StepId>) -> Result<(), CommandError> {
+    let outcome = match through {
+        Some(through) => session.advance(Some(through)).await,
+        None => {
+            refuse_after_decision(session).await?;
+            session.unwind().await
+        }
+    };
+    match outcome {
+        Outcome::Done => Ok(()),
+        Outcome::Halted(halt) => Err(halt.into()),
+    }
+}
+
+async fn refuse_after_decision(session: &Session) -> Result<(), CommandError> {
+    let decided = steps::is_decided(&session.world).await.map_err(|error| CommandError::from(Halt::from(error)))?;
+    if decided {
+        let why = "the flip is decided: blue is sealed; going back from there is not built yet, nothing was changed";
+        return Err(CommandError::new(
+            Ending::Refused,
+            why,
+            "stay on green; a flip that is not finished: cutover flip PLAN",
+        ));
+    }
+    Ok(())
+}
+
+fn ended_before(screen: Screen, error: &CommandError) -> Ending {
+    screen.error("blue, unless a flip was decided before (nothing was changed by this command)", error);
+    screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
+    error.ending
+}
+
+async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result<(), CommandError>) -> Ending {
+    let live = live::live(&session.world).await;
+    let figures = match session.survey().await {
+        Ok((survey, state)) => {
+            let next = next_command(plan, survey.phase);
+            (survey.phase, steps::figures(&state), next)
+        }
+        Err(error) => (RunPhase::Stuck, json!({ "journal": error.why }), error.next),
+    };
+    let (phase, receipts, next) = figures;
+    let ending = match &result {
+        Ok(()) => Ending::Done,
+        Err(error) if live.side == Some(Side::Green) && error.ending == Ending::Failed => Ending::FailedOnGreen,
+        Err(error) => error.ending,
+    };
+    let phase = serde_json::to_value(phase).unwrap_or_default();
+    let (state, next) = match &result {
+        Ok(()) => (phase.as_str().unwrap_or_default().replace('_', " "), next),
+        Err(error) => (format!("{}: {}", ending.word(), error.why), first_said(&error.next, next)),
+    };
+    screen.standing(&Standing { live: live.words(), state: state.clone(), next: next.clone() });
+    let summary = json!({
+        "run": session.run(), "live": live.words(), "state": phase, "why": result.err().map(|error| error.why),
+        "next": next, "epoch": live.epoch, "figures": receipts,
+    });
+    screen.summary(ending, summary);
+    ending
+}
+
+fn first_said(hint: &str, otherwise: String) -> String {
+    if hint.is_empty() { otherwise } else { hint.to_owned() }
+}
+
+/// The next safe command at each phase of a run.
+pub(super) fn next_command(plan: &PlanArgs, phase: RunPhase) -> String {
+    match phase {
+        RunPhase::AtFlipPoint => plan.command("flip"),
+        RunPhase::Flipped => "nothing: green is live, blue is sealed and kept as it was".to_owned(),
+        RunPhase::RolledBack => plan.command("run"),
+        RunPhase::RollingBack => plan.command("rollback"),
+        RunPhase::Stuck => plan.command("status"),
+        _ => plan.command("run"),
+    }
+}

@@ -1,0 +1,181 @@
+//! One verb at work on a run: the lease, the journal, the runbook, the events on the screen, and the signal to stop.
+
+use super::arguments::PlanArgs;
+use super::exit::{CommandError, Ending, chain};
+use super::screen::Screen;
+use crate::database::client::connect;
+use crate::engine::{Engine, Events, Halt, Outcome, Runbook, StepId, Stop, Survey};
+use crate::journal::{Claim, Journal, JournalError, Lease, RunLog};
+use crate::plan::{Plan, Side};
+use crate::report::{Follower, Style};
+use crate::steps::{Action, World, compile};
+use serde_json::{Value, json};
+use std::io::IsTerminal;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// How long the lease outlives its last renewal.
+const LEASE: Duration = Duration::from_secs(20);
+
+/// A verb that may act: it holds the lease and the run's journal.
+pub(super) struct Session {
+    pub(super) world: World,
+    pub(super) runbook: Runbook<Action>,
+    log: RunLog,
+    lease: Lease,
+    screen: Screen,
+}
+
+/// The world and the runbook of a plan; touches nothing.
+///
+/// # Errors
+/// When TLS cannot be set up on this machine.
+pub(super) fn prepare(plan: Plan) -> Result<(World, Runbook<Action>), CommandError> {
+    let http = crate::traffic::http_client()
+        .map_err(|error| CommandError::failed("set up HTTP", &error, "see to TLS on this machine"))?;
+    let runbook = compile(&plan).expect("the runbook of every plan is sound; a test compiles them all");
+    Ok((World { plan, http }, runbook))
+}
+
+impl Session {
+    /// Takes the lease and continues the plan's run, or begins one when `may_begin`.
+    ///
+    /// # Errors
+    /// `locked`, `changed`, or `failed` before anything was touched; `refused` when there is no run to continue.
+    pub(super) async fn open(
+        arguments: &PlanArgs,
+        screen: Screen,
+        take_over: Option<Uuid>,
+        may_begin: bool,
+        verb: &str,
+    ) -> Result<Self, CommandError> {
+        let plan = arguments.load(&screen)?;
+        let (world, runbook) = prepare(plan)?;
+        let journal = Journal::open(&world.plan.control).await.map_err(journal_failed)?;
+        let (blue, green) = (side(&world, Side::Blue).await?, side(&world, Side::Green).await?);
+        let claim = Claim { plan: world.plan.name.clone(), holder: holder(), ttl: LEASE, take_over };
+        let lease = journal.acquire(&claim, &[&blue, &green]).await.map_err(journal_failed)?;
+        let opening = json!({ "verb": verb, "sets": arguments.sets, "holder": holder() });
+        match Self::log(&journal, &lease, &world.plan, &blue, opening, may_begin).await {
+            Ok(log) => Ok(Self { world, runbook, log, lease, screen }),
+            Err(error) => {
+                release(lease).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn log(
+        journal: &Journal,
+        lease: &Lease,
+        plan: &Plan,
+        blue: &tokio_postgres::Client,
+        opening: Value,
+        may_begin: bool,
+    ) -> Result<RunLog, CommandError> {
+        let resumed = journal.resume(lease, &plan.name, &plan.digest, opening.clone()).await.map_err(journal_failed)?;
+        if let Some(log) = resumed {
+            return Ok(log);
+        }
+        if !may_begin {
+            let why = format!("plan {} has no unfinished run", plan.name);
+            return Err(CommandError::new(Ending::Refused, why, "begin one: cutover run PLAN"));
+        }
+        let catalog = crate::database::catalog::read(blue)
+            .await
+            .map_err(|error| CommandError::failed("read blue's catalog", &error, "run the same command again"))?;
+        let header = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "plan": plan.text,
+            "files": plan.files,
+            "blue_fingerprint": crate::database::catalog::fingerprint(&catalog),
+        });
+        journal.begin(lease, &plan.name, &plan.digest, &header, opening).await.map_err(journal_failed)
+    }
+
+    /// Brings about every step up to and with `through`.
+    pub(super) async fn advance(&self, through: Option<&StepId>) -> Outcome {
+        self.with_engine(async |engine: &Engine<'_, Action, RunLog>| engine.advance(through).await).await
+    }
+
+    /// Undoes every recorded step.
+    pub(super) async fn unwind(&self) -> Outcome {
+        self.with_engine(async |engine: &Engine<'_, Action, RunLog>| engine.unwind().await).await
+    }
+
+    async fn with_engine(&self, act: impl AsyncFnOnce(&Engine<'_, Action, RunLog>) -> Outcome) -> Outcome {
+        let (events, listener) = Events::channel();
+        let follower = Follower::new(style(self.screen), std::env::var_os("NO_COLOR").is_none());
+        let telling = tokio::spawn(follower.follow(listener, std::io::stdout()));
+        let (stopper, stop) = Stop::channel();
+        let signals = tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                let _ = stopper.send(true);
+            }
+            std::future::pending::<()>().await;
+        });
+        let engine = Engine { runbook: &self.runbook, world: &self.world, log: &self.log, events, stop };
+        let outcome = act(&engine).await;
+        drop(engine);
+        signals.abort();
+        // The listener ends when the engine's sender is gone; what it could not write nobody can read.
+        let _ = telling.await;
+        outcome
+    }
+
+    /// Where the run stands now.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or is damaged.
+    pub(super) async fn survey(&self) -> Result<(Survey, crate::journal::RunState), CommandError> {
+        let journal = Journal::open(&self.world.plan.control).await.map_err(journal_failed)?;
+        let state = journal.state(self.log.info()).await.map_err(journal_failed)?;
+        Ok((Survey::of(&self.runbook, &state), state))
+    }
+
+    /// The run's id.
+    pub(super) fn run(&self) -> Uuid {
+        self.log.info().id
+    }
+
+    /// Gives the lease back.
+    pub(super) async fn close(self) {
+        release(self.lease).await;
+    }
+}
+
+async fn release(lease: Lease) {
+    if let Err(error) = lease.release().await {
+        tracing::warn!(%error, "the lease could not be given back; it expires by itself");
+    }
+}
+
+async fn side(world: &World, side: Side) -> Result<tokio_postgres::Client, CommandError> {
+    connect(world.url(side), side.as_str()).await.map_err(|error| {
+        CommandError::new(
+            Ending::Failed,
+            chain(&error),
+            "bring the server back and run the same command again; nothing was changed",
+        )
+    })
+}
+
+pub(super) fn journal_failed(error: JournalError) -> CommandError {
+    Halt::from(error).into()
+}
+
+pub(super) fn style(screen: Screen) -> Style {
+    if screen.is_json() {
+        Style::Json
+    } else if std::io::stdout().is_terminal() {
+        Style::Terminal
+    } else {
+        Style::Plain
+    }
+}
+
+fn holder() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{user}@{} pid {}", host.trim(), std::process::id())
+}

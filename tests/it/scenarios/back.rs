@@ -1,0 +1,57 @@
+//! To the flip point and back: green equals blue, and an undone run leaves nothing.
+
+use super::stage::Stage;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_reaches_the_flip_point_and_rollback_leaves_nothing() {
+    let stage = Stage::with_accounts(500).await;
+    let before = stage.rows(true).await;
+
+    let (code, check) = stage.verb(&["check"]).await;
+    assert_eq!(code, 0, "{check}");
+    let (code, run) = stage.verb(&["run"]).await;
+    assert_eq!((code, run["outcome"].as_str()), (0, Some("done")), "{run}");
+    assert_eq!(run["figures"]["rows_copied"], 2000, "{run}");
+    assert_eq!(stage.rows(false).await, before, "green equals blue");
+    let (_, status) = stage.verb(&["status"]).await;
+    assert_eq!(status["live"], "blue", "{status}");
+
+    let (code, back) = stage.verb(&["rollback"]).await;
+    assert_eq!((code, back["outcome"].as_str(), back["live"].as_str()), (0, Some("done"), Some("blue")), "{back}");
+    assert_eq!(stage.left_on_blue().await, 0);
+    assert_eq!(stage.rows(true).await, before, "blue is as it was");
+    let tables: i64 = stage.pair.green.ask("select count(*) from pg_class c join pg_namespace n on n.oid = relnamespace where relkind in ('r','S') and nspname in ('public','cutover')").await;
+    assert_eq!(tables, 0, "green is empty again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_killed_at_five_steps_resumes_and_misses_no_write() {
+    let stage = Stage::with_accounts(500).await;
+    let application = stage.pair.blue.application().await;
+    let mut killed = 0;
+    for step in ["claim-sides", "migrate-migrations", "copy-rows", "build-indexes", "level-backlog"] {
+        killed += i32::from(stage.killed_at("run", step).await);
+        application
+            .batch_execute("insert into account (email) values (gen_random_uuid()::text); update note set body = body || '!' where id % 50 = 1; delete from account where id = (select min(id) from account)")
+            .await
+            .expect("the application writes on");
+    }
+    assert!(killed >= 4, "only {killed} kills hit their step");
+    let (code, run) = stage.verb(&["run"]).await;
+    assert_eq!(code, 0, "{run}");
+    assert_eq!(stage.rows(false).await, stage.rows(true).await, "green equals blue");
+    let (code, back) = stage.verb(&["rollback"]).await;
+    assert_eq!(code, 0, "{back}");
+    assert_eq!(stage.left_on_blue().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_run_rolls_back_cleanly() {
+    let stage = Stage::with_accounts(200).await;
+    let before = stage.rows(true).await;
+    assert!(stage.killed_at("run", "copy-rows").await);
+    let (code, back) = stage.verb(&["rollback"]).await;
+    assert_eq!(code, 0, "{back}");
+    assert_eq!(stage.left_on_blue().await, 0);
+    assert_eq!(stage.rows(true).await, before);
+}

@@ -1,0 +1,4 @@
+//! Whole runs of the binary against real servers: to the flip point, back again, killed on the way.
+
+mod back;
+mod stage;
