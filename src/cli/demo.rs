@@ -47,7 +47,7 @@ pub async fn run(args: DemoArgs) -> u8 {
 fn options(args: &DemoArgs) -> std::io::Result<DemoOptions> {
     let name = format!("cutover-demo-{}", uuid::Uuid::new_v4().simple());
     let dir = std::path::absolute(std::env::temp_dir().join(name))?;
-    Ok(DemoOptions { dir, program: std::env::current_exe()?, rows: args.rows, rate: args.rate })
+    Ok(DemoOptions { dir, program: std::env::current_exe()?, rows: args.rows, rate: args.rate, json: args.json })
 }
 
 fn failed(why: &str) -> Value {
@@ -88,27 +88,7 @@ fn print_heard(json: bool, heard: &Heard) {
             }
             print_line(&event.to_string());
         }
-        Heard::Event(event) => print_event(event),
-    }
-}
-
-/// One event for a person: its own words when it has some.
-fn print_event(event: &Value) {
-    let word = |name: &str| event.get(name).and_then(Value::as_str);
-    if event["event"] == "summary" {
-        for name in ["live", "state", "why", "next"] {
-            if let Some(text) = word(name) {
-                print_line(&format!("  {name}: {text}"));
-            }
-        }
-        return;
-    }
-    let named = ["what", "summary", "message", "text"].into_iter().find_map(word);
-    let step = word("step").map(|step| format!("{step} ")).unwrap_or_default();
-    if let Some(named) = named {
-        print_line(&format!("  {step}{named}"));
-    } else if !step.is_empty() {
-        print_line(&format!("  {step}{}", word("event").unwrap_or_default()));
+        Heard::Event(_) => {}
     }
 }
 

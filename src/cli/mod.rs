@@ -10,6 +10,7 @@ mod run;
 pub mod sandbox;
 mod screen;
 mod session;
+mod standing;
 mod status;
 
 use arguments::PlanArgs;

@@ -4,6 +4,7 @@ use super::arguments::PlanArgs;
 use super::exit::{CommandError, Ending};
 use super::screen::{Screen, Standing};
 use super::session::Session;
+use super::standing;
 use crate::engine::{Halt, Outcome, RunPhase, StepId};
 use crate::plan::Side;
 use crate::steps::{self, flip, live};
@@ -64,10 +65,23 @@ async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, through: Option<S
         Ok(session) => session,
         Err(error) => return ended_before(screen, &error),
     };
-    let result = carry_out(&session, through.as_ref()).await;
+    let result = match before(&session, screen, verb).await {
+        Ok(()) => carry_out(&session, through.as_ref()).await,
+        Err(error) => Err(error),
+    };
     let ending = tell(&session, &arguments.plan, screen, result).await;
     session.close().await;
     ending
+}
+
+/// The three lines before the act.
+async fn before(session: &Session, screen: Screen, verb: &str) -> Result<(), CommandError> {
+    let (survey, _) = session.survey().await?;
+    let live = live::live(&session.world).await;
+    let next = format!("let it work; Ctrl-C parks it, and cutover {verb} goes on from there");
+    screen.standing(&Standing { live: live.words(), state: standing::words(Some(&survey)), next });
+    screen.say("");
+    Ok(())
 }
 
 /// The act itself; `through` is none for a rollback.
@@ -106,25 +120,24 @@ fn ended_before(screen: Screen, error: &CommandError) -> Ending {
 
 async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result<(), CommandError>) -> Ending {
     let live = live::live(&session.world).await;
-    let figures = match session.survey().await {
+    let (phase, at, receipts, next) = match session.survey().await {
         Ok((survey, state)) => {
-            let next = next_command(plan, survey.phase);
-            (survey.phase, steps::figures(&state), next)
+            let next = standing::next_command(plan, survey.phase);
+            (survey.phase, standing::words(Some(&survey)), steps::figures(&state), next)
         }
-        Err(error) => (RunPhase::Stuck, json!({ "journal": error.why }), error.next),
+        Err(error) => (RunPhase::Stuck, String::new(), json!({ "journal": error.why }), error.next),
     };
-    let (phase, receipts, next) = figures;
     let ending = match &result {
         Ok(()) => Ending::Done,
         Err(error) if live.side == Some(Side::Green) && error.ending == Ending::Failed => Ending::FailedOnGreen,
         Err(error) => error.ending,
     };
-    let phase = serde_json::to_value(phase).unwrap_or_default();
     let (state, next) = match &result {
-        Ok(()) => (phase.as_str().unwrap_or_default().replace('_', " "), next),
+        Ok(()) => (at, next),
         Err(error) => (format!("{}: {}", ending.word(), error.why), first_said(&error.next, next)),
     };
-    screen.standing(&Standing { live: live.words(), state: state.clone(), next: next.clone() });
+    screen.say("");
+    screen.standing(&Standing { live: live.words(), state, next: next.clone() });
     let summary = json!({
         "run": session.run(), "live": live.words(), "state": phase, "why": result.err().map(|error| error.why),
         "next": next, "epoch": live.epoch, "figures": receipts,
@@ -135,16 +148,4 @@ async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result
 
 fn first_said(hint: &str, otherwise: String) -> String {
     if hint.is_empty() { otherwise } else { hint.to_owned() }
-}
-
-/// The next safe command at each phase of a run.
-pub(super) fn next_command(plan: &PlanArgs, phase: RunPhase) -> String {
-    match phase {
-        RunPhase::AtFlipPoint => plan.command("flip"),
-        RunPhase::Flipped => "nothing: green is live, blue is sealed and kept as it was".to_owned(),
-        RunPhase::RolledBack => plan.command("run"),
-        RunPhase::RollingBack => plan.command("rollback"),
-        RunPhase::Stuck => plan.command("status"),
-        _ => plan.command("run"),
-    }
 }

@@ -105,7 +105,9 @@ impl Session {
 
     async fn with_engine(&self, act: impl AsyncFnOnce(&Engine<'_, Action, RunLog>) -> Outcome) -> Outcome {
         let (events, listener) = Events::channel();
-        let follower = Follower::new(style(self.screen), std::env::var_os("NO_COLOR").is_none());
+        let style = style(self.screen);
+        let colour = style == Style::Terminal && std::env::var_os("NO_COLOR").is_none();
+        let follower = Follower::new(style, colour);
         let telling = tokio::spawn(follower.follow(listener, std::io::stdout()));
         let (stopper, stop) = Stop::channel();
         let signals = tokio::spawn(async move {

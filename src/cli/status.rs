@@ -2,12 +2,12 @@
 
 use super::arguments::PlanArgs;
 use super::exit::{CommandError, Ending};
-use super::run::next_command;
 use super::screen::{Screen, Standing};
 use super::session::{journal_failed, prepare};
-use crate::engine::{RunPhase, Survey};
+use super::standing;
+use crate::engine::Survey;
 use crate::journal::Journal;
-use crate::steps::{live, standing};
+use crate::steps::{live, standing as world_standing};
 use serde_json::{Value, json};
 
 /// `cutover status`.
@@ -40,14 +40,14 @@ async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandErro
     let (phase, why, hint) = run.as_ref().map_or((None, String::new(), String::new()), |(_, survey, _)| {
         (Some(survey.phase), survey.why.clone(), survey.hint.clone())
     });
-    let state = words(run.as_ref().map(|(_, survey, _)| survey));
+    let state = standing::words(run.as_ref().map(|(_, survey, _)| survey));
     let next = if hint.is_empty() {
-        phase.map_or_else(|| arguments.command("run"), |phase| next_command(arguments, phase))
+        phase.map_or_else(|| arguments.command("run"), |phase| standing::next_command(arguments, phase))
     } else {
         hint
     };
     screen.standing(&Standing { live: live.words(), state: state.clone(), next: next.clone() });
-    let details = standing::standing(&world, run.as_ref().map(|(id, ..)| *id)).await;
+    let details = world_standing::standing(&world, run.as_ref().map(|(id, ..)| *id)).await;
     screen.say(&details.words());
     Ok(json!({
         "live": live.words(), "state": phase, "why": why, "next": next, "epoch": live.epoch,
@@ -55,23 +55,4 @@ async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandErro
         "lag_s": details.lag_s, "wal_kept_bytes": details.wal_kept_bytes, "revocations": details.revocations, "systems": details.systems,
         "figures": run.map(|(.., figures)| figures),
     }))
-}
-
-fn words(survey: Option<&Survey>) -> String {
-    let Some(survey) = survey else { return "no run of this plan was ever begun".to_owned() };
-    let at = survey.step.as_ref().map(|step| format!(" at {step}")).unwrap_or_default();
-    let phase = match survey.phase {
-        RunPhase::Fresh => "begun, nothing done yet".to_owned(),
-        RunPhase::Running => format!("under way, or its process died{at}"),
-        RunPhase::AtFlipPoint => "at the flip point: everything is ready, nothing of the traffic has moved".to_owned(),
-        RunPhase::Flipped => "flipped: green serves".to_owned(),
-        RunPhase::Parked => format!("parked{at}"),
-        RunPhase::Failed => format!("failed{at}"),
-        RunPhase::Refused => format!("refused{at}"),
-        RunPhase::Stuck => format!("stuck{at}"),
-        RunPhase::RollingBack => format!("rolling back, or its process died{at}"),
-        RunPhase::RolledBack => "rolled back: nothing of it is left".to_owned(),
-    };
-    let why = if survey.why.is_empty() { String::new() } else { format!(": {}", survey.why) };
-    format!("{phase} ({} of {} steps done){why}", survey.done, survey.of)
 }

@@ -126,14 +126,13 @@ fn phase_of<S: Step>(state: &RunState, step: &S) -> Option<StepPhase> {
 
 fn run_phase<S: Step>(runbook: &Runbook<S>, state: &RunState, next: Option<&S>, halt: Option<&Halt>) -> RunPhase {
     let one_way = |step: &&S| step.reversal() == Reversal::OneWay;
-    let begun = |step: &S| phase_of(state, step).is_some();
     match (state.phase, next) {
         (Phase::RolledBack, _) => RunPhase::RolledBack,
         (Phase::Unwinding, _) => {
             halt.filter(|halt| halt.kind == FailureKind::Stuck).map_or(RunPhase::RollingBack, phase_after)
         }
         (Phase::Forward, _) if state.steps.is_empty() && halt.is_none() => RunPhase::Fresh,
-        (Phase::Forward, Some(step)) if one_way(&step) && !begun(step) && halt.is_none() => RunPhase::AtFlipPoint,
+        (Phase::Forward, _) if halt.is_none() && is_at_flip_point(runbook, state) => RunPhase::AtFlipPoint,
         (Phase::Forward, _) if halt.is_some() => halt.map_or(RunPhase::Running, phase_after),
         (Phase::Forward, next) => {
             let last = runbook.steps().iter().rfind(one_way);
@@ -146,6 +145,14 @@ fn run_phase<S: Step>(runbook: &Runbook<S>, state: &RunState, next: Option<&S>, 
             }
         }
     }
+}
+
+/// Whether all that is left before the one-way step are its gates, which are asked when it is.
+fn is_at_flip_point<S: Step>(runbook: &Runbook<S>, state: &RunState) -> bool {
+    let steps = runbook.steps();
+    let Some(line) = steps.iter().position(|step| step.reversal() == Reversal::OneWay) else { return false };
+    let is_ready = |step: &S| step.is_gate() || phase_of(state, step) == Some(StepPhase::Done);
+    phase_of(state, &steps[line]).is_none() && steps[..line].iter().all(is_ready)
 }
 
 fn phase_after(halt: &Halt) -> RunPhase {

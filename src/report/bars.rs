@@ -22,6 +22,8 @@ const WITHOUT_TOTAL: &str = "{spinner} {prefix} {wide_msg}";
 pub(super) struct Bars {
     wording: Wording,
     all: MultiProgress,
+    /// Steps that were done before and are not told yet.
+    kept: u64,
     running: BTreeMap<StepId, Running>,
 }
 
@@ -36,7 +38,7 @@ impl Bars {
     /// Bars drawn on `out`, which is a terminal.
     pub(super) fn new(wording: Wording, out: impl Write + Send + 'static) -> Self {
         let target = ProgressDrawTarget::term_like_with_hz(Box::new(Screen(Mutex::new(out))), DRAWINGS);
-        Self { wording, all: MultiProgress::with_draw_target(target), running: BTreeMap::new() }
+        Self { wording, all: MultiProgress::with_draw_target(target), kept: 0, running: BTreeMap::new() }
     }
 
     /// Whether something on the screen moves with time.
@@ -51,6 +53,11 @@ impl Bars {
 
     /// Shows an event: a bar that begins, moves or ends, or a line above the bars.
     pub(super) fn tell(&mut self, stamped: &Stamped) {
+        if matches!(stamped.event, Event::StepKept { .. }) {
+            self.kept += 1;
+            return;
+        }
+        self.tell_kept();
         match &stamped.event {
             Event::StepStarted { step, summary, .. } | Event::Undoing { step, summary, .. } => {
                 self.begin(step, summary);
@@ -70,16 +77,28 @@ impl Bars {
 
     /// Clears what still moves; the lines stay.
     pub(super) fn clear(&mut self) {
+        self.tell_kept();
         for (_, running) in std::mem::take(&mut self.running) {
             running.bar.finish_and_clear();
         }
     }
 
+    fn tell_kept(&mut self) {
+        let kept = std::mem::take(&mut self.kept);
+        if kept > 0 {
+            self.print_line(&self.wording.kept(kept));
+        }
+    }
+
     fn print(&self, event: &Event) {
         for line in self.wording.line(event).iter().flat_map(|text| text.lines()) {
-            // A screen that went away is no reason to stop the work.
-            let _ = self.all.println(line);
+            self.print_line(line);
         }
+    }
+
+    fn print_line(&self, line: &str) {
+        // A screen that went away is no reason to stop the work.
+        let _ = self.all.println(line);
     }
 
     fn begin(&mut self, step: &StepId, summary: &str) {

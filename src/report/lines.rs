@@ -23,11 +23,11 @@ enum Ink {
 }
 
 impl Wording {
-    /// The line about an event; nothing for a step's progress, which [`progress`] words.
+    /// The line about an event; nothing for a step's progress, which [`progress`] words, and for a step that was done before: those
+    /// are counted and told together by [`Wording::kept`].
     pub(super) fn line(self, event: &Event) -> Option<String> {
         Some(match event {
-            Event::StepProgress { .. } => return None,
-            Event::StepKept { step, .. } => self.say("·", Ink::Dim, step, ["done before"]),
+            Event::StepProgress { .. } | Event::StepKept { .. } => return None,
             Event::StepStarted { step, summary, attempt, .. } if *attempt > 1 => {
                 self.say("→", Ink::Dim, step, [summary.as_str(), &format!("attempt {attempt}")])
             }
@@ -54,6 +54,12 @@ impl Wording {
             Event::Undone { step, found: true, .. } => self.say("✓", Ink::Green, step, ["nothing to undo"]),
             Event::Undone { step, .. } => self.say("✓", Ink::Green, step, ["undone"]),
         })
+    }
+
+    /// The line about steps that were done before.
+    pub(super) fn kept(self, steps: u64) -> String {
+        let were = if steps == 1 { "was" } else { "were" };
+        format!("{} {} {were} done before", self.ink("·", Ink::Dim), words::amount(steps, "steps"))
     }
 
     /// The line about a step's progress, for places without bars.

@@ -74,7 +74,7 @@ impl<W: Write + Send + 'static> Screen<W> {
         let wording = Wording { colour: follower.colour };
         match follower.style {
             Style::Terminal => Self::Bars(Bars::new(wording, out)),
-            Style::Plain => Self::Plain(Plain { wording, out: Output(Some(out)), steps: BTreeMap::new() }),
+            Style::Plain => Self::Plain(Plain { wording, out: Output(Some(out)), kept: 0, steps: BTreeMap::new() }),
             Style::Json => Self::Json(Json { out: Output(Some(out)), told: BTreeMap::new() }),
         }
     }
@@ -98,8 +98,10 @@ impl<W: Write + Send + 'static> Screen<W> {
     }
 
     fn end(&mut self) {
-        if let Self::Bars(bars) = self {
-            bars.clear();
+        match self {
+            Self::Bars(bars) => bars.clear(),
+            Self::Plain(plain) => plain.tell_kept(),
+            Self::Json(_) => {}
         }
     }
 }
@@ -146,6 +148,8 @@ impl<W: Write> Json<W> {
 struct Plain<W> {
     wording: Wording,
     out: Output<W>,
+    /// Steps that were done before and are not told yet.
+    kept: u64,
     steps: BTreeMap<StepId, Shown>,
 }
 
@@ -156,6 +160,11 @@ struct Shown {
 
 impl<W: Write> Plain<W> {
     fn tell(&mut self, event: &Event) {
+        if matches!(event, Event::StepKept { .. }) {
+            self.kept += 1;
+            return;
+        }
+        self.tell_kept();
         match event {
             Event::StepProgress { step, done, total, unit, detail } => {
                 self.progress(step, *done, |pace| progress(*done, *total, unit, detail, pace));
@@ -168,6 +177,13 @@ impl<W: Write> Plain<W> {
         }
         if let Some(line) = self.wording.line(event) {
             self.out.line(&line);
+        }
+    }
+
+    fn tell_kept(&mut self) {
+        let kept = std::mem::take(&mut self.kept);
+        if kept > 0 {
+            self.out.line(&self.wording.kept(kept));
         }
     }
 

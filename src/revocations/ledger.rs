@@ -22,7 +22,6 @@ const REPLAYED: &str =
     "update cutover.revocation set replayed_at = coalesce(replayed_at, clock_timestamp()) where id = any($1)";
 const PROVED: &str =
     "update cutover.revocation set proved_at = coalesce(proved_at, clock_timestamp()) where id = any($1)";
-const UNPROVED: &str = "update cutover.revocation set proved_at = null where id = any($1)";
 const FAILED: &str = "update cutover.revocation set attempts = attempts + 1, last_error = $2,
   dead_at = case when attempts + 1 >= $3 then clock_timestamp() end where id = $1";
 const DEAD: &str =
@@ -112,14 +111,6 @@ impl Ledger {
         self.select(&format!("{COLUMNS} where {ALIVE} and {SETTLED} and replayed_at is null"), settle).await
     }
 
-    /// Events not yet proved on green.
-    ///
-    /// # Errors
-    /// When control does not answer.
-    pub async fn unproved(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
-        self.select(&format!("{COLUMNS} where {ALIVE} and {SETTLED} and proved_at is null"), settle).await
-    }
-
     /// All events that hold on green, proved or not: what a level batch re-applies.
     ///
     /// # Errors
@@ -142,14 +133,6 @@ impl Ledger {
     /// When control does not answer.
     pub async fn proved(&self, ids: &[Uuid]) -> Result<(), RevocationError> {
         self.mark(PROVED, ids).await
-    }
-
-    /// Takes a proof back: a batch has touched the chain.
-    ///
-    /// # Errors
-    /// When control does not answer.
-    pub async fn unprove(&self, ids: &[Uuid]) -> Result<(), RevocationError> {
-        self.mark(UNPROVED, ids).await
     }
 
     /// Notes that an event could not be replayed; after five failures it is dead.

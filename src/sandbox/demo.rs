@@ -4,7 +4,7 @@
 
 use super::prober::Report;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 use thiserror::Error;
@@ -31,6 +31,8 @@ pub struct DemoOptions {
     pub rows: u32,
     /// Requests a second.
     pub rate: u32,
+    /// Whether programs look on: the verbs then speak in events, and in their own screens otherwise.
+    pub json: bool,
 }
 
 /// What a listener hears.
@@ -38,7 +40,7 @@ pub struct DemoOptions {
 pub enum Heard {
     /// A verb begins.
     Verb(String),
-    /// One event of a verb.
+    /// One event of a verb; only when programs look on.
     Event(Value),
 }
 
@@ -62,58 +64,74 @@ struct Said {
     errors: String,
 }
 
-/// Runs the demo up to its judgement; the sandbox stays up for the caller to end. The value is the summary of issue and README.
+/// Runs the demo up to its judgement; the sandbox stays up for the caller to end. The value is the summary that the README shows.
 ///
 /// # Errors
 /// When a verb cannot be run at all.
 pub async fn demo(options: &DemoOptions, hear: &(dyn Fn(Heard) + Sync)) -> Result<Value, DemoError> {
     let dir = options.dir.display().to_string();
     let (rows, rate) = (options.rows.to_string(), options.rate.to_string());
-    let run = |words: Vec<String>| verb(&options.program, words, hear);
-    let up = run(words(&["sandbox", "up", "--dir", &dir, "--rows", &rows, "--rate", &rate])).await?;
+    let up = show(options, words(&["sandbox", "up", "--dir", &dir, "--rows", &rows, "--rate", &rate]), hear).await?;
     if up.code != 0 {
-        return Ok(stopped_at("sandbox up", &up));
+        return Ok(stopped_at("sandbox up", &up, &Value::Null));
     }
     tokio::time::sleep(WARM_UP).await;
     let plan = |name: &str| {
         let (plan, env) = (options.dir.join("plan.yaml"), options.dir.join("env"));
         [name.to_owned(), plan.display().to_string(), "--env-file".to_owned(), env.display().to_string()].to_vec()
     };
-    let mut parts = Vec::new();
     for (name, load) in [("check", Duration::ZERO), ("run", BEFORE_FLIP), ("flip", AFTER_FLIP)] {
-        let said = run(plan(name)).await?;
+        let said = show(options, plan(name), hear).await?;
         if said.code != 0 {
-            return Ok(stopped_at(name, &said));
+            let status = ask(options, plan("status"), &|_| ()).await?;
+            return Ok(stopped_at(name, &said, &status.summary));
         }
-        parts.push(said.summary);
         tokio::time::sleep(load).await;
     }
-    parts.push(run(plan("status")).await?.summary);
-    let report = run(words(&["sandbox", "report", "--dir", &dir])).await?;
-    Ok(summary(&parts, &report))
+    show(options, plan("status"), hear).await?;
+    let status = ask(options, plan("status"), &|_| ()).await?;
+    let report = ask(options, words(&["sandbox", "report", "--dir", &dir]), hear).await?;
+    Ok(summary(&status.summary, &report))
 }
 
 fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 
+/// Runs one verb for whoever looks on: its events are passed on to programs, its own screen is left to people.
+async fn show(options: &DemoOptions, words: Vec<String>, hear: &(dyn Fn(Heard) + Sync)) -> Result<Said, DemoError> {
+    if options.json {
+        return ask(options, words, hear).await;
+    }
+    let name = words.join(" ");
+    hear(Heard::Verb(name.clone()));
+    let mut command = Command::new(&options.program);
+    command.args(&words).stdin(Stdio::null()).kill_on_drop(true);
+    let status = within(&name, async { command.status().await }).await?;
+    Ok(Said { summary: Value::Null, code: status.code().unwrap_or(1), errors: String::new() })
+}
+
 /// Runs one verb with `--json`, passing its events on.
-async fn verb(program: &Path, mut words: Vec<String>, hear: &(dyn Fn(Heard) + Sync)) -> Result<Said, DemoError> {
+async fn ask(options: &DemoOptions, mut words: Vec<String>, hear: &(dyn Fn(Heard) + Sync)) -> Result<Said, DemoError> {
     let name = words.join(" ");
     hear(Heard::Verb(name.clone()));
     words.push("--json".to_owned());
-    let fail = |what: String| DemoError::Verb { verb: name.clone(), what };
-    let mut command = Command::new(program);
+    let mut command = Command::new(&options.program);
     command.args(&words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mut child = command.spawn().map_err(|error| fail(error.to_string()))?;
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let listened = async {
+        let mut child = command.spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let (summary, errors) = tokio::join!(events(stdout, hear), text(stderr));
-        let status = child.wait().await.map_err(|error| fail(error.to_string()))?;
-        Ok(Said { summary, code: status.code().unwrap_or(1), errors })
+        Ok(Said { summary, code: child.wait().await?.code().unwrap_or(1), errors })
     };
-    let ended = tokio::time::timeout(VERB_WITHIN, listened).await;
-    ended.map_err(|_| fail(format!("not done after {} s", VERB_WITHIN.as_secs())))?
+    within(&name, listened).await
+}
+
+async fn within<T>(verb: &str, act: impl Future<Output = std::io::Result<T>>) -> Result<T, DemoError> {
+    let fail = |what: String| DemoError::Verb { verb: verb.to_owned(), what };
+    let ended = tokio::time::timeout(VERB_WITHIN, act).await;
+    let ended = ended.map_err(|_| fail(format!("not done after {} s", VERB_WITHIN.as_secs())))?;
+    ended.map_err(|error| fail(error.to_string()))
 }
 
 /// Passes events on and keeps the last.
@@ -139,28 +157,20 @@ async fn text(stderr: Option<tokio::process::ChildStderr>) -> String {
 }
 
 /// The summary of a demo that did not come to its end.
-fn stopped_at(verb: &str, said: &Said) -> Value {
-    let outcome = said.summary.get("outcome").and_then(Value::as_str).unwrap_or("failed");
-    let why = said.summary.get("why").filter(|why| !why.is_null()).cloned();
+fn stopped_at(verb: &str, said: &Said, status: &Value) -> Value {
+    let outcome =
+        OUTCOMES.iter().find(|(_, code)| i32::from(*code) == said.code).map_or("failed", |(outcome, _)| outcome);
+    let word =
+        |name: &str| said.summary.get(name).or_else(|| status.get(name)).filter(|value| !value.is_null()).cloned();
     json!({
-        "event": "summary", "outcome": outcome, "live": said.summary.get("live"), "stopped_at": verb,
-        "why": why.unwrap_or_else(|| Value::from(said.errors.clone())),
+        "event": "summary", "outcome": outcome, "live": word("live"), "stopped_at": verb,
+        "why": word("why").unwrap_or_else(|| Value::from(said.errors.clone())),
     })
 }
 
-/// The last word on `name` among the summaries.
-fn find(parts: &[Value], pointer: &str) -> Value {
-    parts
-        .iter()
-        .rev()
-        .find_map(|part| part.pointer(pointer).filter(|value| !value.is_null()))
-        .cloned()
-        .unwrap_or_default()
-}
-
-fn summary(parts: &[Value], said: &Said) -> Value {
+fn summary(status: &Value, said: &Said) -> Value {
     let report: Report = serde_json::from_value(said.summary.clone()).unwrap_or_default();
-    let live = find(parts, "/live");
+    let live = status["live"].clone();
     let clean = report.is_clean() && report.flips > 0;
     let outcome = match (clean, live.as_str()) {
         (true, Some("green")) => "done",
@@ -169,11 +179,11 @@ fn summary(parts: &[Value], said: &Said) -> Value {
     };
     let mut summary = json!({"event": "summary", "outcome": outcome, "live": live});
     for name in ["rows_copied", "rows_cleaned", "migrations_applied", "indexes_concurrent"] {
-        summary[name] = find(parts, &format!("/figures/{name}"));
+        summary[name] = status["figures"][name].clone();
     }
     summary["revocations"] = json!({});
     for name in ["captured", "replayed", "proved", "dead"] {
-        summary["revocations"][name] = find(parts, &format!("/revocations/{name}"));
+        summary["revocations"][name] = status["revocations"][name].clone();
     }
     summary["flip"] = json!(report.flip);
     summary["prober"] = json!(report.prober);
@@ -196,19 +206,22 @@ fn why(report: &Report, said: &Said) -> Value {
     json!(reasons)
 }
 
+/// Outcomes and their exit codes, as every verb has them.
+const OUTCOMES: [(&str, u8); 10] = [
+    ("done", 0),
+    ("failed", 1),
+    ("usage", 2),
+    ("refused", 3),
+    ("locked", 4),
+    ("changed", 5),
+    ("parked", 6),
+    ("returned", 7),
+    ("stuck", 8),
+    ("failed_on_green", 9),
+];
+
 /// The exit code of a summary's outcome.
 #[must_use]
 pub fn exit_code(outcome: &str) -> u8 {
-    match outcome {
-        "done" => 0,
-        "usage" => 2,
-        "refused" => 3,
-        "locked" => 4,
-        "changed" => 5,
-        "parked" => 6,
-        "returned" => 7,
-        "stuck" => 8,
-        "failed_on_green" => 9,
-        _ => 1,
-    }
+    OUTCOMES.iter().find(|(name, _)| *name == outcome).map_or(1, |(_, code)| *code)
 }

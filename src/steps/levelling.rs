@@ -10,7 +10,7 @@ use crate::database::level::{BatchReport, LevelSetup, Limits, Reapply, Worker};
 use crate::database::{sequences, term};
 use crate::engine::{Context, FailureKind, StepError};
 use crate::plan::{Adapter, Side, TableName};
-use crate::revocations::proof::{Drained, drained, prove};
+use crate::revocations::proof::{Drained, drained, prove, prove_on_green};
 use crate::revocations::replay::{reapply_for, replay_each};
 use crate::revocations::{Event, Ledger, Shape};
 use std::collections::BTreeMap;
@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 /// A batch that was at most this far behind at its commit counts as level.
 const LEVEL_LAG: Duration = Duration::from_millis(500);
-/// An event whose outcome nobody wrote counts as executed after this time, while requests are in flight.
+/// An event whose outcome nobody wrote counts as executed after this time, or the gateway's own bound on a request if that is longer.
 const SETTLE: Duration = Duration::from_secs(10);
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +45,8 @@ pub(super) struct Levelling {
 struct Queue {
     ledger: Ledger,
     gateways: Vec<String>,
+    /// Age at which no request that made an event can still be in flight.
+    settle: Duration,
     blue_shape: Shape,
     green_shape: Shape,
 }
@@ -81,24 +83,26 @@ impl Levelling {
         Ok(Self { worker, blue, green, queue, term: context.term(), renamed: world.renamed() })
     }
 
-    /// Rounds until one leaves nothing behind; bounded.
+    /// Rounds until one leaves nothing behind and every revocation holds on green; bounded. What can be proved before the hold is
+    /// proved here, so that no client waits for a no.
     pub(super) async fn until_level(&mut self, bound: Duration, context: &Context) -> Result<BatchReport, StepError> {
         let (begun, mut keys) = (Instant::now(), 0);
         loop {
-            let report = self.round(SETTLE).await?;
-            if let Some(report) = report {
+            let mut behind = "another session holds a lock on blue's tables".to_owned();
+            if let Some(report) = self.round(self.settle()).await? {
                 keys += report.keys;
-                let lag = format!("{} commits left, {} ms behind", report.left_in_slot, report.lag_ms);
-                context.progress(keys, None, "keys", lag);
+                behind = format!("{} commits left, {} ms behind", report.left_in_slot, report.lag_ms);
                 if report.left_in_slot == 0 && u128::from(report.lag_ms) <= LEVEL_LAG.as_millis() {
-                    return Ok(report);
+                    let Some(objection) = self.objection().await? else { return Ok(report) };
+                    behind = objection;
                 }
             }
+            context.progress(keys, None, "keys", behind.clone());
             if context.stop().is_requested() {
                 return Err(StepError::parked("asked to stop while levelling", "run the same command again"));
             }
             if begun.elapsed() >= bound {
-                let why = format!("green was not level within {}", humantime::format_duration(bound));
+                let why = format!("green was not level within {}: {behind}", humantime::format_duration(bound));
                 return Err(StepError::refused(
                     why,
                     "end long transactions on blue, or raise window.level, and run it again",
@@ -106,6 +110,19 @@ impl Levelling {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// The first revocation that does not hold on green, as far as green alone can tell.
+    async fn objection(&self) -> Result<Option<String>, StepError> {
+        let Some(queue) = &self.queue else { return Ok(None) };
+        let events = queue.effective(queue.settle).await?;
+        let proof = prove_on_green(&self.green, &queue.green_shape, &events).await;
+        let proof = proof.map_err(|error| fail("prove revocations on green", error))?;
+        Ok(proof.open.first().map(|(id, why)| format!("{} revocations do not hold; {id}: {why}", proof.open.len())))
+    }
+
+    fn settle(&self) -> Duration {
+        self.queue.as_ref().map_or(SETTLE, |queue| queue.settle)
     }
 
     /// One batch and one replay. None when a lock kept the batch away this time.
@@ -187,6 +204,7 @@ impl Queue {
         Ok(Some(Self {
             ledger,
             gateways: gateways.map(|system| system.name.clone()).collect(),
+            settle: world.plan.gateway.as_ref().map_or(SETTLE, |gateway| gateway.request_timeout.max(SETTLE)),
             blue_shape: Shape::detect(blue).await.map_err(shape)?,
             green_shape: Shape::detect(green).await.map_err(shape)?,
         }))

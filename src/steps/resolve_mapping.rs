@@ -3,7 +3,7 @@
 use super::failure::fail;
 use super::world::World;
 use crate::database::catalog;
-use crate::database::mapping::{self, Mapping};
+use crate::database::mapping::{self, Mapping, MappingProblem};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
 use std::time::Duration;
@@ -57,15 +57,19 @@ impl Step for ResolveMapping {
             (catalog::read(&blue).await.map_err(read)?, catalog::read(&green).await.map_err(read)?);
         let values = mapping::ask_values(&green, &world.plan.values).await;
         let values = values.map_err(|error| fail("ask green for the plan's values", error))?;
-        let mapping = mapping::resolve(&world.plan, &blue_catalog, &green_catalog, &values).map_err(|problems| {
-            let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            let why = format!("the mapping has {} problems: {}", words.len(), words.join("; "));
-            StepError::refused(why, "correct the plan and begin anew: cutover rollback PLAN, then cutover run PLAN")
-        })?;
-        Ok(Receipt::of(&mapping))
+        let mapping = mapping::resolve(&world.plan, &blue_catalog, &green_catalog, &values).map_err(refused)?;
+        let problems = mapping::judge(&mapping, &blue).await;
+        let problems = problems.map_err(|error| fail("ask blue whether it understands the mapping", error).retry())?;
+        if problems.is_empty() { Ok(Receipt::of(&mapping)) } else { Err(refused(problems)) }
     }
 
     async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
         Ok(())
     }
+}
+
+fn refused(problems: Vec<MappingProblem>) -> StepError {
+    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    let why = format!("the mapping has {} problems: {}", words.len(), words.join("; "));
+    StepError::refused(why, "correct the plan and begin anew: cutover rollback PLAN, then cutover run PLAN")
 }

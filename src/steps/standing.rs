@@ -43,13 +43,14 @@ impl Details {
     pub fn words(&self) -> String {
         let mut lines = Vec::new();
         if let Some(lag) = self.lag_s {
-            lines.push(format!("green was level {lag:.1} s ago"));
+            lines.push(format!("green was last brought level {lag:.1} s ago"));
         }
         if let Some(bytes) = self.wal_kept_bytes {
             lines.push(format!("the slot keeps {} MiB of log on blue", bytes / 1_048_576));
         }
-        if !self.revocations.is_null() {
-            lines.push(format!("revocations: {}", self.revocations));
+        if let Some(counts) = self.revocations.as_object() {
+            let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            lines.push(format!("revocations: {}", counts.join(", ")));
         }
         for system in &self.systems {
             let side = system.side.map_or("?", Side::as_str);

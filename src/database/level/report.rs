@@ -17,7 +17,7 @@ pub struct BatchReport {
     pub rows_deleted: u64,
     /// Rows of green inserted, those replaced included.
     pub rows_inserted: u64,
-    /// Rows changed again by [`Reapply`].
+    /// Rows changed again by [`Reapply`](super::Reapply).
     pub rows_reapplied: u64,
     /// Green tables of which keys were touched. A revocation proved before on any of them is proved no longer.
     pub touched: BTreeSet<TableName>,

@@ -274,17 +274,20 @@ async fn a_journal_with_a_step_of_another_runbook_is_refused() {
 
 #[tokio::test]
 async fn a_survey_says_how_far_a_run_is() {
-    let mut play = Play::new(vec![Toy::undoable("a"), Toy::gate("gate"), Toy::new("flip", Reversal::OneWay)]);
+    let (line, gate) = (Toy::new("flip", Reversal::OneWay), Toy::gate("gate"));
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b"), gate, line]);
     let phase = |play: &Play| Survey::of(&play.runbook, &play.state()).phase;
     assert_eq!(phase(&play), RunPhase::Fresh);
     play.through("a").await;
     assert_eq!(phase(&play), RunPhase::Running);
+    play.through("b").await;
+    assert_eq!(phase(&play), RunPhase::AtFlipPoint, "the gate is asked when the flip is");
     play.through("gate").await;
     assert_eq!(phase(&play), RunPhase::AtFlipPoint);
     play.world.fault(&StepId::new("flip"), Fault::Clean);
     play.go(Verb::Advance, None).await;
     let survey = Survey::of(&play.runbook, &play.state());
-    assert_eq!((survey.phase, survey.step, survey.done), (RunPhase::Failed, Some(StepId::new("flip")), 2));
+    assert_eq!((survey.phase, survey.step, survey.done), (RunPhase::Failed, Some(StepId::new("flip")), 3));
     assert!(survey.why.contains("toy flip failed"));
     play.go(Verb::Advance, None).await;
     assert_eq!(phase(&play), RunPhase::Flipped);

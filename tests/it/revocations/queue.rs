@@ -92,15 +92,13 @@ async fn a_queue_is_drained_only_with_every_barrier_and_without_gaps_or_dead_let
     producer.barrier(2).await.expect("the barrier is written");
     assert!(reasons().await.iter().any(|reason| reason.contains("not replayed")), "{:?}", reasons().await);
     ledger.replayed(&[receipt.id]).await.expect("control answers");
+    assert!(reasons().await.iter().any(|reason| reason.contains("not proved")), "{:?}", reasons().await);
     ledger.proved(&[receipt.id]).await.expect("control answers");
     assert_eq!(judged().await, Drained::Yes);
 
     pair.control.execute("update cutover.revocation set seq = 3").await;
     assert!(reasons().await.iter().any(|reason| reason.contains("up to number 3")), "a gap");
     pair.control.execute("update cutover.revocation set seq = 1").await;
-    ledger.unprove(&[receipt.id]).await.expect("control answers");
-    assert!(reasons().await.iter().any(|reason| reason.contains("not proved")), "a batch has touched it");
-    ledger.proved(&[receipt.id]).await.expect("control answers");
     for _ in 0..5 {
         ledger.failed(receipt.id, "it is poison").await.expect("control answers");
     }

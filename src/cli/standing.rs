@@ -1,0 +1,36 @@
+//! The words for where a run stands, and the next safe command there. Pure.
+
+use super::arguments::PlanArgs;
+use crate::engine::{RunPhase, Survey};
+
+/// The next safe command at each phase of a run.
+pub(super) fn next_command(plan: &PlanArgs, phase: RunPhase) -> String {
+    match phase {
+        RunPhase::AtFlipPoint => plan.command("flip"),
+        RunPhase::Flipped => "nothing: green is live, blue is sealed and kept as it was".to_owned(),
+        RunPhase::RolledBack => plan.command("run"),
+        RunPhase::RollingBack => plan.command("rollback"),
+        RunPhase::Stuck => plan.command("status"),
+        _ => plan.command("run"),
+    }
+}
+
+/// Where a run stands, and why.
+pub(super) fn words(survey: Option<&Survey>) -> String {
+    let Some(survey) = survey else { return "no run of this plan was ever begun".to_owned() };
+    let at = survey.step.as_ref().map(|step| format!(" at {step}")).unwrap_or_default();
+    let phase = match survey.phase {
+        RunPhase::Fresh => "begun, nothing done yet".to_owned(),
+        RunPhase::Running => format!("under way, or its process died{at}"),
+        RunPhase::AtFlipPoint => "at the flip point: everything is ready, nothing of the traffic has moved".to_owned(),
+        RunPhase::Flipped => "flipped: green serves".to_owned(),
+        RunPhase::Parked => format!("parked{at}"),
+        RunPhase::Failed => format!("failed{at}"),
+        RunPhase::Refused => format!("refused{at}"),
+        RunPhase::Stuck => format!("stuck{at}"),
+        RunPhase::RollingBack => format!("rolling back, or its process died{at}"),
+        RunPhase::RolledBack => "rolled back: nothing of it is left".to_owned(),
+    };
+    let why = if survey.why.is_empty() { String::new() } else { format!(": {}", survey.why) };
+    format!("{phase} ({} of {} steps done){why}", survey.done, survey.of)
+}
