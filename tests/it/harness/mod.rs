@@ -3,6 +3,8 @@
 //! [`Pair::shared`] gives three fresh databases in one cluster that the whole test process shares; [`Pair::separate`] gives three
 //! servers that a test may kill. Everything ends with the process, even when that is killed.
 
+pub(crate) mod sandbox;
+
 use cutover::plan::Secret;
 use cutover::sandbox::servers::{Binaries, Server, ServerOptions};
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
 //! Whole runs of the binary against real servers: to the flip point, back again, killed on the way.
 
 mod back;
+mod flip;
 mod stage;

@@ -1,0 +1,111 @@
+//! A whole sandbox, driven by its verbs as a user would.
+
+use cutover::plan::Secret;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+/// One sandbox with little in it; ended when dropped, also by a failed test.
+pub(crate) struct Sandbox {
+    pub(crate) dir: PathBuf,
+}
+
+impl Sandbox {
+    pub(crate) async fn up(name: &str, rows: u32, rate: u32) -> Self {
+        // The client below wants a provider of cryptography; another test may have installed it.
+        let _already_there = rustls::crypto::ring::default_provider().install_default();
+        let sandbox = Self { dir: super::fresh_folder(name) };
+        let summary = sandbox.verb(&["up", "--rows", &rows.to_string(), "--rate", &rate.to_string()]).await;
+        assert_eq!(summary["outcome"], "done", "{summary}");
+        sandbox
+    }
+
+    /// Runs `cutover sandbox WORDS --dir DIR --json` and gives its last line.
+    pub(crate) async fn verb(&self, words: &[&str]) -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
+        command.arg("sandbox").args(words).arg("--dir").arg(&self.dir).arg("--json");
+        summary(&command.output().await.expect("the binary runs"))
+    }
+
+    /// One of the verbs of a run, on the sandbox's plan.
+    fn on_plan(&self, verb: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
+        command.arg(verb).arg(self.dir.join("plan.yaml")).arg("--env-file").arg(self.dir.join("env")).arg("--json");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+    }
+
+    /// Runs a verb on the sandbox's plan to its end: exit code and summary.
+    pub(crate) async fn run(&self, verb: &str) -> (i32, Value) {
+        let output = self.on_plan(verb).output().await.expect("the binary runs");
+        (output.status.code().unwrap_or(-1), summary(&output))
+    }
+
+    /// Runs a verb on the sandbox's plan, killed with -9 some time after the first event that `moment` recognises. False when it
+    /// ended before.
+    pub(crate) async fn killed(&self, verb: &str, moment: impl Fn(&Value) -> bool, after: Duration) -> bool {
+        let mut child = self.on_plan(verb).spawn().expect("the binary starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
+        while let Some(line) = lines.next_line().await.expect("a line") {
+            if moment(&serde_json::from_str(&line).unwrap_or_default()) {
+                tokio::time::sleep(after).await;
+                let is_running = child.try_wait().expect("it can be asked").is_none();
+                child.kill().await.expect("it can be killed");
+                return is_running;
+            }
+        }
+        false
+    }
+
+    pub(crate) fn variable(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.dir.join("env")).expect("the variables");
+        let line = text.lines().find_map(|line| line.strip_prefix(&format!("{name}="))).expect("the variable");
+        line.trim_matches('\'').to_owned()
+    }
+
+    pub(crate) async fn sql(&self, statement: &str) -> u64 {
+        let url = Secret::new(self.variable("BLUE_URL"));
+        let client = cutover::database::client::connect(&url, "blue").await.expect("blue answers");
+        client.execute(statement, &[]).await.expect("the statement runs")
+    }
+
+    /// Waits until the prober has seen at least `least` of `word`, without its end check.
+    pub(crate) async fn until(&self, word: &str, least: u64) {
+        let url = format!("{}/report", self.variable("PROBER_CONTROL"));
+        for _ in 0..600 {
+            let report: Value = reqwest::get(&url).await.expect("the prober").json().await.expect("a report");
+            if report["prober"][word].as_u64().is_some_and(|seen| seen >= least) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the prober never saw {least} {word}");
+    }
+
+    pub(crate) fn pids(&self) -> Vec<u64> {
+        let text = std::fs::read(self.dir.join("pids.json")).expect("the process ids");
+        let pids: std::collections::BTreeMap<String, u64> = serde_json::from_slice(&text).expect("a map");
+        pids.into_values().collect()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_cutover"));
+        let ended = command.args(["sandbox", "down", "--dir"]).arg(&self.dir).output();
+        if !std::thread::panicking() {
+            assert!(ended.expect("the binary runs").status.success());
+        }
+    }
+}
+
+/// The last line of a verb's JSON.
+pub(crate) fn summary(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last = text.lines().last().unwrap_or_default();
+    serde_json::from_str(last)
+        .unwrap_or_else(|_| panic!("no summary: {text}{}", String::from_utf8_lossy(&output.stderr)))
+}
