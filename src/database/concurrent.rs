@@ -38,6 +38,8 @@ const PROGRESS_POLL: Duration = Duration::from_secs(1);
 /// A statement in its file, and the notes about it.
 struct Work<'a> {
     file: String,
+    /// The file's name among the notes of all folders.
+    noted_as: &'a str,
     statement: &'a Statement,
     summary: String,
     /// Its text and how often that came before in the file, hashed: an edited file does not count other statements as done.
@@ -49,7 +51,13 @@ impl<'a> Work<'a> {
         let statement = &file.statements[at];
         let before = file.statements[..at].iter().filter(|other| other.text == statement.text).count();
         let key = hex::encode(Sha256::digest(format!("{before}:{}", statement.text)));
-        Self { file: file.migration.to_string(), statement, summary: statement.summary(), key }
+        Self {
+            file: file.migration.to_string(),
+            noted_as: &file.noted_as,
+            statement,
+            summary: statement.summary(),
+            key,
+        }
     }
 
     fn begin(&self) -> String {
@@ -61,12 +69,12 @@ impl<'a> Work<'a> {
     }
 
     fn note(&self, end: &str) -> String {
-        let (file, key) = (literal(&self.file), literal(&self.key));
+        let (file, key) = (literal(self.noted_as), literal(&self.key));
         format!("insert into cutover.migration_statement (file, statement, done_at) values ({file}, {key}, {end}")
     }
 
     fn forget(&self) -> String {
-        let (file, key) = (literal(&self.file), literal(&self.key));
+        let (file, key) = (literal(self.noted_as), literal(&self.key));
         format!("delete from cutover.migration_statement where file = {file} and statement = {key}")
     }
 
@@ -80,7 +88,7 @@ pub(super) async fn apply(worker: &mut Worker<'_>, file: &File, history: &str) -
     let total = file.statements.len();
     for at in 0..total {
         let work = Work::new(file, at);
-        let noted = worker.client.query_opt(NOTED, &[&work.file, &work.key]).await;
+        let noted = worker.client.query_opt(NOTED, &[&work.noted_as, &work.key]).await;
         let noted = noted.map_err(MigrateError::server("read the notes about a migration"))?.map(|row| row.get(0));
         let place = format!("{}: {} of {total}", work.file, at + 1);
         if noted == Some(true) {
@@ -91,7 +99,8 @@ pub(super) async fn apply(worker: &mut Worker<'_>, file: &File, history: &str) -
         step(worker, &work, noted.is_some()).await?;
     }
     let name = file.migration.to_string();
-    let forget = format!("{history};\ndelete from cutover.migration_statement where file = {}", literal(&name));
+    let forget =
+        format!("{history};\ndelete from cutover.migration_statement where file = {}", literal(&file.noted_as));
     worker.transaction(&name, "its history row", "", &forget).await
 }
 

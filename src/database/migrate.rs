@@ -7,11 +7,11 @@ pub use super::command::command;
 
 use super::client::{ConnectError, connect};
 use super::migrate_worker::{File, Worker};
-use super::term::{Term, TermError};
+use super::sql::qualified;
+use super::term::{Term, TermError, hold};
 use crate::plan::{Secret, TableName};
 use refinery::{Migration, Runner};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -19,14 +19,14 @@ use thiserror::Error;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, GenericClient};
 
-/// Refinery's history.
-pub const HISTORY: &str = "cutover.migration_history";
-const APPLIED: &str = "select version, name, checksum from cutover.migration_history order by version";
 const IS_THERE: &str = "select pg_catalog.to_regclass($1::text) is not null";
 /// Serialises runners. A waiting `pg_advisory_lock` holds a snapshot for which a concurrent index build waits: poll instead.
 const LOCK: &str = "select pg_catalog.pg_try_advisory_lock(7166758745047626083)";
 /// Held by the session that changes the schema, so that a statement whose process died is waited for too.
 const WORKER_LOCK: &str = "select pg_catalog.pg_try_advisory_lock(7166758745047626084)";
+/// Statements of a file that run one by one are noted under `source/file`.
+const FORGET_NOTES: &str =
+    "delete from cutover.migration_statement where pg_catalog.starts_with(file, $1::text || '/')";
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// Why migrations did not run to their end. What was applied before stays and is not applied again.
@@ -164,7 +164,24 @@ pub struct Applied {
     pub indexes_concurrent: u64,
 }
 
-/// Applies what is missing of `folder` to green, in order of version, and tells of each file and statement.
+/// A folder of refinery files, with the name of its entry in the plan: each has a history of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The entry's name.
+    pub name: &'a str,
+    /// The folder.
+    pub folder: &'a Path,
+}
+
+impl Source<'_> {
+    /// Refinery's history of this folder, quoted. Names in plans are short enough for the whole to be no longer than a name may be.
+    #[must_use]
+    pub fn history(&self) -> String {
+        qualified("cutover", &format!("migration_history_{}", self.name))
+    }
+}
+
+/// Applies what is missing of a folder to green, in order of version, and tells of each file and statement.
 ///
 /// A file runs in one transaction with its history row and our term held, unless it says `-- cutover: no-transaction` on a line of
 /// its own or builds an index concurrently: then its statements run one by one, and a repetition goes on where it stopped.
@@ -177,12 +194,12 @@ pub struct Applied {
 pub async fn refinery_folder(
     green: &Secret,
     term: &Term,
-    folder: &Path,
+    source: Source<'_>,
     owner: Option<&str>,
     patience: Duration,
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<Applied, MigrateError> {
-    let files = load(folder)?;
+    let files = load(source)?;
     let migrations: Vec<Migration> = files.iter().map(|file| file.migration.clone()).collect();
     let guard = connect(green, "green").await?;
     wait_for(&guard, LOCK, patience).await?;
@@ -193,7 +210,7 @@ pub async fn refinery_folder(
     let mut worker = Worker { client, guard, watcher, term, files, owner, patience, tell, applied, failure };
     worker.prepare().await?;
     let mut runner = Runner::new(&migrations);
-    runner.set_migration_table_name(HISTORY);
+    runner.set_migration_table_name(source.history());
     match runner.run_async(&mut worker).await {
         Ok(_) => Ok(worker.applied),
         Err(error) => Err(worker.failure.take().unwrap_or_else(|| history(&error))),
@@ -230,7 +247,8 @@ async fn wait_for(client: &Client, lock: &str, patience: Duration) -> Result<(),
 }
 
 /// Reads the folder; everything named `.sql` must be a migration, and no folder may hide others.
-fn load(folder: &Path) -> Result<Vec<File>, MigrateError> {
+fn load(source: Source<'_>) -> Result<Vec<File>, MigrateError> {
+    let folder = source.folder;
     let unreadable = |path: &Path| {
         let path = path.to_owned();
         move |source| MigrateError::Unreadable { path, source }
@@ -252,7 +270,7 @@ fn load(folder: &Path) -> Result<Vec<File>, MigrateError> {
             stem(&path).ok_or_else(|| stray("it would be skipped silently; name it `V<number>__<words>.sql`"))?;
         let sql = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
         let migration = Migration::unapplied(name, &sql).map_err(|error| stray(&error.to_string()))?;
-        files.push(File::new(migration, &sql).map_err(|why| stray(&why))?);
+        files.push(File::new(source.name, migration, &sql).map_err(|why| stray(&why))?);
     }
     files.sort_by_key(|file| file.migration.version());
     Ok(files)
@@ -268,31 +286,20 @@ fn stem(path: &Path) -> Option<&str> {
     (is_number && is_name).then_some(stem)
 }
 
-/// The files of `folder` that were not applied to the database `client` is connected to; reads only.
+/// Forgets what was applied of a source, for a green that was emptied.
 ///
 /// # Errors
-/// When the folder holds something that is no migration, an applied file has changed, or the server refuses.
-pub async fn pending(client: &impl GenericClient, folder: &Path) -> Result<Vec<String>, MigrateError> {
-    let files = load(folder)?;
-    let mut applied = BTreeMap::new();
-    if is_there(client, HISTORY).await? {
-        for row in client.query(APPLIED, &[]).await.map_err(MigrateError::server("read the history of migrations"))? {
-            applied.insert(row.get::<_, i64>(0), row.get::<_, String>(2));
-        }
+/// When another process took over or the server refuses; nothing was changed.
+pub async fn forget(green: &mut Client, term: &Term, source: Source<'_>) -> Result<(), MigrateError> {
+    let failed = || MigrateError::server("forget what was migrated");
+    let notes_stand = is_there(green, "cutover.migration_statement").await?;
+    let transaction = green.transaction().await.map_err(failed())?;
+    hold(&transaction, term).await?;
+    transaction.batch_execute(&format!("drop table if exists {}", source.history())).await.map_err(failed())?;
+    if notes_stand {
+        transaction.execute(FORGET_NOTES, &[&source.name]).await.map_err(failed())?;
     }
-    let mut missing = Vec::new();
-    for file in &files {
-        match applied.get(&file.migration.version()) {
-            None => missing.push(file.migration.to_string()),
-            Some(checksum) if *checksum == file.migration.checksum().to_string() => {}
-            Some(_) => {
-                return Err(MigrateError::History {
-                    what: format!("{} differs from what was applied", file.migration),
-                });
-            }
-        }
-    }
-    Ok(missing)
+    transaction.commit().await.map_err(failed())
 }
 
 async fn is_there(client: &impl GenericClient, table: &str) -> Result<bool, MigrateError> {

@@ -50,14 +50,16 @@ pub(super) struct File {
     pub(super) migration: Migration,
     /// Its statements.
     pub(super) statements: Vec<Statement>,
+    /// Its name among the notes of all folders.
+    pub(super) noted_as: String,
     /// Whether they run one by one, outside a transaction.
     is_alone: bool,
     is_applied: bool,
 }
 
 impl File {
-    /// Looks at a migration's text; answers what is wrong with it.
-    pub(super) fn new(migration: Migration, sql: &str) -> Result<Self, String> {
+    /// Looks at the text of a migration of `source`; answers what is wrong with it.
+    pub(super) fn new(source: &str, migration: Migration, sql: &str) -> Result<Self, String> {
         let statements = split(sql);
         let mut is_alone = sql.lines().any(|line| line.trim() == MARKER);
         for statement in &statements {
@@ -67,7 +69,8 @@ impl File {
                 Manner::Alone | Manner::Transaction => {}
             }
         }
-        Ok(Self { migration, statements, is_alone, is_applied: false })
+        let noted_as = format!("{source}/{migration}");
+        Ok(Self { migration, statements, noted_as, is_alone, is_applied: false })
     }
 
     fn summary(&self) -> String {

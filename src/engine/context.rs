@@ -112,6 +112,12 @@ impl Context {
         Self { run, term, step, facts, before, notes, notebook, events: Events::silent(), stop: Stop::never() }
     }
 
+    /// The same, with the state before as the step's own `before` gave it.
+    #[must_use]
+    pub fn with_before(self, before: Value) -> Self {
+        Self { before, ..self }
+    }
+
     pub(super) fn recorded(self, state: &RunState, notebook: mpsc::Sender<NoteRequest>) -> Self {
         let known = state.step(self.step.as_str());
         let before = known.map_or(Value::Null, |known| known.intent.clone());

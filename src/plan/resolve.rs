@@ -18,6 +18,9 @@ pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// Largest file that a plan may name; a mapping is text written by people.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
+/// Longest name of our own: with what is put before it, still a name in PostgreSQL (63 bytes).
+pub(super) const LONGEST_NAME: usize = 45;
+
 /// Reads values of the document, gathering problems on the way.
 pub(super) struct Resolver<'a, 'p> {
     pub(super) problems: &'p mut Problems<'a>,
@@ -89,8 +92,8 @@ impl Resolver<'_, '_> {
                 "give it a name of lower-case letters, digits and dashes",
             );
             self.problems.spoil(place.clone());
-        } else if typed.len() > 60 || !typed.chars().all(fits) || typed.starts_with('-') {
-            let hint = "lower-case letters, digits and dashes, at most 60, not a dash first";
+        } else if typed.len() > LONGEST_NAME || !typed.chars().all(fits) || typed.starts_with('-') {
+            let hint = format!("lower-case letters, digits and dashes, at most {LONGEST_NAME}, not a dash first");
             self.problems.value(place, format!("`{place}` is not a name"), hint);
             self.problems.spoil(place.clone());
         }

@@ -8,7 +8,7 @@ use super::model::{
 };
 use super::place::Place;
 use super::references;
-use super::resolve::Resolver;
+use super::resolve::{LONGEST_NAME, Resolver};
 use super::sql_rules::Kind;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -324,7 +324,7 @@ fn command_name(run: &[String]) -> String {
 /// A text made into a name.
 fn as_name(text: &str, otherwise: &str) -> String {
     let letter = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
-    let name: String = text.chars().map(letter).take(60).collect();
+    let name: String = text.chars().map(letter).take(LONGEST_NAME).collect();
     let name = name.trim_matches('-');
     if name.is_empty() { otherwise.to_owned() } else { name.to_owned() }
 }

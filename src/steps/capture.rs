@@ -4,7 +4,7 @@ use super::failure::fail;
 use super::resolve_mapping::mapping;
 use super::world::World;
 use crate::database::capture::{Capture as Slot, CaptureStanding, Captured};
-use crate::database::level::begin_progress;
+use crate::database::level::{begin_progress, end_progress, has_position};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
 use serde_json::json;
@@ -26,6 +26,26 @@ impl Capture {
     fn slot(&self, context: &Context) -> Slot {
         Slot { run: context.run(), side: self.side }
     }
+
+    async fn look(&self, world: &World, context: &Context) -> Result<CaptureStanding, StepError> {
+        let client = world.side(self.side).await?;
+        let standing = self.slot(context).verify(&client).await;
+        standing.map_err(|error| fail(format!("look at the capture on {}", self.side), error))
+    }
+
+    /// Whether green holds a position for blue's slot; none for green's own, which nobody reads yet.
+    async fn position(&self, world: &World, context: &Context) -> Result<Option<bool>, StepError> {
+        if self.side == Side::Green {
+            return Ok(None);
+        }
+        let green = world.side(Side::Green).await?;
+        let held = has_position(&green, &self.slot(context).name()).await;
+        Ok(Some(held.map_err(|error| fail("look at green's position", error))?))
+    }
+}
+
+fn lost(side: Side, why: &str) -> String {
+    format!("the capture on {side} cannot deliver any more, so what was written since is unknown: {why}")
 }
 
 fn receipt(captured: &Captured) -> Receipt {
@@ -66,18 +86,23 @@ impl Step for Capture {
     }
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
-        let client = world.side(self.side).await?;
-        let standing = self.slot(context).verify(&client).await;
-        Ok(match standing.map_err(|error| fail(format!("look at the capture on {}", self.side), error))? {
-            CaptureStanding::Absent => Standing::Absent,
-            CaptureStanding::Partial => Standing::Partial("the capture is begun and not finished".to_owned()),
-            CaptureStanding::Present(captured) => Standing::Present(receipt(&captured)),
-            CaptureStanding::Foreign(what) => Standing::Foreign(what),
-            CaptureStanding::Lost(why) => Standing::Partial(format!("the capture cannot deliver any more: {why}")),
+        let position = self.position(world, context).await?;
+        Ok(match (self.look(world, context).await?, position) {
+            (CaptureStanding::Absent, None | Some(false)) => Standing::Absent,
+            (CaptureStanding::Absent, Some(true)) => Standing::Partial("green has a position, the slot is gone".into()),
+            (CaptureStanding::Partial, _) => Standing::Partial("the capture is begun and not finished".to_owned()),
+            (CaptureStanding::Present(_), Some(false)) => Standing::Partial("green has no position yet".to_owned()),
+            (CaptureStanding::Present(captured), _) => Standing::Present(receipt(&captured)),
+            (CaptureStanding::Foreign(what), _) => Standing::Foreign(what),
+            (CaptureStanding::Lost(why), _) => Standing::Partial(lost(self.side, &why)),
         })
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        if let CaptureStanding::Lost(why) = self.look(world, context).await? {
+            let hint = "begin anew: cutover rollback PLAN, then cutover run PLAN";
+            return Err(StepError::refused(lost(self.side, &why), hint));
+        }
         let mapping = mapping(context)?;
         let tables = match self.side {
             Side::Blue => mapping.captured(),
@@ -97,6 +122,12 @@ impl Step for Capture {
     async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
         let mut client = world.side(self.side).await?;
         let stopped = self.slot(context).stop(&mut client, &context.term()).await;
-        stopped.map_err(|error| fail(self.undo_summary(), error))
+        stopped.map_err(|error| fail(self.undo_summary(), error))?;
+        if self.side == Side::Blue {
+            let mut green = world.side(Side::Green).await?;
+            let ended = end_progress(&mut green, &context.term(), &self.slot(context).name()).await;
+            ended.map_err(|error| fail("forget green's position", error))?;
+        }
+        Ok(())
     }
 }

@@ -2,7 +2,8 @@
 
 use super::failure::fail;
 use super::world::World;
-use crate::database::{claim, migrate};
+use crate::database::claim;
+use crate::database::migrate::{self, Source};
 use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::{Migration, MigrationSource, Side};
 use serde_json::{Value, json};
@@ -40,7 +41,8 @@ impl Migrate {
                 let tell = |line: &str| context.progress(0, None, "lines", line);
                 let role = Some(world.plan.databases.green.role.as_str());
                 let (url, term) = (world.url(Side::Green), context.term());
-                let applied = migrate::refinery_folder(url, &term, folder, role, PATIENCE, &tell).await;
+                let source = Source { name: &self.migration.name, folder };
+                let applied = migrate::refinery_folder(url, &term, source, role, PATIENCE, &tell).await;
                 let applied = applied.map_err(|error| fail(what, error))?;
                 Ok(json!({ "migrations_applied": applied.applied, "indexes_concurrent": applied.indexes_concurrent }))
             }
@@ -112,6 +114,11 @@ impl Step for Migrate {
         }
         let mut green = world.side(Side::Green).await?;
         claim::empty(&mut green, &context.term()).await.map_err(|error| fail("empty green", error))?;
+        if let MigrationSource::Refinery { folder } = &self.migration.source {
+            let source = Source { name: &self.migration.name, folder };
+            let forgotten = migrate::forget(&mut green, &context.term(), source).await;
+            forgotten.map_err(|error| fail("forget the history of the migrations", error))?;
+        }
         let forgotten = claim::forget(&mut green, &context.term(), &self.name()).await;
         forgotten.map_err(|error| fail("forget what was migrated", error))
     }

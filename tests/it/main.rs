@@ -20,4 +20,5 @@ mod sandbox_engine;
 mod sandbox_flows;
 mod sandbox_servers;
 mod scenarios;
+mod steps;
 mod tidy;

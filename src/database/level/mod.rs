@@ -18,7 +18,7 @@ mod progress;
 mod report;
 
 pub use error::LevelError;
-pub use progress::{age_s, begin_progress};
+pub use progress::{age_s, begin_progress, end_progress, has_position};
 pub use report::{BatchReport, Levelled};
 
 use self::batch::Batch;

@@ -22,6 +22,7 @@ const BEGIN_PROGRESS: &str = "insert into cutover.progress (slot, nonce, lsn, ba
 values ($1, $2, '0/0'::pg_lsn + $3::bigint::numeric, 0, $4) on conflict (slot) do nothing";
 const READ_PROGRESS: &str =
     "select nonce, (lsn - '0/0'::pg_lsn)::bigint, batches, relations from cutover.progress where slot = $1";
+const END_PROGRESS: &str = "delete from cutover.progress where slot = $1";
 const STORE_PROGRESS: &str =
     "update cutover.progress set lsn = '0/0'::pg_lsn + $4::bigint::numeric, batches = batches + 1, relations = $5, leveled_at = clock_timestamp()
 where slot = $1 and nonce = $2 and lsn = '0/0'::pg_lsn + $3::bigint::numeric";
@@ -60,6 +61,29 @@ pub async fn begin_progress(green: &mut Client, term: &Term, captured: &Captured
     transaction.commit().await.map_err(on(Side::Green, "store the first position"))
 }
 
+/// Whether green holds a position for the slot named `slot`.
+///
+/// # Errors
+/// When green does not answer.
+pub async fn has_position(green: &Client, slot: &str) -> Result<bool, LevelError> {
+    Ok(read_progress(green, slot).await?.is_some())
+}
+
+/// Forgets the position for the slot named `slot`, for a green that was emptied.
+///
+/// # Errors
+/// When another process took over or green does not answer; nothing was changed.
+pub async fn end_progress(green: &mut Client, term: &Term, slot: &str) -> Result<(), LevelError> {
+    if !has_position(green, slot).await? {
+        return Ok(());
+    }
+    let on = LevelError::on;
+    let transaction = green.transaction().await.map_err(on(Side::Green, "begin"))?;
+    term::hold(&transaction, term).await?;
+    transaction.execute(END_PROGRESS, &[&slot]).await.map_err(on(Side::Green, "forget the position"))?;
+    transaction.commit().await.map_err(on(Side::Green, "forget the position"))
+}
+
 #[derive(Debug)]
 pub(super) struct Progress {
     nonce: Uuid,
@@ -67,7 +91,7 @@ pub(super) struct Progress {
     pub(super) relations: Relations,
 }
 
-async fn read_progress(green: &Transaction<'_>, slot: &str) -> Result<Option<Progress>, LevelError> {
+async fn read_progress(green: &impl GenericClient, slot: &str) -> Result<Option<Progress>, LevelError> {
     let row = match green.query_opt(READ_PROGRESS, &[&slot]).await {
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(None),
         other => other.map_err(LevelError::on(Side::Green, "read the position"))?,

@@ -4,6 +4,7 @@
 //! servers that a test may kill. Everything ends with the process, even when that is killed.
 
 pub(crate) mod sandbox;
+pub(crate) mod stage;
 
 use cutover::plan::Secret;
 use cutover::sandbox::servers::{Binaries, Server, ServerOptions};

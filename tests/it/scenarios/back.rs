@@ -1,6 +1,6 @@
 //! To the flip point and back: green equals blue, and an undone run leaves nothing.
 
-use super::stage::Stage;
+use crate::harness::stage::Stage;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn run_reaches_the_flip_point_and_rollback_leaves_nothing() {

@@ -2,4 +2,3 @@
 
 mod back;
 mod flip;
-mod stage;

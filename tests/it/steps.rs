@@ -1,0 +1,174 @@
+//! Each step of a runbook on real servers: made twice, undone twice, absent after undo, and out of a superseded process's reach.
+
+use crate::harness::stage::Stage;
+use cutover::engine::{Context, Facts, FailureKind, Reversal, Standing, Step as _, StepId};
+use cutover::journal::{Claim, Journal, Lease, Term};
+use cutover::steps::{Action, World, compile};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What an undo takes back; the other steps only read, or only ever move onward.
+const UNDOABLE: [&str; 6] =
+    ["claim-sides", "migrate-migrations", "fence-green", "capture-blue", "copy-rows", "capture-green"];
+
+/// A run that a test walks by hand, step by step.
+struct Walk {
+    stage: Stage,
+    world: World,
+    steps: Vec<Action>,
+    lease: Lease,
+    run: Uuid,
+    facts: Facts,
+    /// What each step saw before it was made for the first time, as the engine would have journalled it.
+    before: BTreeMap<StepId, Value>,
+}
+
+impl Walk {
+    async fn begin() -> Self {
+        let stage = Stage::with_accounts(200).await;
+        stage.write_file("after/V2__by_day.sql", "create index concurrently account_by_day on account (created_at);");
+        stage.write_plan("  - refinery: { folder: after, name: indexes, after_copy: true }\ncleanup:\n  - { name: old-notes, table: note, where: \"id <= 20\", cap: { rows: 100, percent: 50 }, because: \"a test\" }\n");
+        let plan = stage.plan();
+        let journal = Journal::open(&plan.control).await.expect("the journal");
+        let (blue, green) = (stage.pair.blue.client().await, stage.pair.green.client().await);
+        let claim = Claim {
+            plan: plan.name.clone(),
+            holder: "a test".to_owned(),
+            ttl: Duration::from_secs(60),
+            take_over: None,
+        };
+        let lease = journal.acquire(&claim, &[&blue, &green]).await.expect("the lease");
+        let log = journal.begin(&lease, &plan.name, &plan.digest, &json!({}), json!({})).await.expect("the run");
+        let steps = compile(&plan).expect("a runbook").steps().to_vec();
+        let world = World { plan, http: cutover::traffic::http_client().expect("a client") };
+        Self { stage, world, steps, lease, run: log.info().id, facts: Facts::default(), before: BTreeMap::new() }
+    }
+
+    fn context(&self, step: &Action, term: Term) -> Context {
+        let before = self.before.get(&step.id()).cloned().unwrap_or_default();
+        Context::detached(self.run, term, step.id(), self.facts.clone()).with_before(before)
+    }
+
+    async fn see(&self, step: &Action) -> Standing {
+        let seen = step.verify(&self.world, &self.context(step, self.lease.term())).await;
+        seen.unwrap_or_else(|error| panic!("look at {}: {}", step.id(), error.why()))
+    }
+
+    async fn make(&mut self, step: &Action) {
+        if !self.before.contains_key(&step.id()) {
+            let before = step.before(&self.world, &self.context(step, self.lease.term())).await;
+            let before = before.unwrap_or_else(|error| panic!("look before {}: {}", step.id(), error.why()));
+            self.before.insert(step.id(), before);
+        }
+        let made = step.forward(&self.world, &self.context(step, self.lease.term())).await;
+        let made = made.unwrap_or_else(|error| panic!("make {}: {}", step.id(), error.why()));
+        self.facts.set(step.id(), made.into_body());
+    }
+
+    async fn undo(&self, step: &Action) {
+        let undone = step.undo(&self.world, &self.context(step, self.lease.term())).await;
+        undone.unwrap_or_else(|error| panic!("undo {}: {}", step.id(), error.why()));
+    }
+
+    async fn make_and_see(&mut self, step: &Action) {
+        self.make(step).await;
+        let seen = self.see(step).await;
+        assert!(matches!(seen, Standing::Present(_)), "{} is {} after forward", step.id(), seen.describe());
+    }
+
+    async fn undo_and_see(&self, step: &Action) {
+        self.undo(step).await;
+        let seen = self.see(step).await;
+        assert_eq!(seen, Standing::Absent, "{} is {} after undo", step.id(), seen.describe());
+    }
+
+    /// A process that was superseded can neither make nor undo.
+    async fn refuse_an_older_term(&self, step: &Action) {
+        let ours = self.lease.term();
+        let older = self.context(step, Term { term: ours.term - 1, nonce: Uuid::new_v4() });
+        let before = self.see(step).await;
+        let made = step.forward(&self.world, &older).await;
+        assert!(made.is_err(), "{} was made in an older term", step.id());
+        assert_eq!(self.see(step).await, before, "{} in an older term", step.id());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_step_is_made_twice_undone_twice_and_absent_afterwards() {
+    let mut walk = Walk::begin().await;
+    let (blue, mut undoable) = (walk.stage.rows(true).await, Vec::new());
+    for step in walk.steps.clone() {
+        if step.reversal() != Reversal::Undo {
+            walk.make(&step).await;
+            walk.make(&step).await;
+            continue;
+        }
+        undoable.push(step.id().to_string());
+        assert_eq!(walk.see(&step).await, Standing::Absent, "{} at first", step.id());
+        if step.id() != StepId::new("claim-sides") {
+            walk.refuse_an_older_term(&step).await;
+        }
+        walk.make_and_see(&step).await;
+        walk.make_and_see(&step).await;
+        walk.undo_and_see(&step).await;
+        walk.undo_and_see(&step).await;
+        walk.make_and_see(&step).await;
+    }
+    let undoable: Vec<&str> = undoable.iter().map(String::as_str).collect();
+    assert_eq!(undoable, UNDOABLE);
+    for step in walk.steps.iter().rev().filter(|step| step.reversal() == Reversal::Undo) {
+        walk.undo_and_see(step).await;
+    }
+    assert_eq!(walk.stage.left_on_blue().await, 0);
+    assert_eq!(walk.stage.rows(true).await, blue, "blue is as it was");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_half_begun_is_finished_and_a_lost_one_refused() {
+    let mut walk = Walk::begin().await;
+    let at = walk.steps.iter().position(|step| step.id() == StepId::new("capture-blue")).expect("the step");
+    for at in 0..=at {
+        let step = walk.steps[at].clone();
+        walk.make(&step).await;
+    }
+    let capture = walk.steps[at].clone();
+    walk.stage.pair.green.execute("delete from cutover.progress").await;
+    let half = walk.see(&capture).await;
+    assert!(matches!(half, Standing::Partial(_)), "{}: the process died between slot and position", half.describe());
+    walk.make_and_see(&capture).await;
+
+    walk.stage.pair.blue.execute("select pg_drop_replication_slot(slot_name) from pg_replication_slots").await;
+    assert!(walk.see(&capture).await.describe().contains("what was written since is unknown"));
+    let refused = capture.forward(&walk.world, &walk.context(&capture, walk.lease.term())).await;
+    let refused = refused.expect_err("nothing may be continued from another slot");
+    assert_eq!(refused.kind, FailureKind::Refused);
+    assert!(refused.hint.contains("rollback"), "{}", refused.hint);
+    walk.undo_and_see(&capture).await;
+}
+
+#[test]
+fn every_example_plan_compiles_into_a_runbook() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("plans");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&folder).expect("the plans") {
+        let path = entry.expect("a file").path();
+        if path.extension().is_none_or(|ending| ending != "yaml") {
+            continue;
+        }
+        // Each variable gets a place of its own: databases that of a server, everything else that of a listener.
+        let value = |name: &str| {
+            let host = name.to_lowercase().replace('_', "-");
+            let is_database = name.ends_with("_URL") || name.ends_with("_DSN");
+            Some(if is_database { format!("postgres://cutover@{host}/db") } else { format!("http://{host}:4444") })
+        };
+        let plan =
+            cutover::plan::load(&path, &value).unwrap_or_else(|problems| panic!("{}: {problems:?}", path.display()));
+        let runbook = compile(&plan).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(runbook.steps().len() > UNDOABLE.len(), "{}", path.display());
+        names.push(plan.name);
+    }
+    names.sort();
+    assert_eq!(names, ["hydra-1x-to-2x", "minimal"]);
+}
