@@ -102,7 +102,7 @@ pub struct Window {
     pub copy: Length,
     /// Bound on one migration or one index.
     pub migrate: Length,
-    /// Write-ahead log that the slot may keep on blue before the run stops.
+    /// Write-ahead log that the slot may keep on blue; above it the flip is refused.
     pub wal_keep: Size,
 }
 

@@ -215,7 +215,7 @@ pub struct Window {
     pub copy: Duration,
     /// Bound on one migration or one index.
     pub migrate: Duration,
-    /// Bytes of write-ahead log that the slot may keep on blue before the run stops.
+    /// Bytes of write-ahead log that the slot may keep on blue; above it the flip is refused.
     pub wal_keep_bytes: u64,
 }
 

@@ -4,8 +4,9 @@ use super::failure::fail;
 use super::flip::{self, registers};
 use super::world::World;
 use crate::database::capture::Capture;
-use crate::database::refusal::{Refusal, RefusalStanding};
+use crate::database::refusal::Refusal;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::gates::{self, SystemReading, Verdict};
 use crate::plan::Side;
 use crate::traffic::Lockstep;
 use crate::traffic::protocol::State as Participant;
@@ -62,18 +63,17 @@ impl Step for ReadyToFlip {
             // Decided already: the flip only has to be finished, and nothing here may stop it.
             return Ok(json!({ "decided": true }).into());
         }
-        let mut reasons = Vec::new();
-        reasons.extend(window(world));
-        reasons.extend(green_fence(world, context).await?);
-        reasons.extend(log_kept(world, context).await?);
-        reasons.extend(systems(world, context).await);
-        if reasons.is_empty() {
-            return Ok(json!({ "blue_epoch": found.blue.epoch }).into());
+        let mut verdicts = vec![gates::window(&world.plan.window, jiff::Timestamp::now())];
+        verdicts.push(green_closed(world, context).await?);
+        verdicts.push(log_kept(world, context).await?);
+        verdicts.extend(systems(world, context).await);
+        match Verdict::all(verdicts) {
+            Verdict::Go => Ok(json!({ "blue_epoch": found.blue.epoch }).into()),
+            Verdict::NoGo(why) | Verdict::Unclear(why) => Err(StepError::refused(
+                why,
+                "see to it, then: cutover flip PLAN; going back is always possible: cutover rollback PLAN",
+            )),
         }
-        Err(StepError::refused(
-            reasons.join("; "),
-            "see to it, then: cutover flip PLAN; going back is always possible: cutover rollback PLAN",
-        ))
     }
 
     async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
@@ -81,43 +81,29 @@ impl Step for ReadyToFlip {
     }
 }
 
-fn window(world: &World) -> Option<String> {
-    let (window, now) = (&world.plan.window, jiff::Timestamp::now());
-    let early = window.opens.filter(|opens| now < *opens).map(|opens| format!("the window opens at {opens}"));
-    let late = window.closes.filter(|closes| now > *closes).map(|closes| format!("the window closed at {closes}"));
-    early.or(late)
-}
-
-async fn green_fence(world: &World, context: &Context) -> Result<Option<String>, StepError> {
+async fn green_closed(world: &World, context: &Context) -> Result<Verdict, StepError> {
     let green = world.side(Side::Green).await?;
     let standing = Refusal::Closed.verify(&green, context.run()).await;
-    let standing = standing.map_err(|error| fail("look at green's fence", error))?;
-    Ok((standing != RefusalStanding::Refusing).then(|| format!("green is not closed everywhere: {standing:?}")))
+    Ok(gates::green_closed(&standing.map_err(|error| fail("look at green's fence", error))?))
 }
 
-async fn log_kept(world: &World, context: &Context) -> Result<Option<String>, StepError> {
+async fn log_kept(world: &World, context: &Context) -> Result<Verdict, StepError> {
     let blue = world.side(Side::Blue).await?;
     let kept = Capture { run: context.run(), side: Side::Blue }.wal_kept(&blue).await;
     let kept = kept.map_err(|error| fail("measure the log that the slot keeps", error))?;
-    let Some(kept) = kept else { return Ok(Some("the slot on blue is gone".to_owned())) };
-    let cap = world.plan.window.wal_keep_bytes;
-    Ok((kept.bytes > cap).then(|| format!("the slot keeps {} bytes of log on blue, more than {cap}", kept.bytes)))
+    Ok(gates::log_kept(kept.map(|kept| kept.bytes), world.plan.window.wal_keep_bytes))
 }
 
-async fn systems(world: &World, context: &Context) -> Vec<String> {
+async fn systems(world: &World, context: &Context) -> Vec<Verdict> {
     let lockstep = Lockstep::new(&world.plan.systems, &world.http, context.run(), 0, Uuid::nil());
-    let mut reasons = Vec::new();
+    let mut verdicts = Vec::new();
     for system in lockstep.systems() {
-        match system.standing(PATIENCE).await {
-            Err(error) => reasons.push(super::failure::words(&error)),
-            Ok(standing) if standing.side != Side::Blue => {
-                reasons.push(format!("{} is on {}", system.name(), standing.side));
-            }
-            Ok(standing) if standing.state == Participant::Refusing => {
-                reasons.push(format!("{} refuses requests", system.name()));
-            }
-            Ok(_) => {}
-        }
+        let reading = match system.standing(PATIENCE).await {
+            Err(error) => SystemReading::Silent(super::failure::words(&error)),
+            Ok(standing) if standing.state == Participant::Refusing => SystemReading::Refuses,
+            Ok(standing) => SystemReading::Serves(standing.side),
+        };
+        verdicts.push(gates::system(system.name(), reading));
     }
-    reasons
+    verdicts
 }

@@ -112,3 +112,57 @@ fn tidy_every_test_file_is_listed() {
         assert!(name == "main" || main.contains(&format!("mod {name};")), "tests/it/{name} is not listed in main.rs");
     }
 }
+
+/// The first sentence of a file's `//!`.
+fn sentence(file: &Path) -> String {
+    let text = fs::read_to_string(file).expect("a source file");
+    let head: Vec<&str> = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim).collect();
+    let head = head.split(|line| line.is_empty()).next().unwrap_or_default().join(" ");
+    let end =
+        head.match_indices('.').map(|(at, _)| at + 1).find(|at| head[*at..].is_empty() || head[*at..].starts_with(' '));
+    head[..end.unwrap_or(head.len())].to_owned()
+}
+
+/// One line for each file of a folder: its name from there and its sentence; `mod.rs` gives the folder's own.
+fn lines_of(folder: &Path) -> Vec<String> {
+    let inside = |file: &Path| file.strip_prefix(folder).expect("below the folder").display().to_string();
+    let files = sources(folder).into_iter().filter(|file| inside(file) != "mod.rs");
+    files.map(|file| format!("- `{}` {}", inside(&file), sentence(&file))).collect()
+}
+
+/// The files of the house, as ARCHITECTURE.md lists them.
+fn map() -> String {
+    let lib = fs::read_to_string(root().join("src/lib.rs")).expect("the map of the rooms");
+    let rooms = lib.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'));
+    let mut lines = vec![format!("- `src/main.rs` {}", sentence(&root().join("src/main.rs")))];
+    for room in rooms {
+        let folder = root().join("src").join(room);
+        lines.push(format!("\n**`{room}/`** {}\n", sentence(&folder.join("mod.rs"))));
+        lines.extend(lines_of(&folder));
+    }
+    lines.push(format!("\n**`tests/it/`** {}\n", sentence(&root().join("tests/it/main.rs"))));
+    lines.extend(lines_of(&root().join("tests/it")));
+    lines.join("\n")
+}
+
+/// Written anew by `CUTOVER_WRITE_MAP=1 scripts/test tidy_the_map`.
+#[test]
+fn tidy_the_map_lists_every_file_by_its_own_sentence() {
+    let (begin, end) = ("<!-- files -->\n", "\n<!-- end of files -->");
+    let file = root().join("ARCHITECTURE.md");
+    let text = fs::read_to_string(&file).expect("the map");
+    let (before, rest) = text.split_once(begin).expect("where the files begin");
+    let (listed, after) = rest.split_once(end).expect("where the files end");
+    if std::env::var_os("CUTOVER_WRITE_MAP").is_some() {
+        fs::write(&file, format!("{before}{begin}{}{end}{after}", map())).expect("the map is written");
+        return;
+    }
+    let (map, listed): (Vec<String>, Vec<String>) =
+        (map().lines().map(str::to_owned).collect(), listed.lines().map(str::to_owned).collect());
+    let missing: Vec<&String> = map.iter().filter(|line| !listed.contains(line)).collect();
+    let stale: Vec<&String> = listed.iter().filter(|line| !map.contains(line)).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "missing {missing:#?}, stale {stale:#?}; CUTOVER_WRITE_MAP=1 scripts/test tidy_the_map writes it"
+    );
+}

@@ -1,0 +1,97 @@
+//! The gates before a flip: the window, green's fence, the log that the slot keeps, and each system.
+
+use super::Verdict;
+use crate::database::refusal::RefusalStanding;
+use crate::plan::{Side, Window};
+use jiff::Timestamp;
+
+/// Whether the plan's window is open.
+#[must_use]
+pub fn window(window: &Window, now: Timestamp) -> Verdict {
+    match (window.opens, window.closes) {
+        (Some(opens), _) if now < opens => Verdict::NoGo(format!("the window opens at {opens}")),
+        (_, Some(closes)) if now > closes => Verdict::NoGo(format!("the window closed at {closes}")),
+        _ => Verdict::Go,
+    }
+}
+
+/// Whether green refuses every writer but us.
+#[must_use]
+pub fn green_closed(standing: &RefusalStanding) -> Verdict {
+    match standing {
+        RefusalStanding::Refusing => Verdict::Go,
+        RefusalStanding::Partial(bare) => Verdict::NoGo(format!("{} tables of green have no fence", bare.len())),
+        RefusalStanding::Absent => Verdict::NoGo("green has no fence".to_owned()),
+        RefusalStanding::Lifted => Verdict::NoGo("green's fence lets everybody pass".to_owned()),
+        RefusalStanding::Foreign => Verdict::NoGo("green's fence is another run's".to_owned()),
+    }
+}
+
+/// Whether the slot on blue stands and keeps no more log than `cap_bytes`.
+#[must_use]
+pub fn log_kept(kept_bytes: Option<u64>, cap_bytes: u64) -> Verdict {
+    match kept_bytes {
+        None => Verdict::NoGo("the slot on blue is gone".to_owned()),
+        Some(kept) if kept > cap_bytes => Verdict::NoGo(format!(
+            "the slot keeps {kept} bytes of log on blue, more than window.wal_keep ({cap_bytes})"
+        )),
+        Some(_) => Verdict::Go,
+    }
+}
+
+/// What a system answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SystemReading {
+    /// It serves this side.
+    Serves(Side),
+    /// It refuses requests.
+    Refuses,
+    /// It did not answer, and why.
+    Silent(String),
+}
+
+/// Whether a system serves blue, and so can move.
+#[must_use]
+pub fn system(name: &str, reading: SystemReading) -> Verdict {
+    match reading {
+        SystemReading::Serves(Side::Blue) => Verdict::Go,
+        SystemReading::Serves(side) => Verdict::NoGo(format!("{name} is on {side}")),
+        SystemReading::Refuses => Verdict::NoGo(format!("{name} refuses requests")),
+        SystemReading::Silent(why) => Verdict::Unclear(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().expect("a time")
+    }
+
+    #[test]
+    fn gates_before_a_flip_say_no_to_what_is_not_ready() {
+        assert_eq!(log_kept(Some(10), 10), Verdict::Go);
+        assert!(matches!(log_kept(Some(11), 10), Verdict::NoGo(_)));
+        assert!(matches!(log_kept(None, 10), Verdict::NoGo(_)), "a slot that is gone delivers nothing");
+        assert_eq!(green_closed(&RefusalStanding::Refusing), Verdict::Go);
+        for standing in [RefusalStanding::Absent, RefusalStanding::Lifted, RefusalStanding::Foreign] {
+            assert!(matches!(green_closed(&standing), Verdict::NoGo(_)), "{standing:?}");
+        }
+        assert_eq!(system("a", SystemReading::Serves(Side::Blue)), Verdict::Go);
+        assert!(matches!(system("a", SystemReading::Serves(Side::Green)), Verdict::NoGo(_)));
+        assert!(matches!(system("a", SystemReading::Refuses), Verdict::NoGo(_)));
+        assert!(matches!(system("a", SystemReading::Silent("late".into())), Verdict::Unclear(_)));
+    }
+
+    #[test]
+    fn gates_keep_the_window_to_the_instant() {
+        let text = "version: 1\nname: w\ncontrol: postgres://c@control/c\ndatabases:\n  blue: { url: \"postgres://c@blue/b\", role: r }\n  green: { url: \"postgres://c@green/g\", role: r }\nwindow: { opens: 2026-12-02T02:00:00Z, closes: 2026-12-02T06:00:00Z }\n";
+        let plan = crate::plan::parse(text, std::path::Path::new("."), &|_| None).expect("a plan");
+        let verdict = |now| super::window(&plan.window, at(now));
+        assert!(matches!(verdict("2026-12-02T01:59:59Z"), Verdict::NoGo(_)));
+        assert_eq!(verdict("2026-12-02T02:00:00Z"), Verdict::Go);
+        assert_eq!(verdict("2026-12-02T06:00:00Z"), Verdict::Go);
+        assert!(matches!(verdict("2026-12-02T06:00:01Z"), Verdict::NoGo(_)));
+    }
+}
