@@ -46,6 +46,12 @@ impl PlanArgs {
         format!("cutover {verb} {}{env}", self.plan.display())
     }
 
+    /// A hint of a step or a hand, with its `PLAN` as the file and options of this call.
+    #[must_use]
+    pub(super) fn fill(&self, hint: &str) -> String {
+        hint.replace(" PLAN", self.command("").strip_prefix("cutover ").unwrap_or_default())
+    }
+
     fn environment(&self, screen: &Screen) -> Result<BTreeMap<String, String>, CommandError> {
         let Some(file) = &self.env_file else { return Ok(BTreeMap::new()) };
         let text = std::fs::read_to_string(file).map_err(|error| {

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod check;
+mod cleanup;
 pub mod demo;
 mod exit;
 mod gateway;
@@ -40,6 +41,8 @@ enum Verb {
     Rollback(run::RollbackArgs),
     /// Says which side is live, where the run stands and why, and what to do next.
     Status(PlanArgs),
+    /// Looks at the plan's cleanup rules.
+    Cleanup(cleanup::CleanupArgs),
     /// Serves the plan's gateway.
     Gateway(PlanArgs),
     /// A whole blue-green upgrade on throw-away servers under load, judged by an independent prober.
@@ -77,6 +80,7 @@ async fn dispatch(verb: Verb) -> u8 {
         Verb::Flip(arguments) => run::flip(&arguments).await.code(),
         Verb::Rollback(arguments) => run::rollback(&arguments).await.code(),
         Verb::Status(arguments) => status::run(&arguments).await.code(),
+        Verb::Cleanup(arguments) => cleanup::run(&arguments).await.code(),
         Verb::Gateway(arguments) => gateway::run(&arguments).await.code(),
         Verb::Demo(arguments) => demo::run(arguments).await,
         Verb::Sandbox(arguments) => sandbox::run(arguments).await,

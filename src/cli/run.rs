@@ -3,7 +3,7 @@
 use super::arguments::PlanArgs;
 use super::exit::{CommandError, Ending};
 use super::screen::{Screen, Standing};
-use super::session::Session;
+use super::session::{Asked, Session, prepare};
 use super::standing;
 use crate::engine::{Halt, Outcome, RunPhase, StepId};
 use crate::plan::Side;
@@ -61,9 +61,17 @@ pub(super) async fn rollback(arguments: &RollbackArgs) -> Ending {
 
 async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, through: Option<StepId>) -> Ending {
     let screen = Screen::new(arguments.plan.json);
-    let session = match Session::open(&arguments.plan, screen, arguments.take_over, may_begin, verb).await {
+    let (world, runbook) = match arguments.plan.load(&screen).and_then(prepare) {
+        Ok(prepared) => prepared,
+        Err(error) => return ended_before(&arguments.plan, screen, "not asked", &error),
+    };
+    let asked = Asked { verb, sets: &arguments.plan.sets, take_over: arguments.take_over, may_begin };
+    let session = match Session::open(world, runbook, &asked, screen).await {
         Ok(session) => session,
-        Err(error) => return ended_before(screen, &error),
+        Err((world, error)) => {
+            let live = live::live(&world).await.words();
+            return ended_before(&arguments.plan, screen, &live, &error);
+        }
     };
     let result = match before(&session, screen, verb).await {
         Ok(()) => carry_out(&session, through.as_ref()).await,
@@ -112,9 +120,11 @@ async fn refuse_after_decision(session: &Session) -> Result<(), CommandError> {
     Ok(())
 }
 
-fn ended_before(screen: Screen, error: &CommandError) -> Ending {
-    screen.error("blue, unless a flip was decided before (nothing was changed by this command)", error);
-    screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
+/// Nothing was changed by this command.
+fn ended_before(plan: &PlanArgs, screen: Screen, live: &str, error: &CommandError) -> Ending {
+    let error = CommandError { next: plan.fill(&error.next), ..error.clone() };
+    screen.error(live, &error);
+    screen.summary(error.ending, json!({ "live": live, "why": error.why, "next": error.next }));
     error.ending
 }
 
@@ -134,7 +144,7 @@ async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result
     };
     let (state, next) = match &result {
         Ok(()) => (at, next),
-        Err(error) => (format!("{}: {}", ending.word(), error.why), first_said(&error.next, next)),
+        Err(error) => (format!("{}: {}", ending.word(), error.why), first_said(&plan.fill(&error.next), next)),
     };
     screen.say("");
     screen.standing(&Standing { live: live.words(), state, next: next.clone() });

@@ -1,6 +1,5 @@
 //! One verb at work on a run: the lease, the journal, the runbook, the events on the screen, and the signal to stop.
 
-use super::arguments::PlanArgs;
 use super::exit::{CommandError, Ending, chain};
 use super::screen::Screen;
 use crate::database::client::connect;
@@ -26,6 +25,19 @@ pub(super) struct Session {
     screen: Screen,
 }
 
+/// What a verb asks a session for.
+#[derive(Debug)]
+pub(super) struct Asked<'a> {
+    /// The verb, for the journal.
+    pub(super) verb: &'a str,
+    /// Its overrides, for the journal.
+    pub(super) sets: &'a [String],
+    /// The lease to take over, by name.
+    pub(super) take_over: Option<Uuid>,
+    /// Whether it may begin a run; otherwise it only continues one.
+    pub(super) may_begin: bool,
+}
+
 /// The world and the runbook of a plan; touches nothing.
 ///
 /// # Errors
@@ -41,23 +53,29 @@ impl Session {
     /// Takes the lease and continues the plan's run, or begins one when `may_begin`.
     ///
     /// # Errors
-    /// `locked`, `changed`, or `failed` before anything was touched; `refused` when there is no run to continue.
+    /// `locked`, `changed`, or `failed` before anything was touched; `refused` when there is no run to continue. The world is given
+    /// back, so that the error can say which side is live.
     pub(super) async fn open(
-        arguments: &PlanArgs,
+        world: World,
+        runbook: Runbook<Action>,
+        asked: &Asked<'_>,
         screen: Screen,
-        take_over: Option<Uuid>,
-        may_begin: bool,
-        verb: &str,
-    ) -> Result<Self, CommandError> {
-        let plan = arguments.load(&screen)?;
-        let (world, runbook) = prepare(plan)?;
+    ) -> Result<Self, (World, CommandError)> {
+        match Self::take(&world, asked).await {
+            Ok((log, lease)) => Ok(Self { world, runbook, log, lease, screen }),
+            Err(error) => Err((world, error)),
+        }
+    }
+
+    async fn take(world: &World, asked: &Asked<'_>) -> Result<(RunLog, Lease), CommandError> {
         let journal = Journal::open(&world.plan.control).await.map_err(journal_failed)?;
-        let (blue, green) = (side(&world, Side::Blue).await?, side(&world, Side::Green).await?);
-        let claim = Claim { plan: world.plan.name.clone(), holder: holder(), ttl: LEASE, take_over };
+        let (blue, green) = (side(world, Side::Blue).await?, side(world, Side::Green).await?);
+        let (plan, holder) = (world.plan.name.clone(), holder());
+        let opening = json!({ "verb": asked.verb, "sets": asked.sets, "holder": holder });
+        let claim = Claim { plan, holder, ttl: LEASE, take_over: asked.take_over };
         let lease = journal.acquire(&claim, &[&blue, &green]).await.map_err(journal_failed)?;
-        let opening = json!({ "verb": verb, "sets": arguments.sets, "holder": holder() });
-        match Self::log(&journal, &lease, &world.plan, &blue, opening, may_begin).await {
-            Ok(log) => Ok(Self { world, runbook, log, lease, screen }),
+        match Self::log(&journal, &lease, &world.plan, &blue, opening, asked.may_begin).await {
+            Ok(log) => Ok((log, lease)),
             Err(error) => {
                 release(lease).await;
                 Err(error)

@@ -30,29 +30,31 @@ async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandErro
     let (world, runbook) = prepare(arguments.load(&screen)?)?;
     let live = live::live(&world).await;
     let journal = Journal::look(&world.plan.control).await.map_err(journal_failed)?;
-    let mut run = None;
+    let (mut run, mut holder) = (None, None);
     if let Some(journal) = &journal
         && let Some(info) = journal.last_run(&world.plan.name).await.map_err(journal_failed)?
     {
         let state = journal.state(&info).await.map_err(journal_failed)?;
         run = Some((info.id, Survey::of(&runbook, &state), crate::steps::figures(&state)));
+        holder = journal.lease_holder().await.map_err(journal_failed)?;
     }
-    let (phase, why, hint) = run.as_ref().map_or((None, String::new(), String::new()), |(_, survey, _)| {
-        (Some(survey.phase), survey.why.clone(), survey.hint.clone())
-    });
-    let state = standing::words(run.as_ref().map(|(_, survey, _)| survey));
-    let next = if hint.is_empty() {
-        phase.map_or_else(|| arguments.command("run"), |phase| standing::next_command(arguments, phase))
-    } else {
-        hint
+    let survey = run.as_ref().map(|(_, survey, _)| survey);
+    let (why, hint) = survey.map_or_else(Default::default, |survey| (survey.why.clone(), arguments.fill(&survey.hint)));
+    let next = match survey.map(|survey| survey.phase) {
+        None => arguments.command("run"),
+        Some(phase) if hint.is_empty() => standing::next_command(arguments, phase),
+        Some(_) => hint,
     };
-    screen.standing(&Standing { live: live.words(), state: state.clone(), next: next.clone() });
+    screen.standing(&Standing { live: live.words(), state: standing::words(survey), next: next.clone() });
+    if let Some(holder) = &holder {
+        screen.say(&format!("at work now: {holder}"));
+    }
     let details = world_standing::standing(&world, run.as_ref().map(|(id, ..)| *id)).await;
     screen.say(&details.words());
     Ok(json!({
-        "live": live.words(), "state": phase, "why": why, "next": next, "epoch": live.epoch,
+        "live": live.words(), "state": run.as_ref().map(|(_, survey, _)| survey.phase), "why": why, "next": next, "epoch": live.epoch,
         "run": run.as_ref().map(|(id, ..)| id), "step": run.as_ref().and_then(|(_, survey, _)| survey.step.clone()),
         "lag_s": details.lag_s, "wal_kept_bytes": details.wal_kept_bytes, "revocations": details.revocations, "systems": details.systems,
-        "figures": run.map(|(.., figures)| figures),
+        "holder": holder.map(|holder| holder.to_string()), "figures": run.map(|(.., figures)| figures),
     }))
 }

@@ -60,7 +60,7 @@ pub enum CopyError {
     /// A cleanup rule would leave more rows behind than it may; nothing of this table was copied.
     #[error(
         "cleanup rule {rule} would leave {rows} of {source_rows} rows of {table} behind, its cap is {cap_rows} rows and {cap_percent} %; \
-         look with `cutover cleanup preview`, then correct the rule or its cap"
+         look with cutover cleanup preview PLAN, then correct the rule or its cap"
     )]
     OverCap {
         /// The green table.

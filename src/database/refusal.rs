@@ -46,6 +46,13 @@ pub enum RefusalError {
 }
 
 impl RefusalError {
+    /// Whether our login is not allowed to do it.
+    #[must_use]
+    pub fn is_privilege(&self) -> bool {
+        let Self::Server { source, .. } = self else { return false };
+        source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE)
+    }
+
     fn server(what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
         move |source| match source.code().map(SqlState::code) {
             Some("CUT01") => Self::RegisterLost { what },

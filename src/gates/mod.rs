@@ -3,5 +3,5 @@
 mod ready;
 mod verdict;
 
-pub use ready::{SystemReading, green_closed, log_kept, system, window};
+pub use ready::{SystemReading, green_closed, log_kept, refused_everywhere, system, window};
 pub use verdict::Verdict;

@@ -2,7 +2,7 @@
 
 use super::Verdict;
 use crate::database::refusal::RefusalStanding;
-use crate::plan::{Side, Window};
+use crate::plan::{Side, TableName, Window};
 use jiff::Timestamp;
 
 /// Whether the plan's window is open.
@@ -24,6 +24,17 @@ pub fn green_closed(standing: &RefusalStanding) -> Verdict {
         RefusalStanding::Absent => Verdict::NoGo("green has no fence".to_owned()),
         RefusalStanding::Lifted => Verdict::NoGo("green's fence lets everybody pass".to_owned()),
         RefusalStanding::Foreign => Verdict::NoGo("green's fence is another run's".to_owned()),
+    }
+}
+
+/// Whether a write as the application was refused on every table: `accepting` are those that took one.
+#[must_use]
+pub fn refused_everywhere(accepting: &[TableName]) -> Verdict {
+    match accepting.first() {
+        None => Verdict::Go,
+        Some(first) => {
+            Verdict::NoGo(format!("{} tables of green take writes of the application, {first} first", accepting.len()))
+        }
     }
 }
 

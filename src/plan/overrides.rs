@@ -46,18 +46,10 @@ const LENGTH: &str = "a length of time above zero, such as 250ms, 2s or 30m";
 const TIME: &str = "a point in time with its zone, such as 2026-12-02T02:00:00Z";
 
 impl Plan {
-    /// Changes one budget or copy setting.
+    /// Changes budgets and copy settings; whether they fit together is judged after the last.
     ///
     /// # Errors
-    /// When the key may not change, the value has the wrong form, or the result does not fit together; the plan is unchanged then.
-    pub fn apply_set(&mut self, key: &str, value: &str) -> Result<(), SetError> {
-        self.apply_sets([(key, value)])
-    }
-
-    /// Changes several at once; whether they fit together is judged after the last.
-    ///
-    /// # Errors
-    /// As for one; the plan is unchanged then.
+    /// When a key may not change, a value has the wrong form, or the result does not fit together; the plan is unchanged then.
     pub fn apply_sets<'s>(&mut self, sets: impl IntoIterator<Item = (&'s str, &'s str)>) -> Result<(), SetError> {
         let mut changed = self.clone();
         for (key, value) in sets {

@@ -28,4 +28,5 @@ pub use action::Action;
 pub use compile::{FLIP_POINT, compile};
 pub use figures::figures;
 pub use live::is_decided;
+pub use resolve_mapping::preview_cleanup;
 pub use world::World;

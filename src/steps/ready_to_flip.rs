@@ -4,7 +4,7 @@ use super::failure::fail;
 use super::flip::{self, registers};
 use super::world::World;
 use crate::database::capture::Capture;
-use crate::database::refusal::Refusal;
+use crate::database::refusal::{self, Refusal};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::{self, SystemReading, Verdict};
 use crate::plan::Side;
@@ -82,9 +82,15 @@ impl Step for ReadyToFlip {
 }
 
 async fn green_closed(world: &World, context: &Context) -> Result<Verdict, StepError> {
-    let green = world.side(Side::Green).await?;
+    let mut green = world.side(Side::Green).await?;
     let standing = Refusal::Closed.verify(&green, context.run()).await;
-    Ok(gates::green_closed(&standing.map_err(|error| fail("look at green's fence", error))?))
+    let verdict = gates::green_closed(&standing.map_err(|error| fail("look at green's fence", error))?);
+    // Trying as the application itself needs a superuser; without one the catalog's word is all there is.
+    match refusal::accepting_writes(&mut green, &world.plan.databases.green.role).await {
+        Ok(accepting) => Ok(Verdict::all([verdict, gates::refused_everywhere(&accepting)])),
+        Err(error) if error.is_privilege() => Ok(verdict),
+        Err(error) => Err(fail("try to write on green as the application", error)),
+    }
 }
 
 async fn log_kept(world: &World, context: &Context) -> Result<Verdict, StepError> {

@@ -3,6 +3,7 @@
 use super::failure::fail;
 use super::world::World;
 use crate::database::catalog;
+use crate::database::cleanup::{self, Preview};
 use crate::database::mapping::{self, Mapping, MappingProblem};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
@@ -51,21 +52,38 @@ impl Step for ResolveMapping {
     }
 
     async fn forward(&self, world: &World, _context: &Context) -> Result<Receipt, StepError> {
-        let (blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
-        let read = |error| fail("read the catalogs of blue and green", error).retry();
-        let (blue_catalog, green_catalog) =
-            (catalog::read(&blue).await.map_err(read)?, catalog::read(&green).await.map_err(read)?);
-        let values = mapping::ask_values(&green, &world.plan.values).await;
-        let values = values.map_err(|error| fail("ask green for the plan's values", error))?;
-        let mapping = mapping::resolve(&world.plan, &blue_catalog, &green_catalog, &values).map_err(refused)?;
-        let problems = mapping::judge(&mapping, &blue).await;
-        let problems = problems.map_err(|error| fail("ask blue whether it understands the mapping", error).retry())?;
-        if problems.is_empty() { Ok(Receipt::of(&mapping)) } else { Err(refused(problems)) }
+        Ok(Receipt::of(&resolve(world).await?))
     }
 
     async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
         Ok(())
     }
+}
+
+/// What the cleanup rules would leave behind on blue as it is now; reads only.
+///
+/// # Errors
+/// When the mapping has problems, for example because green has no schema yet, or a server does not answer.
+pub async fn preview_cleanup(world: &World) -> Result<Vec<Preview>, StepError> {
+    let mapping = resolve(world).await?;
+    let mut blue = world.side(Side::Blue).await?;
+    cleanup::preview(&mut blue, &mapping).await.map_err(|error| fail("count what the cleanup rules match", error))
+}
+
+async fn resolve(world: &World) -> Result<Mapping, StepError> {
+    let (blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
+    let read = |error| fail("read the catalogs of blue and green", error).retry();
+    let (blue_catalog, green_catalog) =
+        (catalog::read(&blue).await.map_err(read)?, catalog::read(&green).await.map_err(read)?);
+    let values = mapping::ask_values(&green, &world.plan.values).await;
+    let values = values.map_err(|error| {
+        let hint = "green needs its schema first: cutover run PLAN --through resolve-mapping";
+        fail("ask green for the plan's values", error).hint(hint)
+    })?;
+    let mapping = mapping::resolve(&world.plan, &blue_catalog, &green_catalog, &values).map_err(refused)?;
+    let problems = mapping::judge(&mapping, &blue).await;
+    let problems = problems.map_err(|error| fail("ask blue whether it understands the mapping", error).retry())?;
+    if problems.is_empty() { Ok(mapping) } else { Err(refused(problems)) }
 }
 
 fn refused(problems: Vec<MappingProblem>) -> StepError {

@@ -113,15 +113,15 @@ fn a_typed_password_is_refused_and_blotted_out() {
 fn budgets_can_be_set_for_one_call_and_nothing_else() {
     let mut plan = parsed(whole());
     let digest = plan.digest.clone();
-    plan.apply_set("window.hold", "3s").unwrap();
-    plan.apply_set("copy.workers", "2").unwrap();
+    plan.apply_sets([("window.hold", "3s")]).unwrap();
+    plan.apply_sets([("copy.workers", "2")]).unwrap();
     assert_eq!((plan.window.hold, plan.copy.workers), (Duration::from_secs(3), 2));
     assert_eq!(plan.digest, digest);
-    let refused = plan.apply_set("carry.access.set.nid", "null").unwrap_err();
+    let refused = plan.apply_sets([("carry.access.set.nid", "null")]).unwrap_err();
     assert!(matches!(refused, SetError::NotOverridable { .. }), "{refused}");
-    let refused = plan.apply_set("window.hold", "soon").unwrap_err();
+    let refused = plan.apply_sets([("window.hold", "soon")]).unwrap_err();
     assert_eq!(refused.to_string(), "window.hold must be a length of time above zero, such as 250ms, 2s or 30m");
-    let refused = plan.apply_set("window.hold", "500ms").unwrap_err();
+    let refused = plan.apply_sets([("window.hold", "500ms")]).unwrap_err();
     assert!(matches!(refused, SetError::Conflict { .. }), "{refused}");
     assert_eq!(plan.window.hold, Duration::from_secs(3), "a refused value changes nothing");
     plan.apply_sets([("window.hold", "500ms"), ("window.write_gap", "200ms")]).unwrap();
