@@ -19,12 +19,15 @@ pub struct DemoArgs {
     /// Requests a second
     #[arg(long, default_value_t = 200)]
     rate: u32,
+    /// Go back to blue after the flip
+    #[arg(long)]
+    rollback: bool,
     /// Leave everything running afterwards and say where
     #[arg(long)]
     keep: bool,
 }
 
-/// Runs the demo; 0 only when the flip is done and the prober has nothing against it.
+/// Runs the demo; 0 only when the flip is done, and with `--rollback` the way back as well, and the prober has nothing against it.
 pub async fn run(args: DemoArgs) -> u8 {
     let json = args.json;
     let options = match options(&args) {
@@ -47,7 +50,8 @@ pub async fn run(args: DemoArgs) -> u8 {
 fn options(args: &DemoArgs) -> std::io::Result<DemoOptions> {
     let name = format!("cutover-demo-{}", uuid::Uuid::new_v4().simple());
     let dir = std::path::absolute(std::env::temp_dir().join(name))?;
-    Ok(DemoOptions { dir, program: std::env::current_exe()?, rows: args.rows, rate: args.rate, json: args.json })
+    let DemoArgs { json, rows, rate, rollback, .. } = *args;
+    Ok(DemoOptions { dir, program: std::env::current_exe()?, rows, rate, rollback, json })
 }
 
 fn failed(why: &str) -> Value {
@@ -92,6 +96,28 @@ fn print_heard(json: bool, heard: &Heard) {
     }
 }
 
+/// Figures of the run as a whole.
+const OF_THE_RUN: [(&str, &str); 3] = [
+    ("rows copied", "/rows_copied"),
+    ("revocations captured", "/revocations/captured"),
+    ("revocations proved", "/revocations/proved"),
+];
+/// What the prober saw of a switch, and of the history up to it.
+const OF_A_STOP: [(&str, &str); 12] = [
+    ("hold p50 ms", "/flip/hold_ms_p50"),
+    ("hold p99 ms", "/flip/hold_ms_p99"),
+    ("hold max ms", "/flip/hold_ms_max"),
+    ("write gap ms", "/flip/write_gap_ms"),
+    ("requests", "/prober/requests"),
+    ("failed", "/prober/failed"),
+    ("acknowledged writes", "/prober/acked_writes"),
+    ("lost writes", "/prober/lost_writes"),
+    ("given up", "/prober/given_up"),
+    ("revoked chains", "/prober/revoked"),
+    ("revoked accepted", "/prober/revoked_accepted"),
+    ("two writers ms", "/prober/two_writer_ms"),
+];
+
 fn print_summary(json: bool, summary: &Value) {
     if json {
         print_line(&summary.to_string());
@@ -103,23 +129,20 @@ fn print_summary(json: bool, summary: &Value) {
     if let Some(why) = summary.get("why") {
         print_line(&format!("why:     {why}"));
     }
-    let lines = [
-        ("rows copied", "/rows_copied"),
-        ("revocations captured", "/revocations/captured"),
-        ("revocations proved", "/revocations/proved"),
-        ("hold p50 ms", "/flip/hold_ms_p50"),
-        ("hold p99 ms", "/flip/hold_ms_p99"),
-        ("hold max ms", "/flip/hold_ms_max"),
-        ("write gap ms", "/flip/write_gap_ms"),
-        ("requests", "/prober/requests"),
-        ("failed", "/prober/failed"),
-        ("acknowledged writes", "/prober/acked_writes"),
-        ("lost writes", "/prober/lost_writes"),
-        ("revoked chains", "/prober/revoked"),
-        ("revoked accepted", "/prober/revoked_accepted"),
-        ("two writers ms", "/prober/two_writer_ms"),
-    ];
-    for (name, pointer) in lines {
+    for (name, pointer) in OF_THE_RUN {
         print_line(&format!("{name:>22}  {}", word(pointer)));
     }
+    let stops: &[&str] = if summary.get("rollback").is_some() { &["/forward", "/rollback"] } else { &[""] };
+    if stops.len() > 1 {
+        print_line(&columns("", ["flip".to_owned(), "way back".to_owned()]));
+    }
+    for (name, pointer) in OF_A_STOP {
+        print_line(&columns(name, stops.iter().map(|stop| word(&format!("{stop}{pointer}")))));
+    }
+}
+
+/// One line of figures, one after every switch.
+fn columns(name: &str, figures: impl IntoIterator<Item = String>) -> String {
+    let figures: Vec<String> = figures.into_iter().map(|figure| format!("{figure:<10}")).collect();
+    format!("{name:>22}  {}", figures.concat().trim_end())
 }

@@ -198,10 +198,11 @@ pub(super) fn print_report(seen: &Report) {
         format!("verdict:  {verdict}"),
         format!("requests: {} sent, {} failed, {} not sent", words.requests, words.failed, seen.shed),
         format!("writes:   {} acknowledged, {} lost", words.acked_writes, words.lost_writes),
+        format!("given up: {} chains and {} consents of green", words.given_up, words.given_up_consents),
         format!("revoked:  {} chains, accepted afterwards {} times", words.revoked, words.revoked_accepted),
         format!("writers:  both sides for {} ms", words.two_writer_ms),
         format!(
-            "flips:    {}; {} requests held, added p50 {}, p99 {}, max {}; write gap {}",
+            "switches: {}; by the last {} requests held, added p50 {}, p99 {}, max {}; write gap {}",
             seen.flips,
             seen.held,
             ms(flip.hold_ms_p50),

@@ -4,6 +4,7 @@
 
 use super::prober::Report;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use tokio::process::Command;
 const WARM_UP: Duration = Duration::from_secs(4);
 /// Load between the flip point and the flip.
 const BEFORE_FLIP: Duration = Duration::from_secs(6);
-/// Load after the flip.
+/// Load after a switch, there or back.
 const AFTER_FLIP: Duration = Duration::from_secs(5);
 /// Bound on any one verb.
 const VERB_WITHIN: Duration = Duration::from_secs(600);
@@ -31,6 +32,8 @@ pub struct DemoOptions {
     pub rows: u32,
     /// Requests a second.
     pub rate: u32,
+    /// Whether the way back is taken after the flip.
+    pub rollback: bool,
     /// Whether programs look on: the verbs then speak in events, and in their own screens otherwise.
     pub json: bool,
 }
@@ -64,6 +67,38 @@ struct Said {
     errors: String,
 }
 
+/// What is known at one stop of the demo: what `status` said, and the prober.
+struct Stop {
+    status: Value,
+    report: Said,
+}
+
+impl Stop {
+    /// What the prober saw; nothing of it is clean when it cannot be read.
+    fn seen(&self) -> Report {
+        serde_json::from_value(self.report.summary.clone()).unwrap_or_default()
+    }
+
+    /// What the prober saw of the last switch, and of the whole history.
+    fn figures(&self) -> Value {
+        let seen = self.seen();
+        json!({"flip": seen.flip, "prober": seen.prober})
+    }
+
+    /// What is wrong after so many switches, in words; empty when nothing is.
+    fn wrong(&self, switches: u64) -> Vec<String> {
+        let seen = self.seen();
+        if seen.is_clean() && seen.flips >= switches {
+            return Vec::new();
+        }
+        let unseen = (seen.flips < switches).then(|| format!("the prober saw {} of {switches} switches", seen.flips));
+        let errors = Some(self.report.errors.clone()).filter(|errors| self.report.code != 0 && !errors.is_empty());
+        let counts = (!seen.is_clean()).then(|| format!("the prober's counts are not all 0: {}", json!(seen.prober)));
+        let reasons = seen.unsettled_because.into_iter().chain(unseen).chain(errors).chain(counts);
+        reasons.chain(seen.examples).collect()
+    }
+}
+
 /// Runs the demo up to its judgement; the sandbox stays up for the caller to end. The value is the summary that the README shows.
 ///
 /// # Errors
@@ -76,22 +111,55 @@ pub async fn demo(options: &DemoOptions, hear: &(dyn Fn(Heard) + Sync)) -> Resul
         return Ok(stopped_at("sandbox up", &up, &Value::Null));
     }
     tokio::time::sleep(WARM_UP).await;
-    let plan = |name: &str| {
-        let (plan, env) = (options.dir.join("plan.yaml"), options.dir.join("env"));
-        [name.to_owned(), plan.display().to_string(), "--env-file".to_owned(), env.display().to_string()].to_vec()
-    };
     for (name, load) in [("check", Duration::ZERO), ("run", BEFORE_FLIP), ("flip", AFTER_FLIP)] {
-        let said = show(options, plan(name), hear).await?;
-        if said.code != 0 {
-            let status = ask(options, plan("status"), &|_| ()).await?;
-            return Ok(stopped_at(name, &said, &status.summary));
+        if let Some(stopped) = perform(options, name, load, hear).await? {
+            return Ok(stopped);
         }
-        tokio::time::sleep(load).await;
     }
-    show(options, plan("status"), hear).await?;
-    let status = ask(options, plan("status"), &|_| ()).await?;
+    let forward = stop(options, hear).await?;
+    if !options.rollback {
+        return Ok(summary(&forward, None));
+    }
+    if let Some(stopped) = perform(options, "rollback", AFTER_FLIP, hear).await? {
+        return Ok(stopped);
+    }
+    Ok(summary(&forward, Some(&stop(options, hear).await?)))
+}
+
+/// A verb on the sandbox's plan, as a user types it; the way back asks nobody.
+fn on_plan(options: &DemoOptions, verb: &str) -> Vec<String> {
+    let (plan, env) =
+        (options.dir.join("plan.yaml").display().to_string(), options.dir.join("env").display().to_string());
+    let mut typed = words(&[verb, &plan, "--env-file", &env]);
+    if verb == "rollback" {
+        typed.push("--yes".to_owned());
+    }
+    typed
+}
+
+/// Runs one verb, and lets the load go on afterwards; the demo's summary when it ends here.
+async fn perform(
+    options: &DemoOptions,
+    verb: &str,
+    load: Duration,
+    hear: &(dyn Fn(Heard) + Sync),
+) -> Result<Option<Value>, DemoError> {
+    let said = show(options, on_plan(options, verb), hear).await?;
+    if said.code != 0 {
+        let status = ask(options, on_plan(options, "status"), &|_| ()).await?;
+        return Ok(Some(stopped_at(verb, &said, &status.summary)));
+    }
+    tokio::time::sleep(load).await;
+    Ok(None)
+}
+
+/// Asks the tool where it stands, and the prober what it saw.
+async fn stop(options: &DemoOptions, hear: &(dyn Fn(Heard) + Sync)) -> Result<Stop, DemoError> {
+    show(options, on_plan(options, "status"), hear).await?;
+    let status = ask(options, on_plan(options, "status"), &|_| ()).await?.summary;
+    let dir = options.dir.display().to_string();
     let report = ask(options, words(&["sandbox", "report", "--dir", &dir]), hear).await?;
-    Ok(summary(&status.summary, &report))
+    Ok(Stop { status, report })
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -168,42 +236,44 @@ fn stopped_at(verb: &str, said: &Said, status: &Value) -> Value {
     })
 }
 
-fn summary(status: &Value, said: &Said) -> Value {
-    let report: Report = serde_json::from_value(said.summary.clone()).unwrap_or_default();
-    let live = status["live"].clone();
-    let clean = report.is_clean() && report.flips > 0;
-    let outcome = match (clean, live.as_str()) {
-        (true, Some("green")) => "done",
-        (_, Some("green")) => "failed_on_green",
+/// The last line: done when traffic is where it was to go and nothing was wrong at any stop. Figures of the copy are those of the
+/// flip; the prober's stand in two objects when there was a way back.
+fn summary(forward: &Stop, back: Option<&Stop>) -> Value {
+    let last = back.unwrap_or(forward);
+    let mut wrong = forward.wrong(1);
+    wrong.extend(back.map(|back| back.wrong(2)).unwrap_or_default());
+    let mut told = BTreeSet::new();
+    wrong.retain(|reason| told.insert(reason.clone()));
+    let live = last.status["live"].clone();
+    let wanted = if back.is_some() { "blue" } else { "green" };
+    let outcome = match live.as_str() {
+        Some(live) if live == wanted && wrong.is_empty() => "done",
+        Some("green") => "failed_on_green",
         _ => "failed",
     };
     let mut summary = json!({"event": "summary", "outcome": outcome, "live": live});
     for name in ["rows_copied", "rows_cleaned", "migrations_applied", "indexes_concurrent"] {
-        summary[name] = status["figures"][name].clone();
+        summary[name] = forward.status["figures"][name].clone();
     }
     summary["revocations"] = json!({});
     for name in ["captured", "replayed", "proved", "dead"] {
-        summary["revocations"][name] = status["revocations"][name].clone();
+        let of = |stop: &Stop| Some(stop.status["revocations"][name].clone()).filter(|count| !count.is_null());
+        summary["revocations"][name] = json!(of(last).or_else(|| of(forward)));
     }
-    summary["flip"] = json!(report.flip);
-    summary["prober"] = json!(report.prober);
-    if !clean {
-        summary["why"] = why(&report, said);
+    match back {
+        None => extend(&mut summary, forward.figures()),
+        Some(back) => extend(&mut summary, json!({"forward": forward.figures(), "rollback": back.figures()})),
+    }
+    if !wrong.is_empty() {
+        summary["why"] = json!(wrong);
     }
     summary
 }
 
-/// What was wrong, in words.
-fn why(report: &Report, said: &Said) -> Value {
-    let mut reasons: Vec<String> = report.unsettled_because.iter().cloned().collect();
-    if report.flips == 0 {
-        reasons.push("the prober saw no flip".to_owned());
+fn extend(summary: &mut Value, more: Value) {
+    if let (Some(summary), Value::Object(more)) = (summary.as_object_mut(), more) {
+        summary.extend(more);
     }
-    if said.code != 0 && !said.errors.is_empty() {
-        reasons.push(said.errors.clone());
-    }
-    reasons.extend(report.examples.iter().cloned());
-    json!(reasons)
 }
 
 /// Outcomes and their exit codes, as every verb has them.
@@ -224,4 +294,67 @@ const OUTCOMES: [(&str, u8); 10] = [
 #[must_use]
 pub fn exit_code(outcome: &str) -> u8 {
     OUTCOMES.iter().find(|(name, _)| *name == outcome).map_or(1, |(_, code)| *code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::prober::{FlipSeen, Seen};
+
+    /// A stop at which nothing is wrong.
+    fn stop(live: &str, flips: u64, requests: u64, write_gap_ms: f64) -> Stop {
+        let flip = FlipSeen { write_gap_ms: Some(write_gap_ms), ..FlipSeen::default() };
+        let prober = Seen { requests, ..Seen::default() };
+        let report = Report { prober, flip, flips, settled: true, ..Report::default() };
+        let figures = json!({"rows_copied": 10, "rows_cleaned": 2, "migrations_applied": 3, "indexes_concurrent": 1});
+        let revocations = json!({"captured": requests, "replayed": 4, "proved": 5, "dead": 0});
+        let status = json!({"live": live, "figures": figures, "revocations": revocations});
+        Stop { status, report: Said { summary: json!(report), code: 0, errors: String::new() } }
+    }
+
+    fn with(mut stop: Stop, word: &str, count: u64) -> Stop {
+        stop.report.summary["prober"][word] = json!(count);
+        stop
+    }
+
+    #[test]
+    fn without_the_way_back_the_figures_stand_at_the_top() {
+        let summary = summary(&stop("green", 1, 100, 20.0), None);
+        assert_eq!((&summary["outcome"], &summary["live"]), (&json!("done"), &json!("green")), "{summary}");
+        assert_eq!((&summary["flip"]["write_gap_ms"], &summary["prober"]["requests"]), (&json!(20.0), &json!(100)));
+        assert!(summary.get("forward").is_none() && summary.get("rollback").is_none() && summary.get("why").is_none());
+    }
+
+    #[test]
+    fn with_the_way_back_there_and_back_have_their_own_figures() {
+        let summary = summary(&stop("green", 1, 100, 20.0), Some(&stop("blue", 2, 300, 30.0)));
+        assert_eq!((&summary["outcome"], &summary["live"]), (&json!("done"), &json!("blue")), "{summary}");
+        assert_eq!(
+            (&summary["forward"]["flip"]["write_gap_ms"], &summary["forward"]["prober"]["requests"]),
+            (&json!(20.0), &json!(100))
+        );
+        assert_eq!(
+            (&summary["rollback"]["flip"]["write_gap_ms"], &summary["rollback"]["prober"]["requests"]),
+            (&json!(30.0), &json!(300))
+        );
+        assert_eq!((&summary["rows_copied"], &summary["revocations"]["captured"]), (&json!(10), &json!(300)));
+        assert!(summary.get("flip").is_none() && summary.get("prober").is_none(), "{summary}");
+    }
+
+    #[test]
+    fn anything_wrong_on_either_way_fails_and_what_was_given_up_does_not() {
+        let (there, back) = (|| stop("green", 1, 100, 20.0), || stop("blue", 2, 300, 30.0));
+        for word in ["failed", "lost_writes", "revoked_accepted", "two_writer_ms"] {
+            for summary in
+                [summary(&with(there(), word, 1), Some(&back())), summary(&there(), Some(&with(back(), word, 1)))]
+            {
+                assert_eq!(summary["outcome"], "failed", "{word}: {summary}");
+                assert!(summary["why"].to_string().contains(word), "{summary}");
+            }
+        }
+        assert_eq!(summary(&there(), Some(&with(back(), "given_up", 7)))["outcome"], "done");
+        assert_eq!(summary(&there(), Some(&stop("blue", 1, 300, 30.0)))["outcome"], "failed", "no return was seen");
+        assert_eq!(summary(&there(), Some(&stop("green", 2, 300, 30.0)))["outcome"], "failed_on_green");
+        assert_eq!(summary(&with(there(), "failed", 1), None)["outcome"], "failed_on_green");
+    }
 }

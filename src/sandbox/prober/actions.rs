@@ -31,6 +31,11 @@ fn refused(call: &Call) -> Option<String> {
     }
 }
 
+/// Whether the answer says that it does not know the grant, which is all that a chain that was given up may be told.
+fn is_unknown_grant(call: &Call) -> bool {
+    matches!(&call.reply, Reply::Answered { body, .. } if body.get("error").is_some_and(|error| error == "invalid_grant"))
+}
+
 /// The tokens of an answer.
 fn tokens(call: &Call) -> Option<Tokens> {
     let body = call.success()?;
@@ -38,7 +43,8 @@ fn tokens(call: &Call) -> Option<Tokens> {
     let refresh = body.get("refresh_token").and_then(Value::as_str).map(str::to_owned);
     let seconds = body.get("expires_in").and_then(Value::as_u64).unwrap_or(3600);
     // Ten seconds of margin: the engine's clock starts before the answer arrives.
-    Some(Tokens { access, refresh, expires_us: call.start_us + seconds.saturating_sub(10) * 1_000_000 })
+    let expires_us = call.start_us + seconds.saturating_sub(10) * 1_000_000;
+    Some(Tokens { access, refresh, expires_us, born: call.origin() })
 }
 
 impl Prober {
@@ -61,16 +67,18 @@ pub(super) async fn issue(prober: &Prober) -> Option<()> {
         if state.ledger.is_full() { None } else { state.ledger.use_app() }
     }?;
     let form = [("grant_type", "client_credentials"), ("scope", OWN_SCOPE)];
-    let call = prober.client.call(Kind::Issue, prober.token_request("/oauth2/token", app, &form)).await;
+    let call = prober.call(Kind::Issue, prober.token_request("/oauth2/token", app, &form)).await;
     keep(prober, app, None, &call);
     prober.history.lock().ledger.leave(app);
     Some(())
 }
 
-/// Enters the answer of a token endpoint as a new chain.
+/// Enters the answer of a token endpoint as a new chain; a code that the way back gave up may be unknown.
 fn keep(prober: &Prober, app: usize, consent: Option<usize>, call: &Call) {
     let got = tokens(call);
-    let forbidden = if got.is_none() { refused(call).or(Some("no token in the answer".to_owned())) } else { None };
+    let given_up = consent.is_some_and(|consent| prober.history.lock().ledger.is_consent_given_up(consent));
+    let allowed = got.is_some() || (given_up && is_unknown_grant(call));
+    let forbidden = if allowed { None } else { refused(call).or(Some("no token in the answer".to_owned())) };
     prober.history.enter(call, forbidden, Some(&format!("app {app}")));
     if let Some(tokens) = got {
         prober.history.lock().ledger.add_chain(app, consent, tokens);
@@ -92,7 +100,8 @@ pub(super) async fn grant(prober: &Prober) -> Option<()> {
             ("redirect_uri", CALLBACK),
             ("code_verifier", verifier.as_str()),
         ];
-        let call = prober.client.call(Kind::Exchange, prober.token_request("/oauth2/token", app, &form)).await;
+        let call = prober.call(Kind::Exchange, prober.token_request("/oauth2/token", app, &form)).await;
+        prober.history.lock().ledger.exchanged(consent, call.origin());
         keep(prober, app, Some(consent), &call);
         prober.history.lock().ledger.consents[consent].busy = false;
     }
@@ -101,18 +110,21 @@ pub(super) async fn grant(prober: &Prober) -> Option<()> {
 }
 
 async fn give_consent(prober: &Prober, app: usize, subject: &str, verifier: &str) -> Option<(usize, String)> {
-    let client_id = prober.history.lock().ledger.apps[app].id.clone();
+    let (client_id, before) = {
+        let state = prober.history.lock();
+        (state.ledger.apps[app].id.clone(), state.ledger.turns.latest())
+    };
     let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
     let wish = json!({
         "subject": subject, "client_id": client_id, "scope": SCOPE, "redirect_uri": CALLBACK,
         "code_challenge": challenge, "code_challenge_method": "S256", "state": Uuid::new_v4(),
     });
     let url = format!("{}/consents", prober.client.doors.dashboard);
-    let call = prober.client.call(Kind::GiveConsent, prober.client.http.post(url).json(&wish)).await;
+    let call = prober.call(Kind::GiveConsent, prober.client.http.post(url).json(&wish)).await;
     let code = call.success().and_then(|body| body.get("code")?.as_str()).map(str::to_owned);
     let forbidden = if code.is_none() { refused(&call).or(Some("no code in the answer".to_owned())) } else { None };
     prober.history.enter(&call, forbidden, Some(&format!("app {app}")));
-    let consent = prober.history.lock().ledger.add_consent(app, subject.to_owned());
+    let consent = prober.history.lock().ledger.add_consent(app, subject.to_owned(), before);
     match code {
         Some(code) => Some((consent, code)),
         None => {
@@ -131,10 +143,14 @@ pub(super) async fn refresh(prober: &Prober) -> Option<()> {
         (chain, taken.app, taken.refresh.clone()?)
     };
     let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
-    let call = prober.client.call(Kind::Refresh, prober.token_request("/oauth2/token", app, &form)).await;
+    let call = prober.call(Kind::Refresh, prober.token_request("/oauth2/token", app, &form)).await;
     let got = tokens(&call);
-    let fate = prober.history.lock().ledger.chains[chain].fate;
-    let ruling = rule(fate, call.start_us, call.end_us, got.is_some(), true);
+    let (fate, given_up) = {
+        let state = prober.history.lock();
+        (state.ledger.chains[chain].fate, state.ledger.is_given_up(chain))
+    };
+    let certain = !(given_up && is_unknown_grant(&call));
+    let ruling = rule(fate, call.start_us, call.end_us, got.is_some(), certain);
     let forbidden =
         (ruling == Ruling::Forbidden).then(|| refused(&call).unwrap_or("no token in the answer".to_owned()));
     prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
@@ -144,11 +160,7 @@ pub(super) async fn refresh(prober: &Prober) -> Option<()> {
     }
     let kept = &mut state.ledger.chains[chain];
     match got {
-        Some(tokens) => {
-            kept.used.push(token);
-            (kept.access, kept.expires_us) = (tokens.access, tokens.expires_us);
-            kept.refresh = tokens.refresh;
-        }
+        Some(tokens) => kept.rotate(tokens),
         None => kept.uncertain = true,
     }
     state.ledger.give_back(chain);
@@ -161,15 +173,14 @@ pub(super) async fn refresh_revoked(prober: &Prober) -> Option<()> {
     try_revoked_refresh(prober, chain).await
 }
 
-/// Tries the refresh token of one revoked chain; a success is the worst that can happen.
+/// Tries a refresh token of one revoked chain, used or not; a success is the worst that can happen.
 pub(super) async fn try_revoked_refresh(prober: &Prober, chain: usize) -> Option<()> {
     let (app, token) = {
         let state = prober.history.lock();
-        let chain = &state.ledger.chains[chain];
-        (chain.app, chain.refresh.clone()?)
+        (state.ledger.chains[chain].app, state.ledger.any_refresh_token(chain)?)
     };
     let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
-    let call = prober.client.call(Kind::Refresh, prober.token_request("/oauth2/token", app, &form)).await;
+    let call = prober.call(Kind::Refresh, prober.token_request("/oauth2/token", app, &form)).await;
     let accepted = call.success().is_some();
     let fate = prober.history.lock().ledger.chains[chain].fate;
     prober.history.enter_try(&call, &format!("revoked chain {chain}"));
@@ -184,7 +195,7 @@ pub(super) async fn introspect(prober: &Prober) -> Option<()> {
     let (chain, token) = {
         let state = prober.history.lock();
         let chain = state.ledger.any_chain()?;
-        (chain, state.ledger.chains[chain].access.clone())
+        (chain, state.ledger.token_to_show(chain))
     };
     ask_about(prober, chain, &token, Asked::UnderLoad).await;
     Some(())
@@ -202,7 +213,7 @@ pub(super) enum Asked {
 /// Introspects one token of a chain and rules on the answer; true when the token was found lost.
 pub(super) async fn ask_about(prober: &Prober, chain: usize, token: &str, asked: Asked) -> bool {
     let certain_before = prober.history.lock().ledger.is_certain(chain, token, prober.client.now_us());
-    let call = prober.client.introspect(token).await;
+    let call = prober.introspect(token).await;
     let active = call.success().and_then(|body| body.get("active")?.as_bool());
     let (fate, certain) = {
         let state = prober.history.lock();
@@ -223,6 +234,23 @@ pub(super) async fn ask_about(prober: &Prober, chain: usize, token: &str, asked:
     lost
 }
 
+/// Introspects a token that was revoked or that a refresh has replaced: it is dead, on whichever side it was issued.
+pub(super) async fn ask_dead(prober: &Prober, chain: usize, token: String) {
+    let call = prober.introspect(&token).await;
+    let active = call.success().and_then(|body| body.get("active")?.as_bool());
+    let fate = prober.history.lock().ledger.chains[chain].fate;
+    let ruling = active.map(|active| rule(fate, call.start_us, call.end_us, active, false));
+    let forbidden = match (active, ruling) {
+        (None, _) => refused(&call).or(Some("no word on the token".to_owned())),
+        (Some(true), Some(Ruling::Fine)) => Some("a token that a refresh had replaced was called active".to_owned()),
+        _ => None,
+    };
+    prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
+    if ruling == Some(Ruling::RevokedAccepted) {
+        prober.history.lock().revoked_accepted(|| format!("chain {chain} was called active after its revocation"));
+    }
+}
+
 /// An app asks who the user is.
 pub(super) async fn userinfo(prober: &Prober) -> Option<()> {
     let (chain, token, certain_before) = {
@@ -233,7 +261,7 @@ pub(super) async fn userinfo(prober: &Prober) -> Option<()> {
         (chain, token, certain)
     };
     let url = format!("{}/userinfo", prober.client.doors.public);
-    let call = prober.client.call(Kind::Userinfo, prober.client.http.get(url).bearer_auth(&token)).await;
+    let call = prober.call(Kind::Userinfo, prober.client.http.get(url).bearer_auth(&token)).await;
     let mut state = prober.history.lock();
     let certain = certain_before && state.ledger.is_certain(chain, &token, prober.client.now_us());
     let fate = state.ledger.chains[chain].fate;
@@ -257,7 +285,7 @@ pub(super) async fn revoke_token(prober: &Prober) -> Option<()> {
         (chain, taken.app, token)
     };
     let request = prober.token_request("/oauth2/revoke", app, &[("token", token.as_str())]);
-    let call = prober.client.call(Kind::RevokeToken, request).await;
+    let call = prober.call(Kind::RevokeToken, request).await;
     prober.history.enter(&call, refused(&call), Some(&format!("chain {chain}")));
     let mut state = prober.history.lock();
     if call.success().is_some() {
@@ -277,7 +305,7 @@ pub(super) async fn revoke_consent(prober: &Prober) -> Option<()> {
     };
     let url = format!("{}/apps/{client_id}", prober.client.doors.dashboard);
     let request = prober.client.http.delete(url).query(&[("subject", subject)]);
-    let call = prober.client.call(Kind::RevokeConsent, request).await;
+    let call = prober.call(Kind::RevokeConsent, request).await;
     prober.history.enter(&call, refused(&call), Some(&format!("consent {consent}")));
     let mut state = prober.history.lock();
     if call.success().is_some() {
@@ -306,17 +334,20 @@ pub(super) async fn check_consent(prober: &Prober, consent: usize) -> Option<Rul
     let (subject, client_id, certain_before) = {
         let state = prober.history.lock();
         let asked = &state.ledger.consents[consent];
-        let certain = !asked.busy && !asked.uncertain;
-        (asked.subject.clone(), state.ledger.apps[asked.app].id.clone(), certain)
+        (asked.subject.clone(), state.ledger.apps[asked.app].id.clone(), state.ledger.is_consent_certain(consent))
     };
     let url = format!("{}/check", prober.client.doors.authorization);
     let request = prober.client.http.get(url).query(&[("subject", subject), ("client", client_id)]);
-    let call = prober.client.call(Kind::Check, request).await;
+    let call = prober.call(Kind::Check, request).await;
     let allowed = call.success().and_then(|body| body.get("allow")?.as_bool());
+    let is_doomed = prober.history.lock().ledger.consents[consent].fate.is_doomed();
+    if allowed == Some(false) && certain_before && !is_doomed {
+        learn_side(prober).await;
+    }
     let mut state = prober.history.lock();
-    let asked = &state.ledger.consents[consent];
-    let certain = certain_before && !asked.busy && !asked.uncertain;
-    let ruling = allowed.map(|allowed| rule(asked.fate, call.start_us, call.end_us, allowed, certain));
+    let certain = certain_before && state.ledger.is_consent_certain(consent);
+    let fate = state.ledger.consents[consent].fate;
+    let ruling = allowed.map(|allowed| rule(fate, call.start_us, call.end_us, allowed, certain));
     if ruling == Some(Ruling::RevokedAccepted) {
         state.revoked_accepted(|| format!("consent {consent} was allowed after its revocation"));
     }
@@ -330,6 +361,13 @@ pub(super) async fn check_consent(prober: &Prober, consent: usize) -> Option<Rul
     ruling
 }
 
+/// Learns from the gateway where traffic is. The authorization service asked through it and names no side: were the denial blue's, the
+/// gateway's next answer cannot be of an earlier epoch.
+async fn learn_side(prober: &Prober) {
+    let call = prober.introspect("which.side").await;
+    prober.history.enter(&call, refused(&call), Some("nothing"));
+}
+
 /// A developer creates a client.
 pub(super) async fn create_app(prober: &Prober, lasting: bool) -> Option<()> {
     let name = format!("app {}", Uuid::new_v4().simple());
@@ -338,7 +376,7 @@ pub(super) async fn create_app(prober: &Prober, lasting: bool) -> Option<()> {
         "grant_types": ["authorization_code", "refresh_token", "client_credentials"],
     });
     let url = format!("{}/clients", prober.client.doors.dashboard);
-    let call = prober.client.call(Kind::ClientCreate, prober.client.http.post(url).json(&wish)).await;
+    let call = prober.call(Kind::ClientCreate, prober.client.http.post(url).json(&wish)).await;
     let word = |name: &str| call.success().and_then(|body| body.get(name)?.as_str()).map(str::to_owned);
     let made = word("client_id").zip(word("client_secret"));
     let forbidden = if made.is_none() { refused(&call).or(Some("no secret in the answer".to_owned())) } else { None };
@@ -359,7 +397,7 @@ pub(super) async fn rename_app(prober: &Prober) -> Option<()> {
     };
     let url = format!("{}/clients/{id}", prober.client.doors.dashboard);
     let request = prober.client.http.put(url).json(&json!({"name": name}));
-    let call = prober.client.call(Kind::ClientUpdate, request).await;
+    let call = prober.call(Kind::ClientUpdate, request).await;
     prober.history.enter(&call, refused(&call), Some(&format!("app {app}")));
     let mut state = prober.history.lock();
     let kept = &mut state.ledger.apps[app];
@@ -379,7 +417,7 @@ pub(super) async fn delete_app(prober: &Prober) -> Option<()> {
         (app, state.ledger.apps[app].id.clone())
     };
     let url = format!("{}/clients/{id}", prober.client.doors.dashboard);
-    let call = prober.client.call(Kind::ClientDelete, prober.client.http.delete(url)).await;
+    let call = prober.call(Kind::ClientDelete, prober.client.http.delete(url)).await;
     prober.history.enter(&call, refused(&call), Some(&format!("app {app}")));
     let mut state = prober.history.lock();
     if call.success().is_some() {

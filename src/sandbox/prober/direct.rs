@@ -148,7 +148,8 @@ impl Direct {
             let after = state.ledger.consents[index].clone();
             let app = &state.ledger.apps[after.app];
             let there = found.contains(&format!("{} {}", after.subject, app.id));
-            let certain = !before.busy && !after.busy && !after.uncertain && !app.uncertain;
+            let known = !before.busy && !after.busy && !after.uncertain && !app.uncertain;
+            let certain = known && !state.ledger.is_consent_given_up(index);
             if there && before.fate.revoked_us.is_some() {
                 state.revoked_accepted(|| format!("consent {index} stands in the tables after its revocation"));
             } else if !there && certain && !after.fate.is_doomed() {
@@ -169,6 +170,10 @@ fn stored(ledger: &Ledger) -> Vec<Stored> {
         }
         tokens.push(Stored::new(index, &chain.access, revoked, false));
         tokens.extend(chain.refresh.iter().map(|token| Stored::new(index, token, revoked, true)));
+        if revoked {
+            tokens.extend(chain.replaced.iter().map(|token| Stored::new(index, token, revoked, false)));
+            tokens.extend(chain.used.iter().map(|token| Stored::new(index, token, revoked, true)));
+        }
     }
     tokens
 }

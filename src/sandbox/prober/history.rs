@@ -4,7 +4,7 @@
 
 use super::ledger::Ledger;
 use super::rulings::plain_failure;
-use super::words::{Call, Kind, Report, Seen, Span};
+use super::words::{Call, Kind, Report, Seen, Span, Switch};
 use super::{holds, writers::Writers};
 use serde::Serialize;
 use std::io::Write as _;
@@ -77,16 +77,19 @@ impl State {
     /// What is known so far; the end check is the caller's.
     pub(super) fn report(&self) -> Report {
         let gaps = self.writers.gaps(&self.spans);
-        let (flip, held) = holds::felt(&self.spans, &gaps);
+        let switches: Vec<Switch> = gaps.iter().map(|gap| holds::felt(&self.spans, *gap)).collect();
+        let (flip, held) = switches.last().map(|last| (last.felt.clone(), last.held)).unwrap_or_default();
         let mut seen = self.seen.clone();
         seen.revoked = self.ledger.revoked.len() as u64;
+        (seen.given_up, seen.given_up_consents) = self.ledger.given_up();
         seen.two_writer_ms = self.writers.two_writer_ms();
         Report {
             live: self.writers.live(),
             prober: seen,
             flip,
             held,
-            flips: gaps.len() as u64,
+            flips: switches.len() as u64,
+            switches,
             shed: self.shed,
             settled: false,
             unsettled_because: None,

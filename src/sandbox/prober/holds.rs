@@ -1,6 +1,6 @@
-//! The judge of latency: what a flip added to the requests it held. Pure.
+//! The judge of latency: what one switch of the traffic, there or back, added to the requests it held. Pure.
 
-use super::words::{FlipSeen, Kind, Span};
+use super::words::{FlipSeen, Kind, Span, Switch};
 use super::writers::Gap;
 use std::collections::BTreeMap;
 
@@ -9,18 +9,17 @@ const BASELINE_MARGIN_US: u64 = 500_000;
 /// How many calls of a kind make its baseline.
 const BASELINE_CALLS: usize = 2_000;
 
-/// What clients felt, and how many requests were held.
-pub(super) fn felt(calls: &[Span], gaps: &[Gap]) -> (FlipSeen, u64) {
-    let mut added: Vec<u64> = gaps.iter().flat_map(|gap| added_us(calls, *gap)).collect();
+/// What clients felt of one switch, and how many requests it held.
+pub(super) fn felt(calls: &[Span], gap: Gap) -> Switch {
+    let mut added: Vec<u64> = added_us(calls, gap);
     added.sort_unstable();
-    let write_gap = gaps.iter().map(|gap| gap.first_us - gap.last_us).max();
-    let seen = FlipSeen {
+    let felt = FlipSeen {
         hold_ms_p50: percentile(&added, 50).map(ms),
         hold_ms_p99: percentile(&added, 99).map(ms),
         hold_ms_max: added.last().copied().map(ms),
-        write_gap_ms: write_gap.map(ms),
+        write_gap_ms: Some(ms(gap.first_us - gap.last_us)),
     };
-    (seen, added.len() as u64)
+    Switch { to: gap.to, held: added.len() as u64, felt }
 }
 
 /// Latency added to each request that was waiting when the other side opened or until the first client was let through there.
@@ -89,16 +88,17 @@ mod tests {
         calls.push(span(2000, 2405, Side::Green));
         calls.push(span(2100, 2410, Side::Green));
         calls.push(span(2600, 2605, Side::Green));
-        let gap = Gap { last_us: 2_050_000, first_us: 2_390_000 };
-        let (seen, held) = felt(&calls, &[gap]);
-        assert_eq!(held, 2);
-        assert_eq!(seen.hold_ms_max, Some(400.0));
-        assert_eq!(seen.hold_ms_p50, Some(305.0));
-        assert_eq!(seen.write_gap_ms, Some(340.0));
-    }
+        let there = felt(&calls, Gap { to: Side::Green, last_us: 2_050_000, first_us: 2_390_000 });
+        assert_eq!((there.to, there.held), (Side::Green, 2));
+        assert_eq!(there.felt.hold_ms_max, Some(400.0));
+        assert_eq!(there.felt.hold_ms_p50, Some(305.0));
+        assert_eq!(there.felt.write_gap_ms, Some(340.0));
 
-    #[test]
-    fn without_a_flip_there_is_nothing_to_say() {
-        assert_eq!(felt(&[span(0, 5, Side::Blue)], &[]), (FlipSeen::default(), 0));
+        // The way back has its own hold and gap: nothing of the flip is in them.
+        calls.extend((300..400).map(|at| span(at * 10, at * 10 + 5, Side::Green)));
+        calls.push(span(5000, 5105, Side::Blue));
+        let back = felt(&calls, Gap { to: Side::Blue, last_us: 4_990_000, first_us: 5_100_000 });
+        assert_eq!((back.to, back.held), (Side::Blue, 1));
+        assert_eq!((back.felt.hold_ms_max, back.felt.write_gap_ms), (Some(100.0), Some(110.0)));
     }
 }

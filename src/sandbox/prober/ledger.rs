@@ -4,7 +4,9 @@
 //! is outstanding. Never asks anybody; the judge's rulings stand on it.
 
 use super::rulings::Fate;
+use super::turns::{Origin, Turns};
 use rand::Rng as _;
+use rand::seq::IndexedRandom as _;
 
 /// Most chains kept; beyond it the load issues no more.
 const CHAINS_MAX: usize = 250_000;
@@ -20,7 +22,11 @@ pub(super) struct Chain {
     pub(super) refresh: Option<String>,
     /// Refresh tokens that were used; they stay dead.
     pub(super) used: Vec<String>,
+    /// Access tokens that a refresh replaced; they stay dead as well.
+    pub(super) replaced: Vec<String>,
     pub(super) expires_us: u64,
+    /// Where its tokens came from.
+    born: Option<Origin>,
     pub(super) fate: Fate,
     /// A request that changes it is outstanding.
     pub(super) busy: bool,
@@ -54,6 +60,8 @@ pub(super) struct Consent {
     pub(super) fate: Fate,
     pub(super) busy: bool,
     pub(super) uncertain: bool,
+    /// Where traffic was before it was given and when its code was exchanged: the dashboard's own answer names no side.
+    given: [Option<Origin>; 2],
     chains: Vec<usize>,
 }
 
@@ -63,6 +71,27 @@ pub(super) struct Tokens {
     pub(super) access: String,
     pub(super) refresh: Option<String>,
     pub(super) expires_us: u64,
+    /// Where they came from.
+    pub(super) born: Option<Origin>,
+}
+
+impl Chain {
+    /// Takes the tokens of a refresh; those before are dead from here, on either side.
+    pub(super) fn rotate(&mut self, next: Tokens) {
+        self.used.extend(std::mem::replace(&mut self.refresh, next.refresh));
+        self.replaced.push(std::mem::replace(&mut self.access, next.access));
+        (self.expires_us, self.born) = (next.expires_us, next.born);
+    }
+
+    /// Every refresh token it ever had.
+    fn refresh_tokens(&self) -> impl Iterator<Item = &String> {
+        self.refresh.iter().chain(&self.used)
+    }
+
+    /// Every token it ever had: once it is revoked, none may be accepted, on whichever side it was issued.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.access).chain(&self.replaced).chain(self.refresh_tokens())
+    }
 }
 
 /// Everything the clients hold.
@@ -73,6 +102,7 @@ pub(super) struct Ledger {
     pub(super) consents: Vec<Consent>,
     /// Chains whose revocation was acknowledged.
     pub(super) revoked: Vec<usize>,
+    pub(super) turns: Turns,
 }
 
 impl Ledger {
@@ -83,24 +113,40 @@ impl Ledger {
         self.apps.len() - 1
     }
 
-    pub(super) fn add_consent(&mut self, app: usize, subject: String) -> usize {
-        let chains = Vec::new();
-        self.consents.push(Consent { app, subject, fate: Fate::default(), busy: true, uncertain: false, chains });
+    /// A consent given to `app` while traffic was known to be at `before`.
+    pub(super) fn add_consent(&mut self, app: usize, subject: String, before: Option<Origin>) -> usize {
+        let (chains, given) = (Vec::new(), [before, None]);
+        self.consents.push(Consent {
+            app,
+            subject,
+            fate: Fate::default(),
+            busy: true,
+            uncertain: false,
+            given,
+            chains,
+        });
         self.consents.len() - 1
+    }
+
+    /// Notes where a consent's code was exchanged, or refused.
+    pub(super) fn exchanged(&mut self, consent: usize, origin: Option<Origin>) {
+        self.consents[consent].given[1] = origin;
     }
 
     /// A chain inherits the doom of its app and consent: they may have been revoked while its tokens were on the way.
     pub(super) fn add_chain(&mut self, app: usize, consent: Option<usize>, tokens: Tokens) {
         let index = self.chains.len();
         let fate = consent.map_or(Fate::default(), |consent| self.consents[consent].fate);
-        let Tokens { access, refresh, expires_us } = tokens;
+        let Tokens { access, refresh, expires_us, born } = tokens;
         self.chains.push(Chain {
             app,
             consent,
             access,
             refresh,
             used: Vec::new(),
+            replaced: Vec::new(),
             expires_us,
+            born,
             fate,
             busy: false,
             uncertain: false,
@@ -138,6 +184,20 @@ impl Ledger {
         pick(self.chains.len(), |_| true)
     }
 
+    /// The token of a chain that a resource server is shown: the current one, or of a revoked chain any.
+    pub(super) fn token_to_show(&self, chain: usize) -> String {
+        let chain = &self.chains[chain];
+        if chain.fate.revoked_us.is_none() {
+            return chain.access.clone();
+        }
+        any_of(chain.tokens()).unwrap_or_else(|| chain.access.clone())
+    }
+
+    /// A refresh token of a chain, one that was used already among them.
+    pub(super) fn any_refresh_token(&self, chain: usize) -> Option<String> {
+        any_of(self.chains[chain].refresh_tokens())
+    }
+
     /// A revoked chain that had a refresh token.
     pub(super) fn revoked_with_refresh(&self) -> Option<usize> {
         let nth = pick(self.revoked.len(), |nth| self.chains[self.revoked[nth]].refresh.is_some())?;
@@ -152,7 +212,32 @@ impl Ledger {
             !consent.busy && !consent.fate.is_doomed()
         });
         let app_free = !app.fate.is_doomed() && !app.uncertain;
-        !chain.busy && !chain.uncertain && !chain.fate.is_doomed() && app_free && consent_free
+        let free = !chain.busy && !chain.uncertain && !chain.fate.is_doomed();
+        free && app_free && consent_free && !self.is_given_up(index)
+    }
+
+    /// Whether the way back gave a chain up; from then on nobody expects its tokens to be accepted, anywhere.
+    pub(super) fn is_given_up(&self, chain: usize) -> bool {
+        self.turns.gave_up(self.chains[chain].born)
+    }
+
+    /// Whether the way back gave a consent up.
+    pub(super) fn is_consent_given_up(&self, consent: usize) -> bool {
+        self.consents[consent].given.iter().any(|given| self.turns.gave_up(*given))
+    }
+
+    /// Whether a consent must still stand, revocations apart.
+    pub(super) fn is_consent_certain(&self, consent: usize) -> bool {
+        let asked = &self.consents[consent];
+        !asked.busy && !asked.uncertain && !self.is_consent_given_up(consent)
+    }
+
+    /// Chains and consents that were given up and that nobody had ended.
+    pub(super) fn given_up(&self) -> (u64, u64) {
+        let chains = self.chains.iter().enumerate().filter(|(_, chain)| !chain.fate.is_doomed());
+        let consents = self.consents.iter().enumerate().filter(|(_, consent)| !consent.fate.is_doomed());
+        let chains = chains.filter(|(index, _)| self.is_given_up(*index)).count();
+        (chains as u64, consents.filter(|(index, _)| self.is_consent_given_up(*index)).count() as u64)
     }
 
     /// Takes a chain for a refresh.
@@ -188,7 +273,8 @@ impl Ledger {
             let consent = &self.consents[index];
             let app = &self.apps[consent.app];
             let idle = consent.chains.iter().all(|chain| !self.chains[*chain].busy);
-            !consent.busy && !consent.uncertain && !consent.fate.is_doomed() && !app.fate.is_doomed() && idle
+            let free = !consent.busy && !consent.uncertain && !consent.fate.is_doomed();
+            free && !app.fate.is_doomed() && idle && !self.is_consent_given_up(index)
         })?;
         let consent = &mut self.consents[index];
         consent.busy = true;
@@ -252,12 +338,13 @@ impl Ledger {
         }
     }
 
-    /// Whether `token` must still be accepted, revocations apart.
+    /// Whether `token` must still be accepted, revocations apart: it is the current one, and the way back has not given it up.
     pub(super) fn is_certain(&self, chain: usize, token: &str, now_us: u64) -> bool {
+        let given_up = self.is_given_up(chain);
         let chain = &self.chains[chain];
         let current = chain.access == token || chain.refresh.as_deref() == Some(token);
         let fresh = chain.access != token || now_us < chain.expires_us;
-        current && fresh && !chain.busy && !chain.uncertain && !self.apps[chain.app].uncertain
+        current && fresh && !chain.busy && !chain.uncertain && !given_up && !self.apps[chain.app].uncertain
     }
 }
 
@@ -267,4 +354,8 @@ fn pick(len: usize, suits: impl Fn(usize) -> bool) -> Option<usize> {
     }
     let mut random = rand::rng();
     (0..PICKS).map(|_| random.random_range(0..len)).find(|index| suits(*index))
+}
+
+fn any_of<'a>(tokens: impl Iterator<Item = &'a String>) -> Option<String> {
+    tokens.collect::<Vec<_>>().choose(&mut rand::rng()).map(|token| (*token).clone())
 }

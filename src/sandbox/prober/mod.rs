@@ -14,21 +14,26 @@ mod load;
 mod rows;
 mod rulings;
 mod settle;
+#[cfg(test)]
+mod tests;
+mod turns;
 mod warm;
 mod words;
 mod writers;
 
 pub(crate) use client::Doors;
-pub use words::{FlipSeen, Report, Seen};
+pub use words::{FlipSeen, Report, Seen, Switch};
 
 use crate::plan::{Secret, Side};
 use client::Client;
 use history::History;
+use reqwest::RequestBuilder;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
+use words::{Call, Kind};
 
 /// Apps that are never deleted, so that there is always somebody to act.
 const LASTING_APPS: usize = 12;
@@ -78,6 +83,23 @@ impl Prober {
             Side::Blue => &self.blue,
             Side::Green => &self.green,
         }
+    }
+
+    /// Sends one request; what its answer tells of where traffic is counts before it is ruled on.
+    async fn call(&self, kind: Kind, request: RequestBuilder) -> Call {
+        self.learnt(self.client.call(kind, request).await)
+    }
+
+    /// Asks whether a token is active, likewise.
+    async fn introspect(&self, token: &str) -> Call {
+        self.learnt(self.client.introspect(token).await)
+    }
+
+    fn learnt(&self, call: Call) -> Call {
+        if let Some(origin) = call.origin() {
+            self.history.lock().ledger.turns.saw(origin);
+        }
+        call
     }
 }
 

@@ -95,37 +95,27 @@ async fn ask_tokens(prober: &Prober, lost: &Lost) {
     asked.buffer_unordered(ABREAST).collect::<Vec<()>>().await;
 }
 
-/// Every revoked chain and every used refresh token is dead.
-async fn ask_revoked(prober: &Prober) {
-    let (revoked, used) = {
+/// Every token that a revoked chain ever had is dead, and of every other those that a refresh has replaced.
+pub(super) async fn ask_revoked(prober: &Prober) {
+    let (revoked, dead) = {
         let state = prober.history.lock();
         let revoked: Vec<usize> = state.ledger.revoked.iter().rev().take(ASKED_MAX).copied().collect();
-        let chains = state.ledger.chains.iter().enumerate();
-        let used = chains.flat_map(|(index, chain)| chain.used.iter().map(move |token| (index, token.clone())));
-        (revoked, used.take(ASKED_MAX).collect::<Vec<_>>())
+        let of = |index: usize| state.ledger.chains[index].tokens().map(move |token| (index, token.clone()));
+        let ended = revoked.iter().flat_map(|index| of(*index));
+        let live = state.ledger.chains.iter().enumerate().filter(|(_, chain)| chain.fate.revoked_us.is_none());
+        let replaced = live.flat_map(|(index, chain)| {
+            chain.used.iter().chain(&chain.replaced).map(move |token| (index, token.clone()))
+        });
+        (revoked.clone(), ended.chain(replaced.take(ASKED_MAX)).collect::<Vec<_>>())
     };
-    let revoked = futures_util::stream::iter(revoked).map(|chain| async move {
-        let (access, refresh) = {
-            let state = prober.history.lock();
-            (state.ledger.chains[chain].access.clone(), state.ledger.chains[chain].refresh.clone())
-        };
-        for token in std::iter::once(access).chain(refresh) {
-            actions::ask_about(prober, chain, &token, Asked::AtTheEnd).await;
-        }
-        actions::try_revoked_refresh(prober, chain).await;
-    });
-    revoked.buffer_unordered(ABREAST).collect::<Vec<()>>().await;
-    let used = futures_util::stream::iter(used).map(|(chain, token)| async move {
-        let call = prober.client.introspect(&token).await;
-        let active = call.success().and_then(|body| body.get("active")?.as_bool()) == Some(true);
-        let forbidden = active.then(|| "a used refresh token was called active".to_owned());
-        prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
-    });
-    used.buffer_unordered(ABREAST).collect::<Vec<()>>().await;
+    let asked = futures_util::stream::iter(dead).map(|(chain, token)| actions::ask_dead(prober, chain, token));
+    asked.buffer_unordered(ABREAST).collect::<Vec<()>>().await;
+    let tried = futures_util::stream::iter(revoked).map(|chain| actions::try_revoked_refresh(prober, chain));
+    tried.buffer_unordered(ABREAST).collect::<Vec<_>>().await;
 }
 
 /// Every consent that was given is allowed, every one taken away is denied.
-async fn ask_consents(prober: &Prober, lost: &Lost) {
+pub(super) async fn ask_consents(prober: &Prober, lost: &Lost) {
     let consents = 0..prober.history.lock().ledger.consents.len();
     let asked = futures_util::stream::iter(consents).map(|consent| async move {
         if actions::check_consent(prober, consent).await == Some(Ruling::Forbidden) {
@@ -136,7 +126,7 @@ async fn ask_consents(prober: &Prober, lost: &Lost) {
 }
 
 /// Every client is there under its last name, every deleted one is gone.
-async fn ask_apps(prober: &Prober, lost: &Lost) {
+pub(super) async fn ask_apps(prober: &Prober, lost: &Lost) {
     let apps = 0..prober.history.lock().ledger.apps.len();
     let asked = futures_util::stream::iter(apps).map(|app| async move {
         let (id, before) = {
@@ -144,7 +134,7 @@ async fn ask_apps(prober: &Prober, lost: &Lost) {
             (state.ledger.apps[app].id.clone(), state.ledger.apps[app].clone())
         };
         let url = format!("{}/clients/{id}", prober.client.doors.dashboard);
-        let call = prober.client.call(Kind::Check, prober.client.http.get(url)).await;
+        let call = prober.call(Kind::Check, prober.client.http.get(url)).await;
         let forbidden = (!matches!(call.status(), Some(200 | 404))).then(|| "neither there nor gone".to_owned());
         prober.history.enter(&call, forbidden, Some(&format!("app {app}")));
         let after = prober.history.lock().ledger.apps[app].clone();

@@ -2,6 +2,7 @@
 //!
 //! Pure data; times are microseconds since the prober's start.
 
+use super::turns::Origin;
 use crate::plan::Side;
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +81,11 @@ impl Call {
         }
     }
 
+    /// Where the answer came from, when it says so.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        Some(Origin { side: self.side?, epoch: self.epoch? })
+    }
+
     /// The status, when there was an answer.
     pub(super) fn status(&self) -> Option<u16> {
         match self.reply {
@@ -117,9 +123,14 @@ pub struct Seen {
     pub revoked_accepted: u64,
     /// Milliseconds during which both databases accepted writes of the application.
     pub two_writer_ms: u64,
+    /// Chains that a return to blue gave up, by the plan's own word: born on green, or last refreshed there, and revoked by nobody. Not
+    /// among `lost_writes`; what was born on blue and not refreshed on green is never counted here.
+    pub given_up: u64,
+    /// Consents given on green that a return gave up, likewise.
+    pub given_up_consents: u64,
 }
 
-/// What clients felt of the flips.
+/// What clients felt of one move of the traffic.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FlipSeen {
     /// Median latency added to held requests, in milliseconds; none when nothing was held.
@@ -128,8 +139,20 @@ pub struct FlipSeen {
     pub hold_ms_p99: Option<f64>,
     /// The longest.
     pub hold_ms_max: Option<f64>,
-    /// From the last write accepted on the side left to the first on the other; the longest when there were several flips.
+    /// From the last write accepted on the side left to the first on the other.
     pub write_gap_ms: Option<f64>,
+}
+
+/// One move of the traffic, there or back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Switch {
+    /// The side that took over.
+    pub to: Side,
+    /// Requests held.
+    pub held: u64,
+    /// What clients felt.
+    #[serde(flatten)]
+    pub felt: FlipSeen,
 }
 
 /// The whole report.
@@ -139,12 +162,14 @@ pub struct Report {
     pub live: Option<Side>,
     /// The judge's counts.
     pub prober: Seen,
-    /// What clients felt.
+    /// What clients felt of the last switch.
     pub flip: FlipSeen,
-    /// Requests held by flips.
+    /// Requests held by it.
     pub held: u64,
-    /// Flips seen.
+    /// Switches seen, there and back.
     pub flips: u64,
+    /// Each of them, in order.
+    pub switches: Vec<Switch>,
     /// Requests not sent because too many were outstanding.
     pub shed: u64,
     /// Whether the end check could be made; false means that the counts of lost writes are not complete.

@@ -95,6 +95,8 @@ impl Default for Writers {
 /// The move of writes from one side to the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gap {
+    /// The side that took over.
+    pub(super) to: Side,
     /// Last write accepted on the side left.
     pub(super) last_us: u64,
     /// First accepted on the other.
@@ -138,7 +140,7 @@ impl Writers {
 /// The gap between two runs, narrowed by acknowledged writes of clients within it.
 fn narrowed(left: (Side, Run), right: (Side, Run), calls: &[Span]) -> Gap {
     let within = |call: &&Span| call.acked_write && call.end_us > left.1.acked_us && call.start_us < right.1.from_us;
-    let mut gap = Gap { last_us: left.1.acked_us, first_us: right.1.from_us };
+    let mut gap = Gap { to: right.0, last_us: left.1.acked_us, first_us: right.1.from_us };
     for call in calls.iter().filter(within) {
         if call.side == Some(left.0) {
             gap.last_us = gap.last_us.max(call.start_us);
@@ -181,8 +183,32 @@ mod tests {
     fn a_clean_flip_has_one_writer_and_a_gap() {
         let writers = flip(1000, 1200);
         assert_eq!(writers.two_writer_ms(), 0);
-        assert_eq!(writers.gaps(&[]), vec![Gap { last_us: 982_000, first_us: 1_202_000 }]);
+        assert_eq!(writers.gaps(&[]), vec![Gap { to: Side::Green, last_us: 982_000, first_us: 1_202_000 }]);
         assert_eq!(writers.live(), Some(Side::Green));
+    }
+
+    /// A flip as above, and at `back_ms` the way back, which takes 150 ms; green goes on until `green_until_ms`.
+    fn there_and_back(back_ms: u64, green_until_ms: u64) -> Writers {
+        let mut writers = flip(1000, 1200);
+        probe(&mut writers.blue, 3000, back_ms + 150, Met::Fenced);
+        probe(&mut writers.blue, back_ms + 150, 6000, Met::Accepted);
+        probe(&mut writers.green, 3000, green_until_ms, Met::Accepted);
+        probe(&mut writers.green, green_until_ms, 6000, Met::Fenced);
+        writers
+    }
+
+    #[test]
+    fn the_way_back_is_a_move_of_its_own() {
+        let writers = there_and_back(4000, 4000);
+        assert_eq!((writers.two_writer_ms(), writers.live()), (0, Some(Side::Blue)));
+        let back = Gap { to: Side::Blue, last_us: 3_982_000, first_us: 4_152_000 };
+        assert_eq!(writers.gaps(&[])[1..], [back], "from the last write on green to the first on blue");
+    }
+
+    #[test]
+    fn a_green_that_goes_on_writing_after_the_way_back_is_a_second_writer() {
+        let ms = there_and_back(4000, 4500).two_writer_ms();
+        assert!((300..=350).contains(&ms), "{ms}");
     }
 
     #[test]

@@ -229,9 +229,29 @@ async fn engine_of_version_two_reads_what_version_one_issued_and_not_the_other_w
     assert!(!new.is_active(&access).await && new.is_active(&next_access).await);
     refused(&new.refresh(&client, &refresh).await, "invalid_grant");
     assert!(!new.is_active(&next_access).await && !new.is_active(&next).await, "reuse across versions kills the chain");
-    let (of_new, _) = new.grant(&client, "user-3").await;
-    let (_place, other) = engine(EngineVersion::V1).await;
-    assert!(!other.is_active(&of_new).await);
+}
+
+#[tokio::test]
+async fn engine_of_version_one_knows_no_token_of_version_two_and_says_so_properly() {
+    let (place, new) = engine(EngineVersion::V2).await;
+    let client = new.register().await;
+    let (access, refresh) = new.grant(&client, "user-1").await;
+    let code = new.code(&client, "user-2").await;
+    drop((new, place));
+    let (_place, old) = engine(EngineVersion::V1).await;
+    let same = old.register().await;
+    for token in [&access, &refresh] {
+        assert_eq!(old.introspect(token).await, json!({ "active": false }));
+        assert_eq!(old.userinfo(token).await.0, StatusCode::UNAUTHORIZED);
+        refused(&old.refresh(&same, token).await, "invalid_grant");
+        assert_eq!(old.revoke(&same, token).await, StatusCode::OK, "one that is unknown is answered like one revoked");
+    }
+    refused(&old.exchange(&same, &code, VERIFIER).await, "invalid_grant");
+    // Cut off, doubled, or with bytes that are no base64: still an answer.
+    for odd in ["ory_at_", "ory_rt_.", "ory_at_a.b.c", "ory_at_\u{e4}.\u{fc}", &format!("{access}{access}")] {
+        assert_eq!(old.introspect(odd).await, json!({ "active": false }), "{odd}");
+        refused(&old.refresh(&same, odd).await, "invalid_grant");
+    }
 }
 
 #[tokio::test]

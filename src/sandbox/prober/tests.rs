@@ -1,0 +1,372 @@
+//! The prober's rules on histories of a flip and its way back, told by an engine of straw that answers as it is bidden.
+
+use super::actions::{self, Asked};
+use super::ledger::Tokens;
+use super::settle::{ask_apps, ask_consents, ask_revoked};
+use super::turns::Origin;
+use super::words::Seen;
+use super::writers::Met;
+use super::{Client, Doors, History, Prober};
+use crate::plan::{Secret, Side};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+const BLUE: Origin = Origin { side: Side::Blue, epoch: 1 };
+const GREEN: Origin = Origin { side: Side::Green, epoch: 2 };
+const BACK: Origin = Origin { side: Side::Blue, epoch: 3 };
+const AGAIN: Origin = Origin { side: Side::Green, epoch: 4 };
+
+/// What the straw engine answers, and from where.
+struct Bidden {
+    at: Origin,
+    answers: BTreeMap<&'static str, (u16, Value)>,
+}
+
+/// A prober before a straw engine.
+struct World {
+    prober: Prober,
+    bidden: Arc<Mutex<Bidden>>,
+}
+
+/// The systems behind the gateway do not say where they are; the gateway does.
+async fn answer(State(bidden): State<Arc<Mutex<Bidden>>>, request: Request) -> Response {
+    let bidden = bidden.lock().expect("nobody panicked");
+    let path = request.uri().path();
+    let (status, body) = bidden.answers.get(path).cloned().unwrap_or((500, Value::Null));
+    let mut response = (StatusCode::from_u16(status).expect("a status"), axum::Json(body)).into_response();
+    if !matches!(path, "/check" | "/consents") {
+        let headers = response.headers_mut();
+        headers.insert("x-cutover-side", bidden.at.side.as_str().parse().expect("a word"));
+        headers.insert("x-cutover-epoch", bidden.at.epoch.into());
+    }
+    response
+}
+
+impl World {
+    async fn new(name: &str) -> Self {
+        let bidden = Arc::new(Mutex::new(Bidden { at: BLUE, answers: BTreeMap::new() }));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let base = format!("http://{}", listener.local_addr().expect("its address"));
+        let router = Router::new().fallback(answer).with_state(bidden.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let (public, admin, dashboard, authorization) = (base.clone(), base.clone(), base.clone(), base);
+        let client = Client::new(Doors { public, admin, dashboard, authorization });
+        let file = std::env::temp_dir().join(format!("cutover-prober-{name}-{}.jsonl", std::process::id()));
+        let history = History::open(&file).expect("a file");
+        std::fs::remove_file(&file).expect("it is there");
+        let (blue, green) = (Secret::new("unused"), Secret::new("unused"));
+        let world = Self { prober: Prober { client, history, blue, green, report_file: file }, bidden };
+        world.prober.history.lock().ledger.add_app("app".into(), "secret".into(), "app".into(), true);
+        world.bid("/oauth2/introspect", 200, json!({"active": true}));
+        world
+    }
+
+    fn bid(&self, path: &'static str, status: u16, body: Value) {
+        self.bidden.lock().expect("nobody panicked").answers.insert(path, (status, body));
+    }
+
+    /// Traffic is there from now on, and the load has seen it.
+    async fn turn(&self, at: Origin) {
+        self.bidden.lock().expect("nobody panicked").at = at;
+        self.prober.introspect("nothing").await;
+    }
+
+    /// A client is issued tokens where traffic is.
+    async fn issue(&self) -> usize {
+        self.bid("/oauth2/token", 200, json!({"access_token": "access", "refresh_token": "refresh"}));
+        actions::issue(&self.prober).await.expect("an app");
+        self.prober.history.lock().ledger.chains.len() - 1
+    }
+
+    /// The only chain is refreshed where traffic is.
+    async fn refresh(&self) {
+        self.bid("/oauth2/token", 200, json!({"access_token": "access.2", "refresh_token": "refresh.2"}));
+        actions::refresh(&self.prober).await.expect("a chain that is free");
+    }
+
+    /// A user gives consent where traffic is, and its code becomes tokens.
+    async fn grant(&self) {
+        self.bid("/consents", 201, json!({"code": "code"}));
+        self.bid("/oauth2/token", 200, json!({"access_token": "access", "refresh_token": "refresh"}));
+        actions::grant(&self.prober).await.expect("an app");
+    }
+
+    async fn revoke(&self, chain: usize) {
+        let now = self.prober.client.now_us();
+        let mut state = self.prober.history.lock();
+        state.ledger.chains[chain].fate.doom(now);
+        state.ledger.chain_revoked(chain, now);
+    }
+
+    fn all_unknown(&self) {
+        self.bid("/oauth2/introspect", 200, json!({"active": false}));
+        self.bid("/oauth2/token", 400, json!({"error": "invalid_grant"}));
+        self.bid("/userinfo", 401, json!({"error": "request_unauthorized"}));
+        self.bid("/check", 200, json!({"allow": false}));
+    }
+
+    async fn introspected(&self, chain: usize, asked: Asked) -> bool {
+        let token = self.prober.history.lock().ledger.chains[chain].access.clone();
+        actions::ask_about(&self.prober, chain, &token, asked).await
+    }
+
+    /// What the end check misses of clients.
+    async fn lost_apps(&self) -> Vec<String> {
+        let lost = Mutex::default();
+        ask_apps(&self.prober, &lost).await;
+        lost.into_inner().expect("nobody panicked").into_iter().collect()
+    }
+
+    fn seen(&self) -> Seen {
+        self.prober.history.lock().report().prober
+    }
+}
+
+#[tokio::test]
+async fn what_green_issued_may_be_unknown_after_the_way_back_and_is_counted() {
+    let world = World::new("given-up").await;
+    world.turn(GREEN).await;
+    world.grant().await;
+    world.all_unknown();
+    world.turn(BACK).await;
+    assert!(!world.introspected(0, Asked::UnderLoad).await && !world.introspected(0, Asked::AtTheEnd).await);
+    actions::userinfo(&world.prober).await.expect("the only chain");
+    actions::check(&world.prober).await.expect("the only consent");
+    let lost = Mutex::default();
+    ask_consents(&world.prober, &lost).await;
+    assert_eq!(lost.into_inner().expect("nobody panicked"), BTreeSet::new());
+    let seen = world.seen();
+    assert_eq!((seen.failed, seen.given_up, seen.given_up_consents), (0, 1, 1));
+    assert!(actions::refresh(&world.prober).await.is_none(), "it is used no further");
+    assert!(actions::revoke_token(&world.prober).await.is_none(), "it is used no further");
+    assert!(actions::revoke_consent(&world.prober).await.is_none(), "it is used no further");
+}
+
+#[tokio::test]
+async fn while_green_is_live_nothing_of_it_is_given_up() {
+    let world = World::new("live").await;
+    world.turn(GREEN).await;
+    world.grant().await;
+    world.all_unknown();
+    assert!(world.introspected(0, Asked::UnderLoad).await && world.introspected(0, Asked::AtTheEnd).await);
+    actions::check(&world.prober).await.expect("the only consent");
+    assert_eq!((world.seen().failed, world.seen().given_up), (2, 0));
+}
+
+#[tokio::test]
+async fn what_blue_issued_and_green_never_refreshed_must_work_after_the_way_back() {
+    let world = World::new("kept").await;
+    world.turn(BLUE).await;
+    world.grant().await;
+    world.turn(GREEN).await;
+    world.all_unknown();
+    world.turn(BACK).await;
+    assert!(world.introspected(0, Asked::AtTheEnd).await, "a lost write");
+    actions::userinfo(&world.prober).await.expect("the only chain");
+    actions::check(&world.prober).await.expect("the only consent");
+    actions::refresh(&world.prober).await.expect("the only chain");
+    let seen = world.seen();
+    assert_eq!((seen.failed, seen.given_up, seen.given_up_consents), (3, 0, 0));
+}
+
+#[tokio::test]
+async fn a_chain_that_green_refreshed_is_given_up_and_what_the_refresh_replaced_stays_dead() {
+    let world = World::new("rotated").await;
+    world.turn(BLUE).await;
+    world.grant().await;
+    world.turn(GREEN).await;
+    world.refresh().await;
+    world.all_unknown();
+    world.turn(BACK).await;
+    assert!(!world.introspected(0, Asked::AtTheEnd).await);
+    ask_revoked(&world.prober).await;
+    let seen = world.seen();
+    assert_eq!((seen.failed, seen.given_up, seen.given_up_consents), (0, 1, 0), "the consent is blue's own");
+    actions::check(&world.prober).await.expect("the only consent");
+    assert_eq!(world.seen().failed, 1, "a consent given on blue must stand");
+    world.bid("/oauth2/introspect", 200, json!({"active": true}));
+    ask_revoked(&world.prober).await;
+    assert_eq!(world.seen().failed, 3, "the access and the refresh token before the rotation");
+}
+
+#[tokio::test]
+async fn a_chain_refreshed_after_the_way_back_is_blues_again() {
+    let world = World::new("refreshed").await;
+    world.turn(BLUE).await;
+    world.issue().await;
+    world.turn(GREEN).await;
+    world.turn(BACK).await;
+    world.refresh().await;
+    world.all_unknown();
+    assert!(world.introspected(0, Asked::UnderLoad).await);
+    assert_eq!((world.seen().failed, world.seen().given_up), (1, 0));
+}
+
+#[tokio::test]
+async fn a_revoked_chain_is_never_to_be_accepted_by_any_token_it_ever_had() {
+    let world = World::new("revoked").await;
+    world.turn(BLUE).await;
+    world.issue().await;
+    world.turn(GREEN).await;
+    world.refresh().await;
+    world.revoke(0).await;
+    world.turn(BACK).await;
+    ask_revoked(&world.prober).await;
+    assert_eq!(world.seen().revoked_accepted, 5, "four tokens were called active, one was refreshed");
+    for _ in 0..20 {
+        actions::introspect(&world.prober).await.expect("the only chain");
+        actions::refresh_revoked(&world.prober).await.expect("the only chain");
+    }
+    assert_eq!((world.seen().revoked_accepted, world.seen().failed), (45, 0));
+    assert_eq!(world.seen().given_up, 0, "it was ended before");
+    let shown: BTreeSet<String> = (0..200).map(|_| world.prober.history.lock().ledger.token_to_show(0)).collect();
+    assert_eq!(shown.len(), 4, "{shown:?}");
+}
+
+#[tokio::test]
+async fn a_chain_born_on_green_and_revoked_keeps_its_full_strength() {
+    let world = World::new("strength").await;
+    world.turn(GREEN).await;
+    world.issue().await;
+    world.turn(BACK).await;
+    world.revoke(0).await;
+    world.introspected(0, Asked::UnderLoad).await;
+    assert_eq!(world.seen().revoked_accepted, 1);
+    world.turn(AGAIN).await;
+    world.introspected(0, Asked::UnderLoad).await;
+    assert_eq!(world.seen().revoked_accepted, 2, "neither after a second flip");
+}
+
+#[tokio::test]
+async fn a_second_flip_expects_nothing_that_was_given_up_and_all_the_rest() {
+    let world = World::new("again").await;
+    world.turn(GREEN).await;
+    let given_up = world.issue().await;
+    world.turn(BACK).await;
+    let between = world.issue().await;
+    world.turn(AGAIN).await;
+    let of_the_second = world.issue().await;
+    world.all_unknown();
+    assert!(!world.introspected(given_up, Asked::AtTheEnd).await);
+    assert!(world.introspected(between, Asked::AtTheEnd).await);
+    assert!(world.introspected(of_the_second, Asked::AtTheEnd).await);
+    assert_eq!(world.seen().given_up, 1);
+}
+
+#[tokio::test]
+async fn a_denial_that_names_no_side_is_ruled_on_after_the_gateway_has_named_one() {
+    let world = World::new("unnamed").await;
+    world.turn(GREEN).await;
+    world.grant().await;
+    world.all_unknown();
+    world.bidden.lock().expect("nobody panicked").at = BACK;
+    actions::check(&world.prober).await.expect("the only consent");
+    assert_eq!((world.seen().failed, world.seen().given_up_consents), (0, 1));
+}
+
+#[tokio::test]
+async fn a_consent_given_before_the_load_knew_of_the_flip_came_from_green_all_the_same() {
+    let world = World::new("unseen").await;
+    world.turn(BLUE).await;
+    world.bidden.lock().expect("nobody panicked").at = GREEN;
+    world.grant().await;
+    world.all_unknown();
+    world.turn(BACK).await;
+    actions::check(&world.prober).await.expect("the only consent");
+    assert_eq!((world.seen().failed, world.seen().given_up_consents), (0, 1));
+}
+
+#[tokio::test]
+async fn what_is_in_flight_during_the_way_back_may_be_unknown_but_must_be_answered() {
+    for (status, error, failed) in [(400, "invalid_grant", 0), (401, "invalid_client", 1), (503, "held", 1)] {
+        let world = World::new(&format!("flight-{status}")).await;
+        world.turn(GREEN).await;
+        world.issue().await;
+        // The first answer of blue is the one that is ruled on.
+        world.bidden.lock().expect("nobody panicked").at = BACK;
+        world.bid("/oauth2/token", status, json!({"error": error}));
+        actions::refresh(&world.prober).await.expect("the only chain");
+        assert_eq!(world.seen().failed, failed, "a refresh answered {status}");
+
+        let world = World::new(&format!("code-{status}")).await;
+        world.turn(GREEN).await;
+        world.bid("/consents", 201, json!({"code": "code"}));
+        world.bid("/oauth2/token", status, json!({"error": error}));
+        world.bidden.lock().expect("nobody panicked").at = BACK;
+        actions::grant(&world.prober).await.expect("an app");
+        assert_eq!(world.seen().failed, failed, "a code of green answered {status}");
+    }
+}
+
+#[tokio::test]
+async fn clients_made_renamed_or_deleted_on_green_must_be_so_on_blue() {
+    let world = World::new("clients").await;
+    world.turn(GREEN).await;
+    world.bid("/clients", 201, json!({"client_id": "made", "client_secret": "secret"}));
+    actions::create_app(&world.prober, false).await.expect("always");
+    let made = world.prober.history.lock().ledger.apps[1].name.clone();
+    world.turn(BACK).await;
+    world.bid("/clients/app", 200, json!({"name": "app"}));
+    for (status, answer, lost) in [
+        (404, Value::Null, vec![format!("client {made:?}")]),
+        (200, json!({"name": "as it was on blue"}), vec![format!("the name {made:?} of a client")]),
+        (200, json!({"name": &made}), vec![]),
+    ] {
+        world.bid("/clients/made", status, answer);
+        assert_eq!(world.lost_apps().await, lost);
+    }
+    let now = world.prober.client.now_us();
+    world.prober.history.lock().ledger.app_deleted(0, now);
+    assert_eq!(world.lost_apps().await, ["the deletion of \"app\""]);
+    assert_eq!(world.seen().given_up, 0);
+}
+
+#[tokio::test]
+async fn a_code_of_blue_must_be_known_on_green() {
+    let world = World::new("code-forward").await;
+    world.turn(BLUE).await;
+    world.bid("/consents", 201, json!({"code": "code"}));
+    world.bid("/oauth2/token", 400, json!({"error": "invalid_grant"}));
+    world.bidden.lock().expect("nobody panicked").at = GREEN;
+    actions::grant(&world.prober).await.expect("an app");
+    assert_eq!(world.seen().failed, 1);
+}
+
+#[tokio::test]
+async fn a_report_after_the_way_back_describes_the_way_back() {
+    let world = World::new("switches").await;
+    let mut state = world.prober.history.lock();
+    let writes = [(Side::Green, 0, Met::Fenced), (Side::Blue, 0, Met::Accepted), (Side::Green, 100, Met::Accepted)];
+    for (side, at_ms, met) in writes.into_iter().chain([(Side::Blue, 130, Met::Accepted)]) {
+        // A side that was fenced in between: the other's turn ends its run.
+        state.writers.of(side).push(at_ms * 1000, at_ms * 1000, Met::Fenced);
+        state.writers.of(side).push(at_ms * 1000, at_ms * 1000, met);
+    }
+    let report = state.report();
+    assert_eq!((report.flips, report.flip.write_gap_ms), (2, Some(30.0)));
+    let gaps: Vec<_> = report.switches.iter().map(|switch| (switch.to, switch.felt.write_gap_ms)).collect();
+    assert_eq!(gaps, [(Side::Green, Some(100.0)), (Side::Blue, Some(30.0))]);
+}
+
+#[test]
+fn a_refresh_keeps_what_it_replaced() {
+    let mut ledger = super::ledger::Ledger::default();
+    let tokens = |nth: u8| Tokens {
+        access: format!("access.{nth}"),
+        refresh: Some(format!("refresh.{nth}")),
+        expires_us: 1_000,
+        born: Some(BLUE),
+    };
+    let app = ledger.add_app("app".into(), "secret".into(), "app".into(), true);
+    ledger.add_chain(app, None, tokens(1));
+    ledger.chains[0].rotate(tokens(2));
+    ledger.chains[0].rotate(tokens(3));
+    let all: BTreeSet<&str> = ledger.chains[0].tokens().map(String::as_str).collect();
+    assert_eq!(all.len(), 6);
+    assert_eq!((ledger.chains[0].access.as_str(), ledger.chains[0].used.len()), ("access.3", 2));
+}
