@@ -1,6 +1,6 @@
 //! Connections: who is believed to be the server, what a session says, who is given up.
 
-use crate::harness::{self, Place};
+use crate::harness::{self, Place, eventually};
 use cutover::database::client::{ConnectError, connect};
 use cutover::plan::Secret;
 use cutover::sandbox::servers::Server;
@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// An authority and a certificate for 127.0.0.1 alone, made for this test.
 fn certificates(folder: &Path) {
@@ -126,4 +127,25 @@ async fn client_gives_up_a_server_that_says_nothing() {
     let error = connect(&silent, "blue").await.expect_err("nobody answers");
     assert!(matches!(error, ConnectError::Silent { .. }), "{error}");
     assert!(!format!("{error:?} {error}").contains("pass-word"));
+}
+
+#[tokio::test]
+async fn what_a_dead_process_left_under_way_ends_by_itself() {
+    let place = Place::shared("left").await;
+    let url = place.url();
+    let process = std::thread::spawn(move || {
+        // Its end closes the socket without a word, as the end of a killed process does.
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(async {
+            let client = connect(&url, "left").await.expect("our login connects");
+            let slow = client.batch_execute("select pg_sleep(60)");
+            assert!(tokio::time::timeout(Duration::from_millis(300), slow).await.is_err());
+        });
+    });
+    process.join().expect("it ends");
+    let left = "select count(*) from pg_stat_activity where datname = current_database() and query like '%pg_sleep%' and pid <> pg_backend_pid()";
+    eventually(Duration::from_secs(5), "the server ends what nobody waits for", || async {
+        (place.ask::<i64>(left).await == 0).then_some(())
+    })
+    .await;
 }
