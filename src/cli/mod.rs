@@ -6,6 +6,7 @@ mod cleanup;
 pub mod demo;
 mod exit;
 mod gateway;
+mod pause;
 mod plan;
 mod run;
 pub mod sandbox;
@@ -13,6 +14,7 @@ mod screen;
 mod session;
 mod standing;
 mod status;
+mod stopping;
 
 use arguments::PlanArgs;
 use clap::{Parser, Subcommand};
@@ -37,6 +39,8 @@ enum Verb {
     Run(run::RunArgs),
     /// Moves the traffic of all systems to green, together or not at all.
     Flip(run::ActArgs),
+    /// Asks the run, flip or rollback that is at work, on any machine, to park at its next safe point.
+    Pause(PlanArgs),
     /// Goes back to blue and leaves nothing of cutover on it.
     Rollback(run::RollbackArgs),
     /// Says which side is live, where the run stands and why, and what to do next.
@@ -78,6 +82,7 @@ async fn dispatch(verb: Verb) -> u8 {
         Verb::Plan(arguments) => plan::run(&arguments).code(),
         Verb::Run(arguments) => run::run(&arguments).await.code(),
         Verb::Flip(arguments) => run::flip(&arguments).await.code(),
+        Verb::Pause(arguments) => pause::run(&arguments).await.code(),
         Verb::Rollback(arguments) => run::rollback(&arguments).await.code(),
         Verb::Status(arguments) => status::run(&arguments).await.code(),
         Verb::Cleanup(arguments) => cleanup::run(&arguments).await.code(),

@@ -86,7 +86,7 @@ async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, through: Option<S
 async fn before(session: &Session, screen: Screen, verb: &str) -> Result<(), CommandError> {
     let (survey, _) = session.survey().await?;
     let live = live::live(&session.world).await;
-    let next = format!("let it work; Ctrl-C parks it, and cutover {verb} goes on from there");
+    let next = format!("let it work; Ctrl-C or cutover pause parks it, and cutover {verb} goes on from there");
     screen.standing(&Standing { live: live.words(), state: standing::words(Some(&survey)), next });
     screen.say("");
     Ok(())

@@ -1,9 +1,10 @@
-//! One verb at work on a run: the lease, the journal, the runbook, the events on the screen, and the signal to stop.
+//! One verb at work on a run: the lease, the journal, the runbook, and the events on the screen.
 
 use super::exit::{CommandError, Ending, chain};
 use super::screen::Screen;
+use super::stopping;
 use crate::database::client::connect;
-use crate::engine::{Engine, Events, Halt, Outcome, Runbook, StepId, Stop, Survey};
+use crate::engine::{Engine, Events, Halt, Outcome, Runbook, StepId, Survey};
 use crate::journal::{Claim, Journal, JournalError, Lease, RunLog};
 use crate::plan::{Plan, Side};
 use crate::report::{Follower, Style};
@@ -127,17 +128,11 @@ impl Session {
         let colour = style == Style::Terminal && std::env::var_os("NO_COLOR").is_none();
         let follower = Follower::new(style, colour);
         let telling = tokio::spawn(follower.follow(listener, std::io::stdout()));
-        let (stopper, stop) = Stop::channel();
-        let signals = tokio::spawn(async move {
-            if tokio::signal::ctrl_c().await.is_ok() {
-                let _ = stopper.send(true);
-            }
-            std::future::pending::<()>().await;
-        });
+        let (stop, listening) = stopping::listen(&self.lease);
         let engine = Engine { runbook: &self.runbook, world: &self.world, log: &self.log, events, stop };
         let outcome = act(&engine).await;
         drop(engine);
-        signals.abort();
+        listening.abort();
         // The listener ends when the engine's sender is gone; what it could not write nobody can read.
         let _ = telling.await;
         outcome
@@ -194,7 +189,8 @@ pub(super) fn style(screen: Screen) -> Style {
     }
 }
 
-fn holder() -> String {
+/// Who we are, for people: `user@host pid 123`.
+pub(super) fn holder() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned());
     let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
     format!("{user}@{} pid {}", host.trim(), std::process::id())

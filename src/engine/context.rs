@@ -3,46 +3,14 @@
 use super::error::{Effect, FailureKind, StepError};
 use super::event::{Event, Events};
 use super::step::StepId;
+use super::stop::Stop;
 use crate::journal::{JournalError, Record, RunState, StepPhase, Term};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
-
-/// A request to stop at the next safe point (SIGINT before the decision, `cutover pause`).
-#[derive(Debug, Clone)]
-pub struct Stop(watch::Receiver<bool>);
-
-impl Stop {
-    /// A sender (`send(true)` asks for the stop) and the request that everybody can look at.
-    #[must_use]
-    pub fn channel() -> (watch::Sender<bool>, Self) {
-        let (sender, receiver) = watch::channel(false);
-        (sender, Self(receiver))
-    }
-
-    /// A request that never comes.
-    #[must_use]
-    pub fn never() -> Self {
-        Self::channel().1
-    }
-
-    /// Whether the stop was asked for.
-    #[must_use]
-    pub fn is_requested(&self) -> bool {
-        *self.0.borrow()
-    }
-
-    /// Returns when the stop is asked for; never, if nobody can ask any more.
-    pub async fn requested(&self) {
-        let mut receiver = self.0.clone();
-        if receiver.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
 
 /// The receipts of the steps that are done.
 #[derive(Debug, Clone, Default)]

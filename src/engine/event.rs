@@ -84,6 +84,15 @@ pub enum Event {
         /// Why the last attempt failed.
         why: String,
     },
+    /// A stop was asked for, once more each time.
+    Stopping {
+        /// The step that is under way.
+        step: StepId,
+        /// Who asked.
+        by: String,
+        /// Where it will stop.
+        stops: StopPoint,
+    },
     /// A note of a step became durable.
     Note {
         /// Place in the journal.
@@ -131,6 +140,18 @@ pub enum Event {
         /// What next.
         hint: String,
     },
+}
+
+/// Where a step under way will stop, now that it was asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StopPoint {
+    /// Right here: it is cut, as by a crash, and the next run does the rest.
+    Here,
+    /// At its own safe point, or when it has ended.
+    AfterStep,
+    /// It goes back if it is not decided yet; once decided it is finished.
+    UnlessDecided,
 }
 
 /// An event with the run it belongs to and when it happened.

@@ -8,12 +8,14 @@ mod run;
 mod runbook;
 mod session;
 mod step;
+mod stop;
 mod unwind;
 
-pub use context::{Context, Facts, Stop};
+pub use context::{Context, Facts};
 pub use error::{Effect, FailureKind, Remedy, StepError};
-pub use event::{Event, Events, Stamped};
+pub use event::{Event, Events, Stamped, StopPoint};
 pub use outcome::{Halt, Outcome, RunPhase, Survey};
 pub use run::Engine;
 pub use runbook::{Runbook, RunbookError};
 pub use step::{Limits, Receipt, Reversal, Standing, Step, StepId};
+pub use stop::{Stop, Stopper};

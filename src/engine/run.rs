@@ -2,13 +2,13 @@
 //!
 //! Intent is durable before `forward`, the outcome before the next step. Calls the journal's log and the steps; never undoes.
 
-use super::context::Stop;
 use super::error::{Effect, FailureKind, Remedy, StepError};
 use super::event::{Event, Events};
 use super::outcome::{Halt, Outcome};
 use super::runbook::Runbook;
 use super::session::{Session, failure_body, stopped};
 use super::step::{Receipt, Reversal, Standing, Step, StepId};
+use super::stop::Stop;
 use crate::journal::{Entry, Kind, Log, Phase, StepPhase};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -31,7 +31,7 @@ impl<S: Step, L: Log> Engine<'_, S, L> {
     /// Brings about every step up to and with `through` (all without it), from where the journal stands.
     ///
     /// Steps already done are left as they are; a step with an intent and no outcome is verified first. Ends at the first step
-    /// that does not succeed within its limits, or between two steps when a stop is asked for.
+    /// that does not succeed within its limits, or, when a stop is asked for, between two steps or inside one that may be cut.
     pub async fn advance(&self, through: Option<&StepId>) -> Outcome {
         let mut session = match Session::open(self).await {
             Ok(session) => session,
@@ -68,7 +68,7 @@ impl<S: Step, L: Log> Session<'_, S, L> {
             if self.phase(step) == Some(StepPhase::Done) {
                 self.keep(step).await?;
             } else if self.engine.stop.is_requested() {
-                return Err(stopped().at(step.id()));
+                return Err(stopped(&self.engine.stop).at(step.id()));
             } else {
                 self.uphold_until(step).await?;
                 self.bring_about(step).await?;

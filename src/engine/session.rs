@@ -3,10 +3,11 @@
 
 use super::context::{Context, Facts, NoteRequest};
 use super::error::{FailureKind, Remedy, StepError};
-use super::event::Event;
+use super::event::{Event, StopPoint};
 use super::outcome::Halt;
 use super::run::Engine;
-use super::step::{Limits, Standing, Step};
+use super::step::{Limits, Reversal, Standing, Step};
+use super::stop::Stop;
 use crate::journal::{Entry, JournalError, Kind, Log, Record, RunState, StepPhase};
 use serde_json::{Value, json};
 use std::future::Future;
@@ -14,6 +15,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
+/// What to do about a run that was asked to stop.
+const GO_ON: &str = "run the same command again to go on";
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -109,20 +112,25 @@ impl<'a, S: Step, L: Log> Session<'a, S, L> {
     /// Lets the step act forward, serving its notes.
     pub(super) async fn forward(&mut self, step: &S) -> Result<Result<Value, StepError>, Halt> {
         let (context, notes) = self.context(step);
+        let stops = match step.reversal() {
+            _ if step.may_be_cut() => StopPoint::Here,
+            Reversal::OneWay => StopPoint::UnlessDecided,
+            _ => StopPoint::AfterStep,
+        };
         let act = async { step.forward(self.engine.world, &context).await.map(super::step::Receipt::into_body) };
-        self.act(step, "forward", act, notes).await
+        self.act(step, ("forward", stops), act, notes).await
     }
 
     /// Lets the step undo, serving its notes.
     pub(super) async fn undo(&mut self, step: &S) -> Result<Result<(), StepError>, Halt> {
         let (context, notes) = self.context(step);
-        self.act(step, "undo", step.undo(self.engine.world, &context), notes).await
+        self.act(step, ("undo", StopPoint::AfterStep), step.undo(self.engine.world, &context), notes).await
     }
 
     async fn act<T>(
         &mut self,
         step: &S,
-        what: &str,
+        (what, stops): (&str, StopPoint),
         act: impl Future<Output = Result<T, StepError>>,
         notes: mpsc::Receiver<NoteRequest>,
     ) -> Result<Result<T, StepError>, Halt> {
@@ -131,6 +139,7 @@ impl<'a, S: Step, L: Log> Session<'a, S, L> {
             biased;
             () = self.serve(step, notes, &written) => unreachable!("serving notes never ends by itself"),
             result = bounded(step, what, act) => result,
+            () = self.answer_stops(step, stops) => Err(cut(step, &self.engine.stop)),
         };
         for record in written.into_inner().expect("no holder of this lock can panic") {
             self.fold(&record).await?;
@@ -153,6 +162,18 @@ impl<'a, S: Step, L: Log> Session<'a, S, L> {
         std::future::pending().await
     }
 
+    /// Tells whoever asks for a stop where it will be; returns when the step is to be cut there and then.
+    async fn answer_stops(&self, step: &S, stops: StopPoint) {
+        let mut times = 0;
+        loop {
+            times = self.engine.stop.asked_beyond(times).await;
+            self.tell(Event::Stopping { step: step.id(), by: self.engine.stop.by(), stops });
+            if stops == StopPoint::Here {
+                return;
+            }
+        }
+    }
+
     /// Waits before attempt `attempt` (from 2), unless a stop is asked for: then says so.
     pub(super) async fn pause(&self, step: &S, attempt: u32, why: String) -> Result<(), Halt> {
         let limits = step.limits();
@@ -161,14 +182,23 @@ impl<'a, S: Step, L: Log> Session<'a, S, L> {
         self.tell(Event::Retrying { step: step.id(), attempt, attempts: limits.attempts, pause_ms, why });
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
-            () = self.engine.stop.requested() => Err(stopped().at(step.id())),
+            () = self.engine.stop.requested() => Err(stopped(&self.engine.stop).at(step.id())),
         }
     }
 }
 
 /// The halt of a run that was asked to stop.
-pub(super) fn stopped() -> Halt {
-    Halt::new(FailureKind::Parked, "a stop was asked for", "run the same command again to go on")
+pub(super) fn stopped(stop: &Stop) -> Halt {
+    Halt::new(FailureKind::Parked, asked(stop), GO_ON)
+}
+
+/// The failure of a step that was cut off because a stop was asked for.
+fn cut<S: Step>(step: &S, stop: &Stop) -> StepError {
+    StepError { step: Some(step.id()), ..StepError::parked(asked(stop), GO_ON) }
+}
+
+fn asked(stop: &Stop) -> String {
+    format!("a stop was asked for by {}", stop.by())
 }
 
 fn corrupt(seq: i64, why: String) -> Halt {

@@ -170,6 +170,11 @@ pub trait Step: Send + Sync {
     fn is_gate(&self) -> bool {
         false
     }
+    /// Whether its forward may be cut off anywhere when a stop is asked for: what is left is then as after a crash, and a
+    /// repetition is worth more than the wait. One that may not be cut looks at [`Context::stop`] itself, or ends first.
+    fn may_be_cut(&self) -> bool {
+        false
+    }
     /// The step until whose end this one's effect must last: it is verified again (a read-only step: asked again) whenever a
     /// process takes the run up and right before that step, and made again when it is gone.
     fn holds_until(&self) -> Option<StepId> {

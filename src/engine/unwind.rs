@@ -38,7 +38,7 @@ impl<S: Step, L: Log> Session<'_, S, L> {
         for step in self.engine.runbook.steps().iter().rev() {
             if self.must_undo(step) {
                 if self.engine.stop.is_requested() {
-                    return Err(stopped().at(step.id()));
+                    return Err(stopped(&self.engine.stop).at(step.id()));
                 }
                 self.take_back(step).await?;
             }

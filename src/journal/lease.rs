@@ -23,12 +23,18 @@ const READ: &str = "select id, plan, holder, released_at is null,
   clock_timestamp() - renewed_at > make_interval(secs => ttl_ms / 1000.0)
 from cutover.lease";
 const TAKE: &str = "update cutover.lease set id = $1, plan = $2, holder = $3, ttl_ms = $4, term = null, nonce = null,
-  acquired_at = clock_timestamp(), renewed_at = clock_timestamp(), released_at = null";
+  acquired_at = clock_timestamp(), renewed_at = clock_timestamp(), released_at = null, pause_asked_at = null,
+  pause_asked_by = null";
 const STAMP: &str = "update cutover.lease set term = $2, nonce = $3 where id = $1 and released_at is null";
-const RENEW: &str = "update cutover.lease set renewed_at = clock_timestamp() where id = $1 and released_at is null";
+const RENEW: &str = "update cutover.lease set renewed_at = clock_timestamp() where id = $1 and released_at is null
+returning pause_asked_by";
+const ASK: &str = "update cutover.lease set pause_asked_at = clock_timestamp(), pause_asked_by = $2
+where id = $1 and released_at is null";
 const RELEASE: &str = "update cutover.lease set released_at = clock_timestamp() where id = $1 and released_at is null";
 const LOCK: &str = "select pg_advisory_lock($1)";
 const TRY_LOCK: &str = "select pg_try_advisory_xact_lock($1)";
+/// A renewal also brings word of a request to park, so it comes at least this often.
+const WORD: Duration = Duration::from_secs(1);
 
 /// What a process asks the lease for.
 #[derive(Debug, Clone)]
@@ -50,6 +56,7 @@ pub struct Lease {
     term: Term,
     url: Secret,
     lost: watch::Receiver<bool>,
+    pause: watch::Receiver<Option<String>>,
     renewing: JoinHandle<()>,
 }
 
@@ -70,6 +77,18 @@ impl Lease {
     #[must_use]
     pub fn is_lost(&self) -> bool {
         *self.lost.borrow()
+    }
+
+    /// Answers who asked its holder to park, as soon as somebody did; never, once the lease is gone.
+    pub fn pause_asked(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut pause = self.pause.clone();
+        async move {
+            let asked = pause.wait_for(Option::is_some).await.ok().and_then(|by| by.clone());
+            match asked {
+                Some(by) => by,
+                None => std::future::pending().await,
+            }
+        }
     }
 
     /// Gives it back, so that the next run need not wait for it to expire.
@@ -109,9 +128,10 @@ impl Journal {
                 return Err(error);
             }
         };
-        let (tell, lost) = watch::channel(false);
-        let renewing = tokio::spawn(renew(self.url().clone(), client, id, claim.ttl / 3, tell));
-        Ok(Lease { id, term, url: self.url().clone(), lost, renewing })
+        let ((tell_lost, lost), (tell_pause, pause)) = (watch::channel(false), watch::channel(None));
+        let tell = Tell { lost: tell_lost, pause: tell_pause };
+        let renewing = tokio::spawn(renew(self.url().clone(), client, id, (claim.ttl / 3).min(WORD), tell));
+        Ok(Lease { id, term, url: self.url().clone(), lost, pause, renewing })
     }
 
     /// Who holds the lease now, if anybody.
@@ -119,10 +139,34 @@ impl Journal {
     /// # Errors
     /// When the server does not answer.
     pub async fn lease_holder(&self) -> Result<Option<LeaseHolder>, JournalError> {
+        let (holder, held, _) = self.look_at_lease().await?;
+        Ok(held.then_some(holder))
+    }
+
+    /// Who is at work on `plan`: its lease is held and has been renewed within its time to live.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn at_work(&self, plan: &str) -> Result<Option<LeaseHolder>, JournalError> {
+        let (holder, held, silent) = self.look_at_lease().await?;
+        Ok(Some(holder).filter(|holder| held && !silent && holder.plan == plan))
+    }
+
+    /// Asks the holder of `lease` to park; durable when it returns. The holder sees it at its next renewal, within a second or
+    /// two, and nobody who takes the lease later does. False when the lease was given back or taken meanwhile.
+    ///
+    /// # Errors
+    /// When the server does not answer: whether it was asked is unknown, and asking again is harmless.
+    pub async fn ask_to_pause(&self, lease: Uuid, by: &str) -> Result<bool, JournalError> {
+        let client = schema::control(self.url()).await?;
+        let asked = client.execute(ASK, &[&lease, &by]).await;
+        Ok(asked.map_err(JournalError::server("ask for a pause"))? == 1)
+    }
+
+    async fn look_at_lease(&self) -> Result<(LeaseHolder, bool, bool), JournalError> {
         let client = schema::control(self.url()).await?;
         let row = client.query_one(READ, &[]).await.map_err(JournalError::server("look at the lease"))?;
-        let (holder, held, _) = standing(&row);
-        Ok(held.then_some(holder))
+        Ok(standing(&row))
     }
 }
 
@@ -185,8 +229,14 @@ fn lock_key(lease: Uuid) -> i64 {
     high.cast_signed()
 }
 
+/// What the holder of a lease is told about it.
+struct Tell {
+    lost: watch::Sender<bool>,
+    pause: watch::Sender<Option<String>>,
+}
+
 /// Renews until another holder is seen. A control database that is away is tried again at each beat.
-async fn renew(url: Secret, mut client: Client, id: Uuid, every: Duration, lost: watch::Sender<bool>) {
+async fn renew(url: Secret, mut client: Client, id: Uuid, every: Duration, tell: Tell) {
     let mut beat = interval(every.max(Duration::from_millis(100)));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -194,13 +244,15 @@ async fn renew(url: Secret, mut client: Client, id: Uuid, every: Duration, lost:
         if client.is_closed() && reconnect(&url, &mut client, id).await.is_err() {
             continue;
         }
-        match client.execute(RENEW, &[&id]).await {
-            Ok(0) => {
+        match client.query_opt(RENEW, &[&id]).await {
+            Ok(None) => {
                 tracing::warn!(lease = %id, "the lease was taken over or released");
-                let _ = lost.send(true);
+                let _ = tell.lost.send(true);
                 return;
             }
-            Ok(_) => {}
+            Ok(Some(row)) => {
+                let _ = tell.pause.send(row.get(0));
+            }
             Err(error) => tracing::warn!(lease = %id, %error, "the lease could not be renewed"),
         }
     }

@@ -14,6 +14,7 @@ use tokio_postgres::Client;
 const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__journal", include_str!("../../migrations/control/V1__journal.sql")),
     ("V2__revocations", include_str!("../../migrations/control/V2__revocations.sql")),
+    ("V3__pause", include_str!("../../migrations/control/V3__pause.sql")),
 ];
 /// Every session: a record is durable when its commit returns, and no wait is without a bound.
 const SESSION: &str = "set synchronous_commit = on; set statement_timeout = '15s'; set lock_timeout = '10s';

@@ -2,7 +2,7 @@
 
 use super::pace::Pace;
 use super::words;
-use crate::engine::{Event, StepId};
+use crate::engine::{Event, StepId, StopPoint};
 
 /// A width in which most step names fit, so that what follows them is aligned.
 const NAME_WIDTH: usize = 22;
@@ -41,6 +41,9 @@ impl Wording {
             Event::Retrying { step, attempt, attempts, pause_ms, why } => {
                 let plan = format!("attempt {attempt} of {attempts} in {}", words::millis(*pause_ms));
                 self.say("↻", Ink::Yellow, step, [plan.as_str(), why])
+            }
+            Event::Stopping { step, by, stops } => {
+                self.say("‖", Ink::Yellow, step, [format!("asked to park by {by}: {}", stop_words(*stops)).as_str()])
             }
             Event::Note { step, body, .. } => self.say("·", Ink::Dim, step, [words::receipt(body).as_str()]),
             Event::Unwinding { steps, .. } => {
@@ -87,6 +90,14 @@ impl Wording {
             Ink::Dim => "2",
         };
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+fn stop_words(stops: StopPoint) -> &'static str {
+    match stops {
+        StopPoint::Here => "it is cut here, and the next run does the rest",
+        StopPoint::AfterStep => "it parks when this step has ended",
+        StopPoint::UnlessDecided => "it goes back to blue, unless it is decided: then it is finished",
     }
 }
 

@@ -48,6 +48,9 @@ macro_rules! actions {
             fn is_gate(&self) -> bool {
                 match self { $(Self::$name(step) => step.is_gate(),)* }
             }
+            fn may_be_cut(&self) -> bool {
+                match self { $(Self::$name(step) => step.may_be_cut(),)* }
+            }
             fn holds_until(&self) -> Option<StepId> {
                 match self { $(Self::$name(step) => step.holds_until(),)* }
             }

@@ -39,6 +39,10 @@ impl Step for AnalyzeGreen {
         Limits::retried(self.bound, 2, Duration::from_secs(1))
     }
 
+    fn may_be_cut(&self) -> bool {
+        true
+    }
+
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
         let green = world.side(Side::Green).await?;
         let analyzed = account::analyzed(&green, &mapping(context)?.carried()).await;

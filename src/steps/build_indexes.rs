@@ -56,6 +56,10 @@ impl Step for Build {
         Limits::retried(self.bound, 2, Duration::from_secs(1))
     }
 
+    fn may_be_cut(&self) -> bool {
+        true
+    }
+
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
         let missing = self.missing(world, context).await?;
         let wanted = definitions(context)?;

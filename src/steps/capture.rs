@@ -81,6 +81,10 @@ impl Step for Capture {
         Limits::retried(BOUND * 3, 3, Duration::from_secs(1))
     }
 
+    fn may_be_cut(&self) -> bool {
+        true
+    }
+
     fn holds_until(&self) -> Option<StepId> {
         self.until.clone()
     }

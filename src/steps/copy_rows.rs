@@ -61,6 +61,10 @@ impl Step for CopyRows {
         Limits::retried(self.bound * 2, 2, Duration::from_secs(1))
     }
 
+    fn may_be_cut(&self) -> bool {
+        true
+    }
+
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
         let green = world.side(Side::Green).await?;
         let copied = copy::read_copied(&green).await.map_err(|error| fail("read what was copied", error))?;

@@ -8,7 +8,7 @@ use super::levelling::Levelling;
 use super::world::World;
 use crate::database::fence::{Budget, Fence, Sealing, Unfenced, lock_holders, terminate_fence};
 use crate::database::refusal::Refusal;
-use crate::engine::{Context, FailureKind, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::engine::{Context, Effect, FailureKind, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
 use crate::traffic::register::{self, Change, Recovered, Register, State};
 use crate::traffic::{Lockstep, LockstepError};
@@ -125,6 +125,15 @@ impl Step for Flip {
     }
 }
 
+/// The last moment at which a stop that was asked for is looked at.
+fn stop_here(context: &Context) -> Result<(), StepError> {
+    if !context.stop().is_requested() {
+        return Ok(());
+    }
+    let why = format!("went back to blue: asked to stop by {} before the decision", context.stop().by());
+    Err(StepError::parked(why, "cutover flip PLAN").effect(Effect::NotApplied))
+}
+
 fn released(context: &Context) -> bool {
     context.notes().iter().any(|note| note["phase"] == "released")
 }
@@ -220,6 +229,7 @@ impl Flip {
         holding.map_err(|error| lockstep_failed("hold the systems", error))?;
         let fence = self.fence(context, unfenced, held).await?;
         levelling.last(lockstep.epoch()).await?;
+        stop_here(context)?;
         self.decide(world, lockstep, found, fence).await?;
         let (prepare_ms, gap_ms) = (held.duration_since(begun).as_millis() as u64, held.elapsed().as_millis() as u64);
         context.note(json!({ "phase": "decided", "prepare_ms": prepare_ms, "since_hold_ms": gap_ms })).await
@@ -293,6 +303,9 @@ impl Flip {
         context.note(json!({ "phase": "returned", "why": error.why() })).await?;
         if let Err(silent) = released {
             tracing::warn!(error = %silent, "a system did not answer to its release; it finds blue open by itself");
+        }
+        if error.kind == FailureKind::Parked {
+            return Err(error);
         }
         let hint =
             if error.hint.is_empty() { "see to it, then: cutover flip PLAN".to_owned() } else { error.hint.clone() };

@@ -42,6 +42,10 @@ impl Step for LevelBacklog {
         Limits::retried(self.bound * 2, 3, Duration::from_secs(2))
     }
 
+    fn may_be_cut(&self) -> bool {
+        true
+    }
+
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
         let green = world.side(Side::Green).await?;
         let noted = claim::noted(&green, context.run(), NAME).await;

@@ -99,7 +99,10 @@ impl Levelling {
             }
             context.progress(keys, None, "keys", behind.clone());
             if context.stop().is_requested() {
-                return Err(StepError::parked("asked to stop while levelling", "run the same command again"));
+                return Err(StepError::parked(
+                    format!("asked to stop by {} while levelling", context.stop().by()),
+                    "run the same command again",
+                ));
             }
             if begun.elapsed() >= bound {
                 let why = format!("green was not level within {}: {behind}", humantime::format_duration(bound));

@@ -89,6 +89,11 @@ impl Step for Migrate {
         Limits::once(self.bound + Duration::from_secs(30))
     }
 
+    /// Our own runner takes up where it was cut; a command of the engine's is not killed half-way when it can end by itself.
+    fn may_be_cut(&self) -> bool {
+        matches!(self.migration.source, MigrationSource::Refinery { .. })
+    }
+
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
         let green = world.side(Side::Green).await?;
         let noted = claim::noted(&green, context.run(), &self.name()).await;

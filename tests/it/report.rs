@@ -1,6 +1,6 @@
 //! What a person and a program see of a run's events.
 
-use cutover::engine::{Effect, Event, FailureKind, Stamped, StepId};
+use cutover::engine::{Effect, Event, FailureKind, Stamped, StepId, StopPoint};
 use cutover::report::{Follower, Style};
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -101,6 +101,22 @@ async fn report_plain_says_what_began_what_ended_and_what_next() {
             "  next: cutover flip PLAN",
         ]
     );
+}
+
+#[tokio::test]
+async fn report_says_where_a_stop_will_be() {
+    let stopping = |stops| Event::Stopping { step: COPY, by: "SIGINT".to_owned(), stops };
+    let text = shown(Style::Plain, false, [stopping(StopPoint::Here), stopping(StopPoint::AfterStep)]).await;
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "‖ copy-rows               asked to park by SIGINT: it is cut here, and the next run does the rest",
+            "‖ copy-rows               asked to park by SIGINT: it parks when this step has ended",
+        ]
+    );
+    let json = shown(Style::Json, false, [stopping(StopPoint::UnlessDecided)]).await;
+    assert!(json.contains(r#""event":"stopping""#) && json.contains(r#""stops":"unless_decided""#), "{json}");
 }
 
 #[tokio::test]

@@ -3,11 +3,12 @@
 use super::toy::{Fault, MortalLog, Play, There, Toy, Verb, World};
 use cutover::engine::{
     Context, Engine, Event, Events, FailureKind, Halt, Limits, Outcome, Reversal, RunPhase, Runbook, RunbookError,
-    StepId, Stop, Survey,
+    StepId, Stop, StopPoint, Survey,
 };
-use cutover::journal::{Kind, Phase, StepPhase};
+use cutover::journal::{Kind, Log, MemoryLog, Phase, StepPhase};
 use serde_json::json;
 use std::time::Duration;
+use uuid::Uuid;
 
 fn halt(outcome: Outcome) -> Halt {
     match outcome {
@@ -189,11 +190,66 @@ async fn notes_are_durable_in_order_and_seen_by_the_next_process() {
 async fn a_stop_parks_between_steps_and_the_next_run_goes_on() {
     let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b")]);
     let (ask, stop) = Stop::channel();
-    ask.send(true).unwrap();
+    ask.ask("SIGINT");
     let parked = halt(play.act(Verb::Advance, None, None, stop).await);
     assert_eq!((parked.kind, parked.step), (FailureKind::Parked, Some(StepId::new("a"))));
     assert_eq!(Survey::of(&play.runbook, &play.state()).phase, RunPhase::Parked);
     assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+}
+
+/// Runs to the halt with a stop asked for twice while step `a` is under way; where it was said to stop.
+async fn stopped_in_a(play: &Play) -> (Halt, Vec<StopPoint>, MemoryLog) {
+    let (log, (ask, stop), (events, mut told)) = (MemoryLog::new(Uuid::nil()), Stop::channel(), Events::channel());
+    let engine = Engine { runbook: &play.runbook, world: &play.world, log: &log, events, stop };
+    let asking = async {
+        for by in ["SIGINT", "SIGTERM"] {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            ask.ask(by);
+        }
+    };
+    let (outcome, ()) = tokio::join!(engine.advance(None), asking);
+    drop(engine);
+    let mut stops = Vec::new();
+    while let Some(stamped) = told.recv().await {
+        if let Event::Stopping { stops: point, .. } = stamped.event {
+            stops.push(point);
+        }
+    }
+    (halt(outcome), stops, log)
+}
+
+#[tokio::test]
+async fn a_stop_cuts_a_step_that_may_be_cut_and_lets_another_end() {
+    let mut play = Play::new(vec![Toy { cut: true, ..Toy::undoable("a") }, Toy::undoable("b")]);
+    play.world.fault(&StepId::new("a"), Fault::Hangs);
+    let (parked, stops, log) = stopped_in_a(&play).await;
+    assert_eq!((parked.kind, parked.step), (FailureKind::Parked, Some(StepId::new("a"))));
+    assert!(parked.why.contains("SIGINT"), "{}", parked.why);
+    assert_eq!(stops, [StopPoint::Here]);
+    play.records = log.records().await.unwrap();
+    assert_eq!(play.state().step("a").unwrap().failure.as_ref().unwrap()["effect"], "unknown", "undo will look at it");
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b")]);
+    play.world.fault(&StepId::new("a"), Fault::Lingers);
+    let (parked, stops, log) = stopped_in_a(&play).await;
+    assert_eq!((parked.kind, parked.step), (FailureKind::Parked, Some(StepId::new("b"))));
+    assert_eq!((stops.as_slice(), play.see("a")), (&[StopPoint::AfterStep; 2][..], There::Whole), "told each time");
+    play.records = log.records().await.unwrap();
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+    assert_eq!(count(&play, "forward a"), 1);
+}
+
+#[tokio::test]
+async fn a_stop_parks_a_rollback_between_undos_and_the_next_one_goes_on() {
+    let mut play = Play::new(vec![Toy::undoable("a"), Toy::undoable("b")]);
+    play.go(Verb::Advance, None).await;
+    let (ask, stop) = Stop::channel();
+    ask.ask("SIGTERM");
+    let parked = halt(play.act(Verb::Unwind, None, None, stop).await);
+    assert_eq!((parked.kind, play.see("a"), play.see("b")), (FailureKind::Parked, There::Whole, There::Whole));
+    assert_eq!(play.go(Verb::Unwind, None).await, Outcome::Done);
+    assert_eq!((play.see("a"), play.see("b")), (There::Nothing, There::Nothing));
 }
 
 #[tokio::test]

@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     UnknownNothing,
     /// Does everything and does not know.
     UnknownWhole,
+    /// Takes a while, and does everything.
+    Lingers,
     /// Never answers.
     Hangs,
     /// Does nothing and says it succeeded.
@@ -102,12 +104,14 @@ pub(crate) struct Toy {
     pub(crate) until: Option<StepId>,
     pub(crate) limits: Limits,
     pub(crate) notes: u32,
+    /// Whether its forward may be cut off when a stop is asked for.
+    pub(crate) cut: bool,
 }
 
 impl Toy {
     pub(crate) fn new(name: &'static str, reversal: Reversal) -> Self {
         let limits = Limits::once(Duration::from_secs(60));
-        Self { id: StepId::new(name), reversal, gate: false, until: None, limits, notes: 0 }
+        Self { id: StepId::new(name), reversal, gate: false, until: None, limits, notes: 0, cut: false }
     }
 
     pub(crate) fn undoable(name: &'static str) -> Self {
@@ -140,6 +144,10 @@ impl Toy {
             Some(Fault::UnknownWhole) => {
                 world.put(&self.id, whole);
                 return Err(retry(failed()));
+            }
+            Some(Fault::Lingers) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                world.put(&self.id, whole);
             }
             Some(Fault::LiesNothing) => {}
             Some(Fault::LiesHalf) => world.put(&self.id, There::Half),
@@ -180,6 +188,9 @@ impl Step for Toy {
     }
     fn is_gate(&self) -> bool {
         self.gate
+    }
+    fn may_be_cut(&self) -> bool {
+        self.cut
     }
     fn holds_until(&self) -> Option<StepId> {
         self.until.clone()

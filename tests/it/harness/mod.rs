@@ -5,6 +5,7 @@
 
 pub(crate) mod sandbox;
 pub(crate) mod stage;
+pub(crate) mod underway;
 
 use cutover::plan::Secret;
 use cutover::sandbox::servers::{Binaries, Server, ServerOptions};

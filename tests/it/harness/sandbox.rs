@@ -1,11 +1,11 @@
 //! A whole sandbox, driven by its verbs as a user would.
 
+use super::underway::Underway;
 use cutover::plan::Secret;
 use serde_json::Value;
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
 /// One sandbox with little in it; ended when dropped, also by a failed test.
@@ -34,30 +34,28 @@ impl Sandbox {
     fn on_plan(&self, verb: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
         command.arg(verb).arg(self.dir.join("plan.yaml")).arg("--env-file").arg(self.dir.join("env")).arg("--json");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         command
     }
 
     /// Runs a verb on the sandbox's plan to its end: exit code and summary.
     pub(crate) async fn run(&self, verb: &str) -> (i32, Value) {
-        let output = self.on_plan(verb).output().await.expect("the binary runs");
-        (output.status.code().unwrap_or(-1), summary(&output))
+        self.start(verb).end().await
+    }
+
+    /// Starts a verb on the sandbox's plan.
+    pub(crate) fn start(&self, verb: &str) -> Underway {
+        Underway::start(self.on_plan(verb))
     }
 
     /// Runs a verb on the sandbox's plan, killed with -9 some time after the first event that `moment` recognises. False when it
     /// ended before.
     pub(crate) async fn killed(&self, verb: &str, moment: impl Fn(&Value) -> bool, after: Duration) -> bool {
-        let mut child = self.on_plan(verb).spawn().expect("the binary starts");
-        let mut lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        while let Some(line) = lines.next_line().await.expect("a line") {
-            if moment(&serde_json::from_str(&line).unwrap_or_default()) {
-                tokio::time::sleep(after).await;
-                let is_running = child.try_wait().expect("it can be asked").is_none();
-                child.kill().await.expect("it can be killed");
-                return is_running;
-            }
+        let mut underway = self.start(verb);
+        let is_there = underway.until(moment).await.is_some();
+        if is_there {
+            tokio::time::sleep(after).await;
         }
-        false
+        underway.kill().await && is_there
     }
 
     pub(crate) fn variable(&self, name: &str) -> String {

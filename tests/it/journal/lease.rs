@@ -120,3 +120,22 @@ async fn a_run_killed_between_intent_and_outcome_is_resumed() {
     let again = begin(&journal, &lease).await;
     assert_ne!(again.run(), log.run(), "and the next one is another");
 }
+
+#[tokio::test]
+async fn a_request_to_park_is_its_leases_alone() {
+    let (_place, journal) = control().await;
+    assert!(journal.at_work(&claim().plan).await.unwrap().is_none());
+    let lease = journal.acquire(&claim(), &[]).await.unwrap();
+    assert!(journal.at_work("another").await.unwrap().is_none(), "what is at work is of this plan");
+    let holder = journal.at_work(&claim().plan).await.unwrap().expect("it is at work");
+    assert!(journal.ask_to_pause(holder.lease, "you@there pid 2").await.unwrap());
+    let seen = tokio::time::timeout(Duration::from_secs(2), lease.pause_asked()).await;
+    assert_eq!(seen.expect("it is seen at the next renewal"), "you@there pid 2");
+    let old = lease.id();
+    lease.release().await.unwrap();
+    assert!(!journal.ask_to_pause(old, "you@there pid 2").await.unwrap(), "nobody holds it any more");
+    let next = journal.acquire(&claim(), &[]).await.unwrap();
+    assert!(!journal.ask_to_pause(old, "you@there pid 2").await.unwrap(), "somebody else is at work");
+    let seen = tokio::time::timeout(Duration::from_millis(1500), next.pause_asked()).await;
+    assert!(seen.is_err(), "a later run is not parked by an older request");
+}
