@@ -2,4 +2,5 @@
 
 mod back;
 mod flip;
+mod kills;
 mod park;
