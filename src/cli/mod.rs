@@ -6,6 +6,7 @@ mod cleanup;
 pub mod demo;
 mod exit;
 mod gateway;
+mod journal;
 mod pause;
 mod plan;
 mod run;
@@ -45,6 +46,8 @@ enum Verb {
     Rollback(run::RollbackArgs),
     /// Says which side is live, where the run stands and why, and what to do next.
     Status(PlanArgs),
+    /// Looks at the records of the plan's last run.
+    Journal(journal::JournalArgs),
     /// Looks at the plan's cleanup rules.
     Cleanup(cleanup::CleanupArgs),
     /// Serves the plan's gateway.
@@ -85,6 +88,7 @@ async fn dispatch(verb: Verb) -> u8 {
         Verb::Pause(arguments) => pause::run(&arguments).await.code(),
         Verb::Rollback(arguments) => run::rollback(&arguments).await.code(),
         Verb::Status(arguments) => status::run(&arguments).await.code(),
+        Verb::Journal(arguments) => journal::run(&arguments).await.code(),
         Verb::Cleanup(arguments) => cleanup::run(&arguments).await.code(),
         Verb::Gateway(arguments) => gateway::run(&arguments).await.code(),
         Verb::Demo(arguments) => demo::run(arguments).await,

@@ -106,11 +106,9 @@ impl Place<'_> {
     async fn end(&self, ending: Ending, said: &str, lease: Option<Uuid>) -> Result<(Ending, Value), CommandError> {
         let survey = self.survey().await?;
         let live = live::live(self.world).await;
-        let next = match &survey {
-            _ if ending != Ending::Done => self.arguments.command("status"),
-            None => self.arguments.command("run"),
-            Some(survey) if survey.hint.is_empty() => standing::next_command(self.arguments, survey.phase),
-            Some(survey) => self.arguments.fill(&survey.hint),
+        let next = match ending {
+            Ending::Done => standing::next_after(self.arguments, survey.as_ref()),
+            _ => self.arguments.command("status"),
         };
         let state = format!("{said}; {}", standing::words(survey.as_ref()));
         self.screen.standing(&Standing { live: live.words(), state: state.clone(), next: next.clone() });

@@ -15,6 +15,15 @@ pub(super) fn next_command(plan: &PlanArgs, phase: RunPhase) -> String {
     }
 }
 
+/// The next safe command where a run stands: what its stop named, or what its phase does.
+pub(super) fn next_after(plan: &PlanArgs, survey: Option<&Survey>) -> String {
+    match survey {
+        None => plan.command("run"),
+        Some(survey) if survey.hint.is_empty() => next_command(plan, survey.phase),
+        Some(survey) => plan.fill(&survey.hint),
+    }
+}
+
 /// Where a run stands, and why.
 pub(super) fn words(survey: Option<&Survey>) -> String {
     let Some(survey) = survey else { return "no run of this plan was ever begun".to_owned() };

@@ -39,12 +39,8 @@ async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandErro
         holder = journal.lease_holder().await.map_err(journal_failed)?;
     }
     let survey = run.as_ref().map(|(_, survey, _)| survey);
-    let (why, hint) = survey.map_or_else(Default::default, |survey| (survey.why.clone(), arguments.fill(&survey.hint)));
-    let next = match survey.map(|survey| survey.phase) {
-        None => arguments.command("run"),
-        Some(phase) if hint.is_empty() => standing::next_command(arguments, phase),
-        Some(_) => hint,
-    };
+    let why = survey.map(|survey| survey.why.clone()).unwrap_or_default();
+    let next = standing::next_after(arguments, survey);
     screen.standing(&Standing { live: live.words(), state: standing::words(survey), next: next.clone() });
     if let Some(holder) = &holder {
         screen.say(&format!("at work now: {holder}"));

@@ -4,6 +4,7 @@
 
 pub mod account;
 mod apply;
+pub mod by_hand;
 pub mod capture;
 pub mod catalog;
 pub mod changes;

@@ -15,8 +15,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// What to do about a run that was asked to stop.
-const GO_ON: &str = "run the same command again to go on";
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -187,14 +185,14 @@ impl<'a, S: Step, L: Log> Session<'a, S, L> {
     }
 }
 
-/// The halt of a run that was asked to stop.
+/// The halt of a run that was asked to stop; where it then stands names the next command.
 pub(super) fn stopped(stop: &Stop) -> Halt {
-    Halt::new(FailureKind::Parked, asked(stop), GO_ON)
+    Halt::new(FailureKind::Parked, asked(stop), "")
 }
 
 /// The failure of a step that was cut off because a stop was asked for.
 fn cut<S: Step>(step: &S, stop: &Stop) -> StepError {
-    StepError { step: Some(step.id()), ..StepError::parked(asked(stop), GO_ON) }
+    StepError { step: Some(step.id()), ..StepError::parked(asked(stop), "") }
 }
 
 fn asked(stop: &Stop) -> String {

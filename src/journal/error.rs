@@ -110,8 +110,7 @@ impl JournalError {
                 "continue it with cutover run PLAN, or go back: cutover rollback PLAN".to_owned()
             }
             Self::Corrupt(_) => {
-                "do not run or roll back; look with cutover journal show PLAN and restore the control database"
-                    .to_owned()
+                "do not run or roll back; the place, and the way out by hand: cutover journal check PLAN".to_owned()
             }
             _ => "see that the control database answers, then run the same command again".to_owned(),
         }

@@ -15,4 +15,4 @@ pub use record::{Entry, Kind, Log, MemoryLog, Record};
 pub use run_log::RunLog;
 pub use schema::embedded_migrations;
 pub use state::{Corruption, Phase, RunState, StepPhase, StepState};
-pub use store::{Journal, RunInfo};
+pub use store::{Journal, RunInfo, Stored, end_by_hand};

@@ -8,6 +8,7 @@ use super::record::{Entry, Fields, Kind, Log, Record, header_hash, record_hash};
 use super::run_log::RunLog;
 use super::schema;
 use super::state::{Corruption, RunState};
+use crate::database::sql::literal;
 use crate::database::term::{Term, hold};
 use crate::plan::Secret;
 use jiff::Timestamp;
@@ -39,6 +40,30 @@ pub struct RunInfo {
     pub finished_at: Option<Timestamp>,
     #[serde(skip)]
     pub(super) header_hash: [u8; 32],
+}
+
+/// A record as it is stored, whole or not: for people who look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Its place in the run.
+    pub seq: i64,
+    /// The control server's clock.
+    pub at: Timestamp,
+    /// The term of the process that wrote it.
+    pub term: i64,
+    /// What it says.
+    pub kind: String,
+    /// The step it is about, for kinds of a step.
+    pub step: Option<String>,
+    /// Details, as text.
+    pub body: String,
+}
+
+/// What a person runs on control to end the unfinished run of a plan whose journal is damaged, once nothing of it is left.
+#[must_use]
+pub fn end_by_hand(plan: &str) -> String {
+    let plan = literal(plan);
+    format!("update cutover.run set finished_at = clock_timestamp() where plan = {plan} and finished_at is null;")
 }
 
 /// The journal of a control database.
@@ -85,6 +110,15 @@ impl Journal {
     /// `Corrupt` with the first bad place; `Server` when the records cannot be read.
     pub async fn records(&self, run: &RunInfo) -> Result<Vec<Record>, JournalError> {
         read_records(&self.client, run).await
+    }
+
+    /// A run's records as they are stored, unchecked.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn stored(&self, run: &RunInfo) -> Result<Vec<Stored>, JournalError> {
+        let rows = self.client.query(RECORDS, &[&run.id]).await.map_err(JournalError::server("read the records"))?;
+        Ok(rows.iter().map(stored).collect())
     }
 
     /// A run's state: its records, checked and folded.
@@ -195,9 +229,13 @@ pub(super) async fn read_records(client: &Client, run: &RunInfo) -> Result<Vec<R
     Ok(records)
 }
 
+fn stored(row: &Row) -> Stored {
+    let (seq, at, term) = (row.get(0), row.get(1), row.get(2));
+    Stored { seq, at, term, kind: row.get(3), step: row.get(4), body: row.get(5) }
+}
+
 fn read_record(row: &Row, run: Uuid, previous: &[u8; 32], expected: i64) -> Result<Record, String> {
-    let (seq, at, term): (i64, Timestamp, i64) = (row.get(0), row.get(1), row.get(2));
-    let (kind, step, body): (String, Option<String>, String) = (row.get(3), row.get(4), row.get(5));
+    let Stored { seq, at, term, kind, step, body } = stored(row);
     let stored: Vec<u8> = row.get(6);
     if seq != expected {
         return Err(format!("the record is missing; the next one there has seq {seq}"));

@@ -3,6 +3,7 @@
 //! Used by `level-backlog` outside the hold and by `flip` under it. Only here do the two hands meet.
 
 use super::failure::fail;
+use super::flip;
 use super::resolve_mapping::mapping;
 use super::world::World;
 use crate::database::capture::Capture;
@@ -99,10 +100,7 @@ impl Levelling {
             }
             context.progress(keys, None, "keys", behind.clone());
             if context.stop().is_requested() {
-                return Err(StepError::parked(
-                    format!("asked to stop by {} while levelling", context.stop().by()),
-                    "run the same command again",
-                ));
+                return Err(stopped(context));
             }
             if begun.elapsed() >= bound {
                 let why = format!("green was not level within {}: {behind}", humantime::format_duration(bound));
@@ -228,4 +226,9 @@ impl Queue {
         }
         Ok(())
     }
+}
+
+fn stopped(context: &Context) -> StepError {
+    let hint = if *context.step() == flip::ID { "cutover flip PLAN" } else { "" };
+    StepError::parked(format!("asked to stop by {} while levelling", context.stop().by()), hint)
 }

@@ -64,7 +64,8 @@ impl Stage {
 
     fn command(&self, arguments: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cutover"));
-        command.arg(arguments[0]).arg(self.folder.join("plan.yaml")).args(&arguments[1..]).arg("--json");
+        let words = arguments.iter().take_while(|word| !word.starts_with('-')).count();
+        command.args(&arguments[..words]).arg(self.folder.join("plan.yaml")).args(&arguments[words..]).arg("--json");
         command.env("CONTROL_URL", self.pair.control.url().expose());
         command.env("BLUE_URL", self.pair.blue.url().expose());
         command.env("GREEN_URL", self.pair.green.url().expose());

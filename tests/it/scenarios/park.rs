@@ -50,6 +50,7 @@ async fn a_signal_parks_a_long_step_and_the_next_run_does_the_rest() {
             "{parked}"
         );
         assert!(parked["why"].as_str().is_some_and(|why| why.contains(&format!("step {step}"))), "{parked}");
+        assert!(parked["next"].as_str().is_some_and(|next| next.starts_with("cutover run ")), "{parked}");
         assert!(asked.elapsed() < Duration::from_secs(5), "{step}: {:?}", asked.elapsed());
         stage.writes().await;
     }
@@ -107,6 +108,7 @@ async fn a_pause_from_elsewhere_parks_the_run_at_work_and_no_later_one() {
     assert_eq!(stops(&mut back).await, "after_step");
     let (code, parked) = back.end().await;
     assert_eq!((code, parked["state"].as_str()), (6, Some("rolling_back")), "{parked}");
+    assert!(parked["next"].as_str().is_some_and(|next| next.starts_with("cutover rollback ")), "{parked}");
     assert_eq!(stage.verb(&["rollback"]).await.0, 0);
     assert_eq!(stage.left_on_blue().await, 0);
 }
