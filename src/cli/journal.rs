@@ -91,6 +91,9 @@ impl Look<'_> {
     }
 
     fn tell_records(&self, run: Option<&RunInfo>, stored: &[Stored]) {
+        if !stored.is_empty() {
+            self.screen.say("");
+        }
         for record in stored {
             self.screen.line(&line(record), &event(run, record));
         }
@@ -130,7 +133,8 @@ impl Look<'_> {
 
     /// What a person can do about a damaged journal. While blue is live the run can be taken back by hand; later it cannot.
     fn way_out(&self) -> Vec<Value> {
-        let (check, run) = (self.plan.command("journal check"), self.plan.command("run"));
+        let (check, run, pause) =
+            (self.plan.command("journal check"), self.plan.command("run"), self.plan.command("pause"));
         let backup = format!(
             "traffic goes on: the registers say which side is live, never the journal. With a backup of the control database from before \
              the damage, restore its tables cutover.run and cutover.record and no others (revocations are captured beside them), then: {check}"
@@ -138,8 +142,11 @@ impl Look<'_> {
         let mut steps = vec![json!({ "do": backup })];
         if self.live.side == Some(Side::Blue) {
             let end = end_by_hand(&self.world.plan.name);
+            let take_back = format!(
+                "without one, see that nothing is at work ({pause}), then take back what the run made. On blue, as our own login:"
+            );
             steps.extend([
-                json!({ "do": "without one, take back what the run made. On blue, as our own login:", "on": "blue", "sql": TAKE_BACK }),
+                json!({ "do": take_back, "on": "blue", "sql": TAKE_BACK }),
                 json!({ "do": "on green the same, and then empty it, or drop its database and create it anew:", "on": "green", "sql": TAKE_BACK }),
                 json!({ "do": "on control, end the run:", "on": "control", "sql": end }),
                 json!({ "do": format!("begin anew: {run}") }),

@@ -41,21 +41,22 @@ async fn pause(arguments: &PlanArgs, screen: Screen) -> Result<(Ending, Value), 
     let (world, runbook) = prepare(arguments.load(&screen)?)?;
     let at = |journal| Place { arguments, screen, world: &world, runbook: &runbook, journal };
     if Journal::look(&world.plan.control).await.map_err(journal_failed)?.is_none() {
-        return at(None).end(Ending::Done, "nothing is at work", None).await;
+        return Ok(at(None).end(Ending::Done, "nothing is at work", None).await);
     }
     // Opened, not looked at: the request needs the tables of this version.
     let journal = Journal::open(&world.plan.control).await.map_err(journal_failed)?;
     let place = at(Some(&journal));
     let Some(holder) = ask(&journal, &world.plan.name).await? else {
-        return place.end(Ending::Done, "nothing is at work", None).await;
+        return Ok(place.end(Ending::Done, "nothing is at work", None).await);
     };
     place.begin(&holder).await;
     if parked(&journal, &holder).await? {
-        return place.end(Ending::Done, "nothing is at work any more", Some(holder.lease)).await;
+        return Ok(place.end(Ending::Done, "nothing is at work any more", Some(holder.lease)).await);
     }
     let bound = humantime::format_duration(BOUND);
-    let why = format!("asked, and not parked within {bound}; the request stands, {holder}");
-    place.end(Ending::Locked, &why, Some(holder.lease)).await
+    let (who, lease) = (&holder.holder, holder.lease);
+    let why = format!("asked, and not parked within {bound}; the request to {who} (lease {lease}) stands");
+    Ok(place.end(Ending::Locked, &why, Some(lease)).await)
 }
 
 /// Asks whoever is at work on the plan; none when nobody is.
@@ -103,17 +104,19 @@ impl Place<'_> {
     }
 
     /// The three lines at the end; `said` goes before where the run stands.
-    async fn end(&self, ending: Ending, said: &str, lease: Option<Uuid>) -> Result<(Ending, Value), CommandError> {
-        let survey = self.survey().await?;
-        let live = live::live(self.world).await;
-        let next = match ending {
-            Ending::Done => standing::next_after(self.arguments, survey.as_ref()),
-            _ => self.arguments.command("status"),
+    async fn end(&self, ending: Ending, said: &str, lease: Option<Uuid>) -> (Ending, Value) {
+        let (words, next, phase) = match self.survey().await {
+            Ok(survey) => {
+                let next = standing::next_after(self.arguments, survey.as_ref());
+                (standing::words(survey.as_ref()), next, survey.map(|survey| survey.phase))
+            }
+            // Whoever was at work is parked all the same.
+            Err(error) => (error.why, self.arguments.fill(&error.next), None),
         };
-        let state = format!("{said}; {}", standing::words(survey.as_ref()));
-        self.screen.standing(&Standing { live: live.words(), state: state.clone(), next: next.clone() });
-        let phase = survey.map(|survey| survey.phase);
-        Ok((ending, json!({ "live": live.words(), "state": phase, "why": state, "next": next, "lease": lease })))
+        let next = if ending == Ending::Done { next } else { self.arguments.command("status") };
+        let (live, state) = (live::live(self.world).await.words(), format!("{said}; {words}"));
+        self.screen.standing(&Standing { live: live.clone(), state: state.clone(), next: next.clone() });
+        (ending, json!({ "live": live, "state": phase, "why": state, "next": next, "lease": lease }))
     }
 
     async fn survey(&self) -> Result<Option<Survey>, CommandError> {

@@ -19,15 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PORT_PATIENCE: Duration = Duration::from_secs(5);
 /// What a role or database may have set otherwise. Row security is off so that a reader who may not see every row is refused, not
 /// shown fewer; the server's own bounds are off because ours apply. A
-/// server that runs on a system that can (all but Windows) looks every second whether we are still there, so that what a killed or
-/// parked process left under way does not hold its term and its locks for longer.
+/// server on a system that is known to be able to (another would refuse the setting) looks every second whether we are still there, so
+/// that what a killed or parked process left under way does not hold its term and its locks for longer.
 const SESSION: &str = "select set_config(s.name, v.value, false) from (values
   ('search_path', 'public'), ('row_security', 'off'), ('TimeZone', 'UTC'), ('DateStyle', 'ISO, MDY'), ('IntervalStyle', 'postgres'),
   ('extra_float_digits', '1'), ('bytea_output', 'hex'), ('lc_monetary', 'C'), ('standard_conforming_strings', 'on'),
   ('statement_timeout', '0'), ('lock_timeout', '0'), ('idle_in_transaction_session_timeout', '0'), ('idle_session_timeout', '0'),
   ('transaction_timeout', '0'), ('client_connection_check_interval', '1s')) as v (name, value)
 join pg_catalog.pg_settings s on s.name = v.name
-where s.name <> 'client_connection_check_interval' or pg_catalog.version() !~* '(windows|mingw|visual c)'";
+where s.name <> 'client_connection_check_interval' or pg_catalog.version() ~* '(linux|darwin|bsd)'";
 
 /// Why a connection could not be had; nothing was changed on any server.
 #[derive(Debug, Error)]

@@ -37,6 +37,8 @@ async fn a_damaged_journal_is_shown_refused_and_left_by_hand() {
     let (code, check, _) = told(&stage, &["journal", "check"], "record").await;
     assert_eq!((code, check["damaged_at"].as_i64(), check["live"].as_str()), (8, Some(7), Some("blue")), "{check}");
 
+    let (code, pause) = stage.verb(&["pause"]).await;
+    assert_eq!((code, pause["outcome"].as_str()), (0, Some("done")), "nothing is at work: {pause}");
     for step in check["way_out"].as_array().expect("a way out") {
         let Some(sql) = step["sql"].as_str() else { continue };
         match step["on"].as_str().expect("where") {
