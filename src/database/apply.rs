@@ -1,8 +1,8 @@
-//! Making green's rows equal to derived ones: the statements for one carried table.
+//! Making the target's rows equal to derived ones: the statements for one carried table.
 //!
 //! Owns the temporary tables of a level worker (touched keys, derived rows, rows taken away) and the SQL over them: delete what is
 //! absent or different, insert what is missing, look for foreign keys left hanging. Only builds text; `level` runs it, in one
-//! transaction with `session_replication_role = replica`, so that no cascade and no trigger of green fires.
+//! transaction with `session_replication_role = replica`, so that no cascade and no trigger of the target fires.
 
 use super::catalog::{Catalog, ForeignKey};
 use super::changes::{CapturedTable, Key};
@@ -29,7 +29,7 @@ const TEXTUAL: [&str; 2] = ["text", "character varying"];
 /// All statements for one carried table.
 #[derive(Debug)]
 pub(super) struct TableSql {
-    pub(super) green: TableName,
+    pub(super) target: TableName,
     /// Creates the temporary tables, emptied at each commit.
     pub(super) create: String,
     /// `copy … from stdin` of touched keys.
@@ -41,13 +41,13 @@ pub(super) struct TableSql {
     pub(super) analyze: String,
     /// Deletes touched rows that are absent or differ; one row with the number.
     pub(super) delete: String,
-    /// Inserts what is missing: first rows that had a predecessor with columns of green's own, then the others.
+    /// Inserts what is missing: first rows that had a predecessor with columns of the target's own, then the others.
     pub(super) inserts: Vec<String>,
-    /// Touches every key that green holds.
-    pub(super) all_on_green: String,
-    /// `copy … to stdout` on blue of every key the select gives.
-    pub(super) all_on_blue: String,
-    /// For each touch: the captured table, the query on blue, the statement on green.
+    /// Touches every key that the target holds.
+    pub(super) all_on_target: String,
+    /// `copy … to stdout` on the source of every key the select gives.
+    pub(super) all_on_source: String,
+    /// For each touch: the captured table, the query on the source, the statement on the target.
     pub(super) touches: Vec<TouchSql>,
     select: String,
     columns: Vec<KeyColumn>,
@@ -57,15 +57,15 @@ pub(super) struct TableSql {
     gone: String,
 }
 
-/// From touched rows of one captured table to green keys.
+/// From touched rows of one captured table to keys of the target.
 #[derive(Debug)]
 pub(super) struct TouchSql {
     /// Place of the captured table.
     pub(super) captured: usize,
-    /// Query on blue: keys derived from the rows as they are.
-    pub(super) on_blue: String,
-    /// Statement on green: keys that green records as derived from those rows.
-    pub(super) on_green: String,
+    /// Query on the source: keys derived from the rows as they are.
+    pub(super) on_source: String,
+    /// Statement on the target: keys that it records as derived from those rows.
+    pub(super) on_target: String,
 }
 
 /// The temporary table of touched keys of captured table `place`, and how to create and fill it.
@@ -94,10 +94,10 @@ fn touched_name(place: usize) -> String {
 }
 
 impl TableSql {
-    pub(super) fn new(place: usize, table: &TableMapping, captured: &[CapturedTable], green: &Catalog) -> Self {
+    pub(super) fn new(place: usize, table: &TableMapping, captured: &[CapturedTable], catalog: &Catalog) -> Self {
         let [keys, rows, gone] = ["keys", "rows", "gone"].map(|word| format!("cutover_{word}_{place}"));
-        let own = own_columns(table, green);
-        let target = qualified(&table.green.schema, &table.green.name);
+        let own = own_columns(table, catalog);
+        let target = qualified(&table.target.schema, &table.target.name);
         let (key_list, column_list) = (list("", &table.key), list("", &table.columns));
         let same_key = equal_keys("g", "r", &table.key);
         Self {
@@ -115,10 +115,10 @@ impl TableSql {
             analyze: format!("analyze pg_temp.{keys}; analyze pg_temp.{rows}"),
             delete: delete_sql(table, &target, &keys, &rows, &gone),
             inserts: insert_sql(table, &target, &rows, &gone, &own, &same_key),
-            all_on_green: format!("insert into pg_temp.{keys} select {key_list} from {target}"),
-            all_on_blue: format!("copy (select {} from ({}) q) to stdout", list("q.", &table.key), table.select),
-            touches: touches_sql(table, &target, &keys, captured, green),
-            green: table.green.clone(),
+            all_on_target: format!("insert into pg_temp.{keys} select {key_list} from {target}"),
+            all_on_source: format!("copy (select {} from ({}) q) to stdout", list("q.", &table.key), table.select),
+            touches: touches_sql(table, &target, &keys, captured, catalog),
+            target: table.target.clone(),
             select: table.select.clone(),
             columns: table.columns.clone(),
             key: table.key.clone(),
@@ -128,7 +128,7 @@ impl TableSql {
         }
     }
 
-    /// `copy … to stdout` on blue of the rows that the select gives for these keys.
+    /// `copy … to stdout` on the source of the rows that the select gives for these keys.
     pub(super) fn rows_out(&self, page: &[Key]) -> String {
         let columns = list("q.", &self.columns);
         let array = |at: usize, column: &KeyColumn| {
@@ -150,7 +150,7 @@ impl TableSql {
 
     /// A query for one touched row of this table whose foreign key points to nothing.
     pub(super) fn child_check(&self, key: &ForeignKey) -> String {
-        let child = qualified(&self.green.schema, &self.green.name);
+        let child = qualified(&self.target.schema, &self.target.name);
         let values: Vec<String> = key.columns.iter().map(|column| format!("g.{}::text", ident(column))).collect();
         let given: Vec<String> = key.columns.iter().map(|column| format!("g.{} is not null", ident(column))).collect();
         format!(
@@ -168,7 +168,7 @@ impl TableSql {
     pub(super) fn parent_check(&self, child: &TableName, key: &ForeignKey) -> String {
         let values: Vec<String> =
             key.parent_columns.iter().map(|column| format!("p.{}::text", ident(column))).collect();
-        let parent = qualified(&self.green.schema, &self.green.name);
+        let parent = qualified(&self.target.schema, &self.target.name);
         format!(
             "select concat_ws(', ', {}) from pg_temp.{} p join {} c on {} where not exists (select from {parent} n where {}) limit 1",
             values.join(", "),
@@ -190,10 +190,10 @@ impl TableSql {
     }
 }
 
-/// Green's own columns that can be written, so that a row that is replaced keeps them.
-fn own_columns(table: &TableMapping, green: &Catalog) -> Vec<String> {
+/// The target's own columns that can be written, so that a row that is replaced keeps them.
+fn own_columns(table: &TableMapping, catalog: &Catalog) -> Vec<String> {
     let writable = |name: &&String| {
-        green.table(&table.green).and_then(|table| table.column(name)).is_some_and(|column| !column.is_generated)
+        catalog.table(&table.target).and_then(|table| table.column(name)).is_some_and(|column| !column.is_generated)
     };
     table.own_columns.iter().filter(writable).cloned().collect()
 }
@@ -244,13 +244,13 @@ fn touches_sql(
     target: &str,
     keys: &str,
     captured: &[CapturedTable],
-    green: &Catalog,
+    catalog: &Catalog,
 ) -> Vec<TouchSql> {
     let mut touches = Vec::new();
     for touch in &table.touched_by {
-        let Some(place) = captured.iter().position(|captured| captured.name == touch.blue) else { continue };
+        let Some(place) = captured.iter().position(|captured| captured.name == touch.source) else { continue };
         let column_type = |name: &str| {
-            let column = green.table(&table.green).and_then(|table| table.column(name));
+            let column = catalog.table(&table.target).and_then(|table| table.column(name));
             column.map_or("text", |column| column.type_sql.as_str())
         };
         let joined: Vec<String> = touch
@@ -261,8 +261,8 @@ fn touches_sql(
             .collect();
         touches.push(TouchSql {
             captured: place,
-            on_blue: touch.keys_sql.clone(),
-            on_green: format!(
+            on_source: touch.keys_sql.clone(),
+            on_target: format!(
                 "insert into pg_temp.{keys} select {} from {target} g join pg_temp.{} t on {}",
                 list("g.", &table.key),
                 touched_name(place),

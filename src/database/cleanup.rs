@@ -49,7 +49,7 @@ fn of_table(table: &TableMapping, source_rows: u64, by_rule: &[(String, u64)]) -
     pairs
         .map(|(rule, (name, rows))| Preview {
             rule: name.clone(),
-            table: table.green.clone(),
+            table: table.target.clone(),
             rows: *rows,
             source_rows,
             cap_rows: rule.cap_rows,

@@ -310,10 +310,10 @@ impl Job<'_> {
         while let Some(table) = self.tables.get(self.next.fetch_add(1, Ordering::Relaxed)) {
             let bound = self.options.table_bound;
             let one = tokio::time::timeout(bound, self.table(&source, &mut green, table)).await;
-            let expired = |_| CopyError::Expired { table: table.green.clone(), bound_s: bound.as_secs() };
+            let expired = |_| CopyError::Expired { table: table.target.clone(), bound_s: bound.as_secs() };
             copied.push(one.map_err(expired)??);
             self.done.fetch_add(1, Ordering::Relaxed);
-            self.tell(&table.green);
+            self.tell(&table.target);
         }
         Ok(copied)
     }
@@ -329,11 +329,11 @@ impl Job<'_> {
         over_cap(table, source_rows, &cleaned)?;
         self.rows_expected.fetch_add(source_rows, Ordering::Relaxed);
         self.rows_expected.fetch_sub(table.estimated_rows, Ordering::Relaxed);
-        let failed = CopyError::server("copy", &table.green);
+        let failed = CopyError::server("copy", &table.target);
         let target = green.transaction().await.map_err(&failed)?;
         hold(&target, &self.options.term).await?;
         let rows = self.stream(source, &target, table).await?;
-        let copied = Copied { table: table.green.clone(), rows, source_rows, cleaned };
+        let copied = Copied { table: table.target.clone(), rows, source_rows, cleaned };
         if rows + copied.cleaned_rows() != source_rows {
             let cleaned = copied.cleaned_rows();
             return Err(CopyError::Miscounted { table: copied.table, rows, source_rows, cleaned });
@@ -349,8 +349,8 @@ impl Job<'_> {
         target: &Transaction<'_>,
         table: &TableMapping,
     ) -> Result<u64, CopyError> {
-        let read = CopyError::server("read", format!("the rows of {}", table.green));
-        let write = CopyError::server("write", &table.green);
+        let read = CopyError::server("read", format!("the rows of {}", table.target));
+        let write = CopyError::server("write", &table.target);
         let columns: Vec<String> = table.columns.iter().map(|column| ident(&column.name)).collect();
         let into = format!("copy {} ({}) from stdin", green_name(table), columns.join(", "));
         let mut rows = pin!(source.copy_out(&format!("copy ({}) to stdout", table.select)).await.map_err(&read)?);
@@ -361,12 +361,12 @@ impl Job<'_> {
             chunk.extend_from_slice(&row);
             rows_in_chunk += 1;
             if chunk.len() >= CHUNK_BYTES {
-                self.sent(&table.green, rows_in_chunk, chunk.len());
+                self.sent(&table.target, rows_in_chunk, chunk.len());
                 rows_in_chunk = 0;
                 sink.send(chunk.split().freeze()).await.map_err(&write)?;
             }
         }
-        self.sent(&table.green, rows_in_chunk, chunk.len());
+        self.sent(&table.target, rows_in_chunk, chunk.len());
         sink.send(chunk.freeze()).await.map_err(&write)?;
         sink.finish().await.map_err(&write)
     }
@@ -395,7 +395,7 @@ pub(super) async fn count_source(
     client: &impl GenericClient,
     table: &TableMapping,
 ) -> Result<(u64, Vec<(String, u64)>), CopyError> {
-    let failed = CopyError::server("count the source rows of", &table.green);
+    let failed = CopyError::server("count the source rows of", &table.target);
     let row = client.query_one(&table.count_sql, &[]).await.map_err(&failed)?;
     let by_rule = table.cleanup.iter().enumerate().map(|(place, rule)| (rule.rule.clone(), count(row.get(place + 1))));
     Ok((count(row.get(0)), by_rule.collect()))
@@ -406,7 +406,7 @@ fn over_cap(table: &TableMapping, source_rows: u64, cleaned: &[(String, u64)]) -
     let over = table.cleanup.iter().zip(cleaned).find(|(rule, (_, rows))| is_over_cap(rule, *rows, source_rows));
     let Some((rule, (_, rows))) = over else { return Ok(()) };
     Err(CopyError::OverCap {
-        table: table.green.clone(),
+        table: table.target.clone(),
         rule: rule.rule.clone(),
         rows: *rows,
         source_rows,
@@ -431,7 +431,7 @@ async fn note(target: &Transaction<'_>, copied: &Copied) -> Result<(), tokio_pos
 }
 
 fn green_name(table: &TableMapping) -> String {
-    qualified(&table.green.schema, &table.green.name)
+    qualified(&table.target.schema, &table.target.name)
 }
 
 fn count(number: i64) -> u64 {

@@ -26,16 +26,17 @@ pub struct KeyColumn {
     pub type_sql: String,
 }
 
-/// How a touched row of a blue table leads to keys of a green table.
+/// How a touched row of a source table leads to keys of a target table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Touch {
-    /// The table of blue.
-    pub blue: TableName,
+    /// The table of the source.
+    pub source: TableName,
     /// Its key, as the change list names rows.
-    pub blue_key: Vec<KeyColumn>,
-    /// A query on blue: one `text[]` parameter per column of `blue_key`, one row per green key, its columns as text in key order.
+    pub source_key: Vec<KeyColumn>,
+    /// A query on the source: one `text[]` parameter per column of `source_key`, one row per key of the target, its columns as text in
+    /// key order.
     pub keys_sql: String,
-    /// Columns of the green table that hold `blue_key`, in the same order.
+    /// Columns of the target table that hold `source_key`, in the same order.
     pub back: Vec<String>,
 }
 
@@ -53,25 +54,25 @@ pub struct Cleanup {
 /// One carried table.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TableMapping {
-    /// The table of green.
-    pub green: TableName,
+    /// The table of the target.
+    pub target: TableName,
     /// Its key.
     pub key: Vec<KeyColumn>,
     /// The columns that are carried, in the order of `select`.
     pub columns: Vec<KeyColumn>,
-    /// Columns of green that the mapping does not give.
+    /// Columns of the target that the mapping does not give.
     pub own_columns: Vec<String>,
     /// Whether a carried column is an identity that refuses given values without `overriding system value`.
     pub overrides_identity: bool,
-    /// A select over blue that gives exactly `columns`, rows left behind by a rule taken out.
+    /// A select over the source that gives exactly `columns`, rows left behind by a rule taken out.
     pub select: String,
-    /// A query on blue with one row: all source rows, then the rows each of `cleanup` leaves behind (the first rule that matches counts).
+    /// A query on the source with one row: all its rows, then the rows each of `cleanup` leaves behind (the first rule that matches counts).
     pub count_sql: String,
     /// The cleanup rules in it.
     pub cleanup: Vec<Cleanup>,
-    /// Which blue tables touch which of its keys.
+    /// Which tables of the source touch which of its keys.
     pub touched_by: Vec<Touch>,
-    /// The server's estimate of its rows on blue, for ordering work; 0 when unknown.
+    /// The server's estimate of its rows on the source, for ordering work; 0 when unknown.
     pub estimated_rows: u64,
 }
 
@@ -83,17 +84,17 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// The blue tables whose changes touch anything, each once.
+    /// The tables of the source whose changes touch anything, each once.
     #[must_use]
     pub fn captured(&self) -> Vec<TableName> {
         let touches = self.tables.iter().flat_map(|table| &table.touched_by);
-        touches.map(|touch| touch.blue.clone()).collect::<BTreeSet<_>>().into_iter().collect()
+        touches.map(|touch| touch.source.clone()).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// The green tables that are carried.
+    /// The tables of the target that are carried.
     #[must_use]
     pub fn carried(&self) -> Vec<TableName> {
-        self.tables.iter().map(|table| table.green.clone()).collect()
+        self.tables.iter().map(|table| table.target.clone()).collect()
     }
 }
 
@@ -277,7 +278,7 @@ impl Resolver<'_> {
             count_sql: count_sql(&origin, &rules),
             estimated_rows: touched_by
                 .iter()
-                .filter_map(|touch| self.blue.table(&touch.blue))
+                .filter_map(|touch| self.blue.table(&touch.source))
                 .map(|table| table.estimated_rows)
                 .max()
                 .unwrap_or(0),
@@ -296,7 +297,7 @@ impl Resolver<'_> {
         let overrides_identity = carried_columns(green, entry).any(|column| column.is_identity_always);
         let rules = self.plan.cleanup.iter().filter(|rule| rule.table == green.name);
         TableMapping {
-            green: green.name.clone(),
+            target: green.name.clone(),
             key,
             columns,
             own_columns: entry.own_columns.clone(),
@@ -373,7 +374,7 @@ impl Resolver<'_> {
         } else {
             rows_sql(&blue.name, &blue_key, &texts(&expressions))
         };
-        Some(Touch { blue: blue.name.clone(), blue_key, keys_sql, back })
+        Some(Touch { source: blue.name.clone(), source_key: blue_key, keys_sql, back })
     }
 
     /// The green columns that are plain copies of blue's key, by which green remembers what a row was derived from.
@@ -413,9 +414,9 @@ impl Resolver<'_> {
             return None;
         }
         Some(Touch {
-            blue: name.clone(),
+            source: name.clone(),
             keys_sql: self.touch_sql(name, &blue_key, key, by),
-            blue_key,
+            source_key: blue_key,
             back: by.back.clone(),
         })
     }

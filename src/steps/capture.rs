@@ -39,7 +39,7 @@ impl Capture {
             return Ok(None);
         }
         let green = world.side(Side::Green).await?;
-        let held = has_position(&green, &self.slot(context).name()).await;
+        let held = has_position(&green, &self.slot(context)).await;
         Ok(Some(held.map_err(|error| fail("look at green's position", error))?))
     }
 }
@@ -129,7 +129,7 @@ impl Step for Capture {
         stopped.map_err(|error| fail(self.undo_summary(), error))?;
         if self.side == Side::Blue {
             let mut green = world.side(Side::Green).await?;
-            let ended = end_progress(&mut green, &context.term(), &self.slot(context).name()).await;
+            let ended = end_progress(&mut green, &context.term(), &self.slot(context)).await;
             ended.map_err(|error| fail("forget green's position", error))?;
         }
         Ok(())

@@ -61,9 +61,9 @@ struct Again<'a> {
 impl Reapply for Again<'_> {
     fn reapply<'a>(
         &'a self,
-        green: &'a Transaction<'a>,
+        target: &'a Transaction<'a>,
     ) -> Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>> {
-        Box::pin(reapply_for(green, self.shape, &self.events))
+        Box::pin(reapply_for(target, self.shape, &self.events))
     }
 }
 
@@ -71,8 +71,8 @@ impl Levelling {
     /// Connects, and checks that the slot and green's position belong together.
     pub(super) async fn open(world: &World, context: &Context) -> Result<Self, StepError> {
         let setup = LevelSetup {
-            blue: world.url(Side::Blue).clone(),
-            green: world.url(Side::Green).clone(),
+            source: world.url(Side::Blue).clone(),
+            target: world.url(Side::Green).clone(),
             capture: Capture { run: context.run(), side: Side::Blue },
             mapping: mapping(context)?,
             term: context.term(),
@@ -153,7 +153,7 @@ impl Levelling {
         if pending.is_empty() {
             return Ok(());
         }
-        let mut transaction = self.worker.green().transaction().await.map_err(failed)?;
+        let mut transaction = self.worker.target().transaction().await.map_err(failed)?;
         term::hold(&transaction, &self.term).await.map_err(|error| fail("replay revocations on green", error))?;
         let settings = "set local session_replication_role = replica; set local synchronous_commit = on";
         transaction.batch_execute(settings).await.map_err(failed)?;

@@ -48,14 +48,14 @@ fn columns(list: &[(&str, &str)]) -> Vec<KeyColumn> {
 }
 
 fn table(
-    green: &str,
+    target: &str,
     key: &[(&str, &str)],
     carried: &[(&str, &str)],
     select: &str,
     touched_by: Vec<Touch>,
 ) -> TableMapping {
     TableMapping {
-        green: name(green),
+        target: name(target),
         key: columns(key),
         columns: columns(carried),
         own_columns: Vec::new(),
@@ -68,9 +68,9 @@ fn table(
     }
 }
 
-fn touch(blue: &str, key: &[(&str, &str)], keys_sql: &str, back: &[&str]) -> Touch {
+fn touch(source: &str, key: &[(&str, &str)], keys_sql: &str, back: &[&str]) -> Touch {
     let back = back.iter().map(|column| (*column).to_owned()).collect();
-    Touch { blue: name(blue), blue_key: columns(key), keys_sql: keys_sql.to_owned(), back }
+    Touch { source: name(source), source_key: columns(key), keys_sql: keys_sql.to_owned(), back }
 }
 
 /// A generated mapping of every kind, and a written one that merges two tables.
@@ -196,7 +196,7 @@ impl Stage {
             let list = table.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>().join(", ");
             let query = format!("select coalesce(jsonb_agg(q)::text, '[]') from ({}) q", table.select);
             let rows: String = snapshot.query_one(&query, &[]).await.expect("blue is read").get(0);
-            let name = &table.green.name;
+            let name = &table.target.name;
             let fill = format!(
                 "insert into {name} ({list}) select {list} from jsonb_populate_recordset(null::{name}, $1::text::jsonb)"
             );
@@ -206,8 +206,8 @@ impl Stage {
 
     fn setup(&self, term: Term) -> LevelSetup {
         LevelSetup {
-            blue: self.pair.blue.url(),
-            green: self.pair.green.url(),
+            source: self.pair.blue.url(),
+            target: self.pair.green.url(),
             capture: self.capture,
             mapping: mapping(),
             term,
@@ -233,11 +233,11 @@ impl Stage {
                 format!("select t from (select row({list})::text as t from {from} q) r order by t collate \"C\"")
             };
             let expected = texts(&blue, &select(format!("({})", table.select))).await;
-            let found = texts(&green, &select(table.green.name.clone())).await;
+            let found = texts(&green, &select(table.target.name.clone())).await;
             let (wanted, given) = (BTreeSet::from_iter(&expected), BTreeSet::from_iter(&found));
             let missing: Vec<_> = wanted.difference(&given).take(3).collect();
             let extra: Vec<_> = given.difference(&wanted).take(3).collect();
-            assert!(missing.is_empty() && extra.is_empty(), "{}: missing {missing:?}, extra {extra:?}", table.green);
+            assert!(missing.is_empty() && extra.is_empty(), "{}: missing {missing:?}, extra {extra:?}", table.target);
             assert_eq!(expected.len(), found.len());
         }
     }

@@ -129,8 +129,9 @@ async fn the_example_plan_is_asked_by_key_through_indexes() {
         }
         for touch in &table.touched_by {
             let same = |(back, key): (&String, &KeyColumn)| format!("{back} = '{}'", sample(&key.type_sql));
-            let backs: Vec<String> = touch.back.iter().zip(&touch.blue_key).map(same).collect();
-            through_indexes(&green, &format!("select * from {} where {}", table.green.name, backs.join(" and "))).await;
+            let backs: Vec<String> = touch.back.iter().zip(&touch.source_key).map(same).collect();
+            through_indexes(&green, &format!("select * from {} where {}", table.target.name, backs.join(" and ")))
+                .await;
         }
     }
 }

@@ -77,9 +77,11 @@ pub type TableNameKey = String;
 /// A capture that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Captured {
+    /// The captured side.
+    pub side: Side,
     /// Name of slot and publication.
     pub name: String,
-    /// Drawn at the slot's creation; green's progress carries it.
+    /// Drawn at the slot's creation; the other side's progress carries it.
     pub nonce: Uuid,
     /// Where the slot began.
     pub start: Lsn,
@@ -199,6 +201,7 @@ impl Capture {
             Some(slot) if slot.status.as_deref() == Some("lost") => lost("the slot's write-ahead log was removed"),
             Some(slot) if slot.confirmed.unwrap_or(0) < start => lost("the slot is older than the one we made"),
             Some(_) => CaptureStanding::Present(Captured {
+                side: self.side,
                 name: self.name(),
                 nonce: noted.nonce,
                 start: start.cast_unsigned(),

@@ -1,6 +1,6 @@
-//! One batch between its snapshot and green's commit: touched keys, derived rows, the rows that differ, the foreign keys.
+//! One batch between its snapshot and the target's commit: touched keys, derived rows, the rows that differ, the foreign keys.
 //!
-//! Everything of one snapshot goes into one transaction of green; memory is bounded by pages of keys and by temporary tables, never
+//! Everything of one snapshot goes into one transaction of the target; memory is bounded by pages of keys and by temporary tables, never
 //! by splitting that transaction.
 
 use super::{BatchReport, LevelError};
@@ -22,8 +22,10 @@ const MANY_KEYS: u64 = 1000;
 
 /// One batch under way: everything it needs, and what it has done.
 pub(super) struct Batch<'a> {
-    pub(super) blue: &'a Transaction<'a>,
-    pub(super) green: &'a Transaction<'a>,
+    pub(super) source: &'a Transaction<'a>,
+    pub(super) target: &'a Transaction<'a>,
+    /// The side that is the source.
+    pub(super) side: Side,
     pub(super) slot: &'a Client,
     pub(super) name: &'a str,
     pub(super) tables: &'a [CapturedTable],
@@ -39,7 +41,15 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Reads the change list up to the marker and writes the touched green keys to the temporary tables, page by page.
+    fn on_source(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
+        LevelError::on(self.side, what)
+    }
+
+    fn on_target(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
+        LevelError::on(self.side.other(), what)
+    }
+
+    /// Reads the change list up to the marker and writes the touched keys of the target to the temporary tables, page by page.
     /// Gives the end of the consumed prefix.
     pub(super) async fn touch(
         &mut self,
@@ -51,10 +61,10 @@ impl Batch<'_> {
         let options: Vec<String> = options.map(str::to_owned).to_vec();
         let name = self.name.to_owned();
         let parameters: [&(dyn ToSql + Sync); 2] = [&name, &options];
-        let list = self.slot.query_raw(PEEK, parameters).await.map_err(LevelError::reading_slot)?;
+        let list = self.slot.query_raw(PEEK, parameters).await.map_err(LevelError::reading_slot(self.side))?;
         pin_mut!(list);
         let mut reader = ChangeReader::new(self.tables, snapshot, marker.as_bytes());
-        while let Some(row) = list.try_next().await.map_err(LevelError::reading_slot)? {
+        while let Some(row) = list.try_next().await.map_err(LevelError::reading_slot(self.side))? {
             reader.feed(row.get(0))?;
             if reader.waiting() >= self.page_keys {
                 self.touch_page(reader.take_keys()).await?;
@@ -75,7 +85,7 @@ impl Batch<'_> {
         Ok(reader.consumed_end)
     }
 
-    /// Keys derived from blue's rows as S sees them; and the touched rows noted, for what green records.
+    /// Keys derived from the source's rows as S sees them; and the touched rows noted, for what the target records.
     async fn touch_page(&mut self, page: Vec<(usize, Vec<Key>)>) -> Result<(), LevelError> {
         for (place, keys) in page {
             self.places.insert(place);
@@ -87,7 +97,7 @@ impl Batch<'_> {
                 (0..columns).map(|at| keys.iter().map(|key| key[at].as_str()).collect()).collect();
             for (table, sql) in self.sql.iter().enumerate() {
                 for touch in sql.touches.iter().filter(|touch| touch.captured == place) {
-                    let lines = self.keys_on_blue(&touch.on_blue, &arrays).await?;
+                    let lines = self.keys_on_source(&touch.on_source, &arrays).await?;
                     self.keys[table] += lines.1;
                     self.copy_in(&sql.keys_in, lines.0).await?;
                 }
@@ -96,14 +106,13 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Asks blue for the green keys of some touched rows; a row that is gone, or a key with a null, gives none.
-    async fn keys_on_blue(&self, query: &str, arrays: &[Vec<&str>]) -> Result<(Vec<u8>, u64), LevelError> {
-        let on = LevelError::on;
+    /// Asks the source for the target's keys of some touched rows; a row that is gone, or a key with a null, gives none.
+    async fn keys_on_source(&self, query: &str, arrays: &[Vec<&str>]) -> Result<(Vec<u8>, u64), LevelError> {
         let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
-        let rows = self.blue.query_raw(query, parameters).await.map_err(on(Side::Blue, "derive touched keys"))?;
+        let rows = self.source.query_raw(query, parameters).await.map_err(self.on_source("derive touched keys"))?;
         pin_mut!(rows);
         let (mut lines, mut count) = (Vec::new(), 0);
-        while let Some(row) = rows.try_next().await.map_err(on(Side::Blue, "derive touched keys"))? {
+        while let Some(row) = rows.try_next().await.map_err(self.on_source("derive touched keys"))? {
             let key: Option<Key> = (0..row.len()).map(|at| row.get(at)).collect();
             if let Some(key) = key {
                 copy_line(&mut lines, &key);
@@ -113,12 +122,12 @@ impl Batch<'_> {
         Ok((lines, count))
     }
 
-    /// Keys that green records as derived from the touched rows, whether those rows are still there or not.
+    /// Keys that the target records as derived from the touched rows, whether those rows are still there or not.
     async fn touch_recorded(&mut self) -> Result<(), LevelError> {
         for (table, sql) in self.sql.iter().enumerate() {
             for touch in sql.touches.iter().filter(|touch| self.places.contains(&touch.captured)) {
-                let added = self.green.execute(&touch.on_green, &[]).await;
-                self.keys[table] += added.map_err(LevelError::on(Side::Green, "find recorded keys"))?;
+                let added = self.target.execute(&touch.on_target, &[]).await;
+                self.keys[table] += added.map_err(self.on_target("find recorded keys"))?;
             }
         }
         Ok(())
@@ -130,24 +139,23 @@ impl Batch<'_> {
             if !sql.touches.iter().any(|touch| touch.captured == place) {
                 continue;
             }
-            let added = self.green.execute(&sql.all_on_green, &[]).await;
-            self.keys[table] += added.map_err(LevelError::on(Side::Green, "touch every key"))?;
-            self.keys[table] += self.carry(&sql.all_on_blue, &sql.keys_in).await?;
+            let added = self.target.execute(&sql.all_on_target, &[]).await;
+            self.keys[table] += added.map_err(self.on_target("touch every key"))?;
+            self.keys[table] += self.carry(&sql.all_on_source, &sql.keys_in).await?;
         }
         Ok(())
     }
 
-    /// Derives the touched keys' rows from blue at S, page by page.
+    /// Derives the touched keys' rows from the source at S, page by page.
     pub(super) async fn derive(&mut self) -> Result<(), LevelError> {
-        let on = LevelError::on;
         let page_size = i32::try_from(self.page_keys).unwrap_or(i32::MAX);
         for (table, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
-            self.report.touched.insert(sql.green.clone());
+            self.report.touched.insert(sql.target.clone());
             self.report.keys += self.keys[table];
-            let portal = self.green.bind(&sql.keys_out, &[]).await.map_err(on(Side::Green, "read touched keys"))?;
+            let portal = self.target.bind(&sql.keys_out, &[]).await.map_err(self.on_target("read touched keys"))?;
             loop {
-                let rows = self.green.query_portal(&portal, page_size).await;
-                let rows = rows.map_err(on(Side::Green, "read touched keys"))?;
+                let rows = self.target.query_portal(&portal, page_size).await;
+                let rows = rows.map_err(self.on_target("read touched keys"))?;
                 let page: Vec<Key> =
                     rows.iter().filter_map(|row| (0..row.len()).map(|at| row.get(at)).collect()).collect();
                 if !page.is_empty() {
@@ -163,23 +171,22 @@ impl Batch<'_> {
 
     /// Deletes of all tables first, then inserts: only rows that differ.
     pub(super) async fn make_equal(&mut self) -> Result<(), LevelError> {
-        let on = LevelError::on;
         for (table, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
             if self.keys[table] > MANY_KEYS {
-                self.green.batch_execute(&sql.analyze).await.map_err(on(Side::Green, "count the keys"))?;
+                self.target.batch_execute(&sql.analyze).await.map_err(self.on_target("count the keys"))?;
             }
             if let Some(row) =
-                self.green.query_opt(&sql.twice(), &[]).await.map_err(on(Side::Green, "look for twins"))?
+                self.target.query_opt(&sql.twice(), &[]).await.map_err(self.on_target("look for twins"))?
             {
-                return Err(LevelError::Twice { table: sql.green.clone(), key: row.get(0) });
+                return Err(LevelError::Twice { table: sql.target.clone(), key: row.get(0) });
             }
-            let deleted = self.green.query_one(&sql.delete, &[]).await.map_err(on(Side::Green, "delete rows"))?;
+            let deleted = self.target.query_one(&sql.delete, &[]).await.map_err(self.on_target("delete rows"))?;
             self.report.rows_deleted += deleted.get::<_, i64>(0).cast_unsigned();
         }
         for (_, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
             for insert in &sql.inserts {
-                let inserted = self.green.execute(insert, &[]).await;
-                self.report.rows_inserted += inserted.map_err(on(Side::Green, "insert rows"))?;
+                let inserted = self.target.execute(insert, &[]).await;
+                self.report.rows_inserted += inserted.map_err(self.on_target("insert rows"))?;
             }
         }
         Ok(())
@@ -191,12 +198,12 @@ impl Batch<'_> {
             return Ok(());
         }
         for (_, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
-            let own = self.catalog.table(&sql.green).into_iter().flat_map(|table| &table.foreign_keys);
+            let own = self.catalog.table(&sql.target).into_iter().flat_map(|table| &table.foreign_keys);
             for key in own {
-                self.require_none(&sql.child_check(key), &sql.green, &key.name).await?;
+                self.require_none(&sql.child_check(key), &sql.target, &key.name).await?;
             }
             for child in self.catalog.tables.values() {
-                for key in child.foreign_keys.iter().filter(|key| key.parent == sql.green) {
+                for key in child.foreign_keys.iter().filter(|key| key.parent == sql.target) {
                     self.require_none(&sql.parent_check(&child.name, key), &child.name, &key.name).await?;
                 }
             }
@@ -205,18 +212,18 @@ impl Batch<'_> {
     }
 
     async fn require_none(&self, query: &str, table: &TableName, constraint: &str) -> Result<(), LevelError> {
-        let row = self.green.query_opt(query, &[]).await.map_err(LevelError::on(Side::Green, "check a foreign key"))?;
+        let row = self.target.query_opt(query, &[]).await.map_err(self.on_target("check a foreign key"))?;
         let Some(row) = row else { return Ok(()) };
         Err(LevelError::ForeignKey { table: table.clone(), constraint: constraint.to_owned(), sample: row.get(0) })
     }
 
     async fn copy_in(&self, statement: &str, lines: Vec<u8>) -> Result<u64, LevelError> {
-        let what = LevelError::on(Side::Green, "stage keys");
+        let what = self.on_target("stage keys");
         if lines.is_empty() {
             return Ok(0);
         }
         let copied = async {
-            let sink = self.green.copy_in::<_, Bytes>(statement).await?;
+            let sink = self.target.copy_in::<_, Bytes>(statement).await?;
             pin_mut!(sink);
             sink.send(Bytes::from(lines)).await?;
             sink.finish().await
@@ -224,17 +231,16 @@ impl Batch<'_> {
         copied.await.map_err(what)
     }
 
-    /// Streams a `copy … to stdout` of blue into a `copy … from stdin` of green; gives the number of rows.
+    /// Streams a `copy … to stdout` of the source into a `copy … from stdin` of the target; gives the number of rows.
     async fn carry(&self, out: &str, into: &str) -> Result<u64, LevelError> {
-        let on = LevelError::on;
-        let stream = self.blue.copy_out(out).await.map_err(on(Side::Blue, "derive rows"))?;
-        let sink = self.green.copy_in::<_, Bytes>(into).await.map_err(on(Side::Green, "stage rows"))?;
+        let stream = self.source.copy_out(out).await.map_err(self.on_source("derive rows"))?;
+        let sink = self.target.copy_in::<_, Bytes>(into).await.map_err(self.on_target("stage rows"))?;
         pin_mut!(stream);
         pin_mut!(sink);
         while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(on(Side::Blue, "derive rows"))?;
-            sink.send(chunk).await.map_err(on(Side::Green, "stage rows"))?;
+            let chunk = chunk.map_err(self.on_source("derive rows"))?;
+            sink.send(chunk).await.map_err(self.on_target("stage rows"))?;
         }
-        sink.finish().await.map_err(on(Side::Green, "stage rows"))
+        sink.finish().await.map_err(self.on_target("stage rows"))
     }
 }

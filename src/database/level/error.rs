@@ -1,4 +1,4 @@
-//! Why green could not be brought level, and which of the reasons pass by themselves.
+//! Why the target could not be brought level, and which of the reasons pass by themselves.
 
 use crate::database::capture::CaptureError;
 use crate::database::changes::ChangesError;
@@ -8,7 +8,7 @@ use crate::plan::{Side, TableName};
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 
-/// Why green could not be brought level. Unless said otherwise nothing was changed, and the same batch can be tried again.
+/// Why the target could not be brought level. Unless said otherwise nothing was changed, and the same batch can be tried again.
 #[derive(Debug, Error)]
 pub enum LevelError {
     /// No connection.
@@ -20,15 +20,15 @@ pub enum LevelError {
     /// The capture cannot be read.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// The slot does not deliver every change since green's position.
-    #[error("level green: {why}; green must be copied anew, never continued")]
+    /// The slot does not deliver every change since the target's position.
+    #[error("keep level: {why}; the target must be copied anew, never continued")]
     LostSlot {
         /// Why.
         why: String,
     },
-    /// A captured table was changed on blue.
+    /// A captured table was changed on the source.
     #[error(
-        "level green: the columns of {table} changed on blue (were: {before}; are: {now}); the run is parked: undo that change, or begin a new run"
+        "keep level: the columns of {table} changed (were: {before}; are: {now}); the run is parked: undo that change, or begin a new run"
     )]
     Changed {
         /// The table.
@@ -39,14 +39,14 @@ pub enum LevelError {
         now: String,
     },
     /// The change list makes no sense, or shows that a captured table was changed.
-    #[error("level green: {0}")]
+    #[error("keep level: {0}")]
     Changes(#[from] ChangesError),
     /// Derived rows point to rows that are not there.
     #[error(
         "level {table}: its foreign key {constraint} would point to nothing ({sample}); the mapping or a cleanup rule leaves out rows that others need"
     )]
     ForeignKey {
-        /// The referencing table of green.
+        /// The referencing table of the target.
         table: TableName,
         /// The constraint.
         constraint: String,
@@ -56,29 +56,31 @@ pub enum LevelError {
     /// The mapping gives one key twice.
     #[error("level {table}: the mapping gives two rows for key {key}")]
     Twice {
-        /// The green table.
+        /// The target's table.
         table: TableName,
         /// The key.
         key: String,
     },
-    /// Another worker moved green's position, or reads the slot.
-    #[error("level green: another worker is at work ({what})")]
+    /// Another worker moved the target's position, or reads the slot.
+    #[error("keep level: another worker is at work ({what})")]
     AnotherWorker {
         /// What showed it.
         what: String,
     },
     /// A lock on a captured table could not be had in time; waiting longer would make the application wait.
-    #[error("level green: a table of blue is locked by others")]
+    #[error("keep level: a table of {side} is locked by others")]
     Locked {
+        /// The side.
+        side: Side,
         /// What the server said.
         #[source]
         source: tokio_postgres::Error,
     },
     /// The log did not hold our marker.
-    #[error("level green: the marker that was just committed is not in the change list")]
+    #[error("keep level: the marker that was just committed is not in the change list")]
     NoMarker,
     /// Not level within the bound.
-    #[error("level green: not level within {bound_ms} ms: {left} commits left, {lag_ms} ms behind ({why})")]
+    #[error("keep level: not level within {bound_ms} ms: {left} commits left, {lag_ms} ms behind ({why})")]
     NotLevel {
         /// The bound.
         bound_ms: u128,
@@ -90,7 +92,7 @@ pub enum LevelError {
         why: String,
     },
     /// The server refused or the connection broke.
-    #[error("level green: {what} on {side}")]
+    #[error("keep level: {what} on {side}")]
     Server {
         /// The side.
         side: Side,
@@ -105,19 +107,21 @@ pub enum LevelError {
 impl LevelError {
     pub(super) fn on(side: Side, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Self {
         move |source| match source.code() {
-            Some(&SqlState::LOCK_NOT_AVAILABLE) if side == Side::Blue => Self::Locked { source },
+            Some(&SqlState::LOCK_NOT_AVAILABLE) => Self::Locked { side, source },
             _ => Self::Server { side, what, source },
         }
     }
 
-    pub(super) fn reading_slot(source: tokio_postgres::Error) -> Self {
-        let said = || source.as_db_error().map_or_else(|| source.to_string(), |error| error.message().to_owned());
-        match source.code() {
-            Some(&SqlState::OBJECT_IN_USE) => Self::AnotherWorker { what: said() },
-            Some(&SqlState::UNDEFINED_OBJECT | &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
-                Self::LostSlot { why: said() }
+    pub(super) fn reading_slot(side: Side) -> impl FnOnce(tokio_postgres::Error) -> Self {
+        move |source| {
+            let said = || source.as_db_error().map_or_else(|| source.to_string(), |error| error.message().to_owned());
+            match source.code() {
+                Some(&SqlState::OBJECT_IN_USE) => Self::AnotherWorker { what: said() },
+                Some(&SqlState::UNDEFINED_OBJECT | &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE) => {
+                    Self::LostSlot { why: said() }
+                }
+                _ => Self::Server { side, what: "read the change list", source },
             }
-            _ => Self::Server { side: Side::Blue, what: "read the change list", source },
         }
     }
 

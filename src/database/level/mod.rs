@@ -1,16 +1,18 @@
-//! Keeping green level with blue: one worker, batch after batch, each exact for one snapshot of blue.
+//! Keeping one side level with the other: one worker, batch after batch, each exact for one snapshot of the source.
+//!
+//! Before the flip blue is the source and green the target; for the way back it is the other way round. The capture says which.
 //!
 //! Owns the order of a batch, which is the whole point and must not be changed:
-//! 1. a repeatable read transaction on blue locks the captured tables `access share`, then takes its snapshot S;
+//! 1. a repeatable read transaction on the source locks the captured tables `access share`, then takes its snapshot S;
 //! 2. a transactional marker is committed on another connection with `synchronous_commit` on: all that S sees is in the log before it;
 //! 3. the change list is read up to the marker; every commit visible in S touches its keys, the longest prefix of such is consumed;
-//! 4. touched green keys are those derived from blue's rows at S **and** those that green records as derived from them;
-//! 5. one green transaction, under the term, deletes and inserts the rows that differ from what S derives, without firing green's
+//! 4. touched keys of the target are those derived from the source's rows at S **and** those that the target records as derived from them;
+//! 5. one transaction of the target, under the term, deletes and inserts the rows that differ from what S derives, without firing its
 //!    cascades and triggers, looks for foreign keys left hanging, applies captured revocations again, and stores slot, nonce and position;
 //! 6. it commits durably; only then the slot advances.
 //!
 //! After the first batch nothing but a batch writes carried tables. May call `capture`, `changes`, `apply`, `mapping`, `term`.
-//! Never continues from a position that green has not stored: then green must be copied anew.
+//! Never continues from a position that the target has not stored: then it must be copied anew.
 
 mod batch;
 mod error;
@@ -62,7 +64,7 @@ pub trait Reapply: Sync {
     /// Gives the number of rows changed.
     fn reapply<'a>(
         &'a self,
-        green: &'a Transaction<'a>,
+        target: &'a Transaction<'a>,
     ) -> Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
 }
 
@@ -70,7 +72,7 @@ pub trait Reapply: Sync {
 impl Reapply for () {
     fn reapply<'a>(
         &'a self,
-        _green: &'a Transaction<'a>,
+        _target: &'a Transaction<'a>,
     ) -> Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>> {
         Box::pin(async { Ok(0) })
     }
@@ -79,7 +81,7 @@ impl Reapply for () {
 /// Bounds of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest wait for a lock on blue's tables; short, because the application waits behind us.
+    /// Longest wait for a lock on the source's tables; short, because the application waits behind us.
     pub lock: Duration,
     /// Longest single statement, on either side.
     pub statement: Duration,
@@ -90,13 +92,13 @@ pub struct Limits {
 /// What a worker is made from.
 #[derive(Debug, Clone)]
 pub struct LevelSetup {
-    /// Our login on blue, direct.
-    pub blue: Secret,
-    /// Our login on green, direct.
-    pub green: Secret,
-    /// The capture on blue.
+    /// Our login on the side that is read, direct.
+    pub source: Secret,
+    /// Our login on the side that is written, direct.
+    pub target: Secret,
+    /// The capture on the source; its side says which of both that is.
     pub capture: Capture,
-    /// The carried tables.
+    /// The tables to keep level.
     pub mapping: Mapping,
     /// The term to act in.
     pub term: Term,
@@ -104,13 +106,13 @@ pub struct LevelSetup {
     pub limits: Limits,
 }
 
-/// The one process that writes green: three connections, used batch after batch.
+/// The one process that writes the target: three connections, used batch after batch.
 pub struct Worker {
     /// Reads rows at the batch's snapshot.
-    blue: Client,
+    source: Client,
     /// Commits markers, reads the change list, advances the slot.
     slot: Client,
-    green: Client,
+    target: Client,
     capture: Capture,
     captured: Captured,
     term: Term,
@@ -126,25 +128,26 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Connects, and checks that slot and green's position belong together.
+    /// Connects, and checks that slot and the target's position belong together.
     ///
     /// # Errors
-    /// `LostSlot` when the slot is missing, is another one, or stands beyond what green has stored.
+    /// `LostSlot` when the slot is missing, is another one, or stands beyond what the target has stored.
     pub async fn open(setup: LevelSetup) -> Result<Self, LevelError> {
-        let blue = session(&setup.blue, Side::Blue, setup.limits).await?;
-        let slot = session(&setup.blue, Side::Blue, setup.limits).await?;
-        let mut green = session(&setup.green, Side::Green, setup.limits).await?;
-        require_utf8(&slot).await?;
+        let side = setup.capture.side;
+        let source = session(&setup.source, side, setup.limits).await?;
+        let slot = session(&setup.source, side, setup.limits).await?;
+        let mut target = session(&setup.target, side.other(), setup.limits).await?;
+        require_utf8(&slot, side).await?;
         let captured = match setup.capture.verify(&slot).await? {
             CaptureStanding::Present(captured) => captured,
-            other => return Err(LevelError::LostSlot { why: format!("the capture on blue is {other:?}") }),
+            other => return Err(LevelError::LostSlot { why: format!("the capture on {side} is {other:?}") }),
         };
-        let progress = matching_progress(&mut green, &captured).await?;
+        let progress = matching_progress(&mut target, &captured).await?;
         let tables = captured_tables(&setup.mapping);
         let mut worker = Self {
-            blue,
+            source,
             slot,
-            green,
+            target,
             capture: setup.capture,
             captured,
             term: setup.term,
@@ -163,9 +166,17 @@ impl Worker {
         Ok(worker)
     }
 
-    /// Green's connection, for work that alternates with batches on the one worker, such as the replay of revocations.
-    pub fn green(&mut self) -> &mut Client {
-        &mut self.green
+    /// The target's connection, for work that alternates with batches on the one worker, such as the replay of revocations.
+    pub fn target(&mut self) -> &mut Client {
+        &mut self.target
+    }
+
+    fn on_source(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
+        LevelError::on(self.capture.side, what)
+    }
+
+    fn on_target(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
+        LevelError::on(self.capture.side.other(), what)
     }
 
     /// Creates the temporary tables and the statements over them.
@@ -175,27 +186,26 @@ impl Worker {
         self.sql = statements.map(|(place, table)| TableSql::new(place, table, &self.tables, &self.catalog)).collect();
         let creates = self.touched.iter().map(|touched| &touched.create).chain(self.sql.iter().map(|sql| &sql.create));
         for create in creates {
-            self.green.batch_execute(create).await.map_err(LevelError::on(Side::Green, "create temporary tables"))?;
+            self.target.batch_execute(create).await.map_err(self.on_target("create temporary tables"))?;
         }
         Ok(())
     }
 
-    /// Reads green's foreign keys again when they have changed, because they are built while batches go on.
+    /// Reads the target's foreign keys again when they have changed, because they are built while batches go on.
     async fn read_catalog(&mut self) -> Result<(), LevelError> {
-        let on = LevelError::on;
-        let row = self.green.query_one(FOREIGN_KEYS, &[]).await.map_err(on(Side::Green, "count foreign keys"))?;
+        let row = self.target.query_one(FOREIGN_KEYS, &[]).await.map_err(self.on_target("count foreign keys"))?;
         let seen = (row.get(0), row.get(1));
         if seen != self.foreign_keys_seen {
-            self.catalog = catalog::read(&self.green).await.map_err(on(Side::Green, "read the catalog"))?;
+            self.catalog = catalog::read(&self.target).await.map_err(self.on_target("read the catalog"))?;
             self.foreign_keys_seen = seen;
         }
         Ok(())
     }
 
-    /// The slot must not stand beyond what green has stored, and blue must not have gone back behind it.
+    /// The slot must not stand beyond what the target has stored, and the source must not have gone back behind it.
     async fn require_slot(&self) -> Result<(), LevelError> {
         let row = self.slot.query_opt(SLOT, &[&self.captured.name]).await;
-        let row = row.map_err(LevelError::on(Side::Blue, "read the slot"))?;
+        let row = row.map_err(self.on_source("read the slot"))?;
         let lost = |why: &str| Err(LevelError::LostSlot { why: why.to_owned() });
         let Some(row) = row else { return lost("the slot is gone") };
         let (confirmed, is_lost): (i64, Option<bool>) = (row.get(0), row.get(1));
@@ -203,38 +213,40 @@ impl Worker {
         if is_lost == Some(true) {
             lost("the slot's write-ahead log was removed")
         } else if confirmed.cast_unsigned() > self.lsn {
-            lost("the slot stands beyond what green has stored")
+            lost("the slot stands beyond what the target has stored")
         } else if end.cast_unsigned() < self.lsn {
-            lost("blue's log ends before what green has stored: blue was restored or failed over")
+            lost("the source's log ends before what the target has stored: the source was restored or failed over")
         } else {
             Ok(())
         }
     }
 
-    /// One batch: after it green equals what the mapping derives from blue at one snapshot, for all that was touched until then.
+    /// One batch: after it the target equals what the mapping derives from the source at one snapshot, for all that was touched until then.
     ///
     /// # Errors
-    /// See [`LevelError`]; unless green's commit was lost on the way, nothing was changed.
+    /// See [`LevelError`]; unless the target's commit was lost on the way, nothing was changed.
     pub async fn batch(&mut self, reapply: &impl Reapply) -> Result<BatchReport, LevelError> {
-        let on = LevelError::on;
         self.read_catalog().await?;
         self.require_slot().await?;
-        let blue = self.blue.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-        let blue = blue.start().await.map_err(on(Side::Blue, "begin"))?;
-        let snapshot = snapshot(&blue, &self.tables, self.limits).await?;
+        let side = self.capture.side;
+        let (on_source, on_target) = (|what| LevelError::on(side, what), |what| LevelError::on(side.other(), what));
+        let source = self.source.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        let source = source.start().await.map_err(on_source("begin"))?;
+        let snapshot = snapshot(&source, side, &self.tables, self.limits).await?;
         let begun = Instant::now();
         let names: Vec<TableName> = self.tables.iter().map(|table| table.name.clone()).collect();
-        let relations = self.capture.relations(&blue, &names).await?;
+        let relations = self.capture.relations(&source, &names).await?;
         let rewritten = rewritten(&self.tables, &self.relations, &relations)?;
         let marker = Uuid::new_v4().to_string();
-        self.slot.execute(MARK, &[&MARKER_PREFIX, &marker]).await.map_err(on(Side::Blue, "commit the marker"))?;
+        self.slot.execute(MARK, &[&MARKER_PREFIX, &marker]).await.map_err(on_source("commit the marker"))?;
 
-        let green = self.green.transaction().await.map_err(on(Side::Green, "begin"))?;
-        green.batch_execute(GREEN_SETTINGS).await.map_err(on(Side::Green, "become a replica"))?;
-        term::hold(&green, &self.term).await?;
+        let target = self.target.transaction().await.map_err(on_target("begin"))?;
+        target.batch_execute(TARGET_SETTINGS).await.map_err(on_target("become a replica"))?;
+        term::hold(&target, &self.term).await?;
         let mut batch = Batch {
-            blue: &blue,
-            green: &green,
+            source: &source,
+            target: &target,
+            side,
             slot: &self.slot,
             name: &self.captured.name,
             tables: &self.tables,
@@ -251,29 +263,29 @@ impl Worker {
         batch.make_equal().await?;
         batch.check_foreign_keys().await?;
         let mut report = batch.report;
-        report.rows_reapplied = reapply.reapply(&green).await.map_err(on(Side::Green, "apply revocations again"))?;
+        report.rows_reapplied = reapply.reapply(&target).await.map_err(on_target("apply revocations again"))?;
         let lsn = consumed.unwrap_or(self.lsn).max(self.lsn);
-        store_progress(&green, &self.captured, self.lsn, lsn, &relations).await?;
-        green.commit().await.map_err(on(Side::Green, "commit"))?;
+        store_progress(&target, &self.captured, self.lsn, lsn, &relations).await?;
+        target.commit().await.map_err(on_target("commit"))?;
         report.lag_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         (self.lsn, self.relations, report.lsn) = (lsn, relations, lsn);
-        blue.rollback().await.map_err(on(Side::Blue, "end the snapshot"))?;
+        source.rollback().await.map_err(on_source("end the snapshot"))?;
         report.lag_bytes = self.advance(lsn).await?;
         Ok(report)
     }
 
-    /// Moves the slot to what green has stored; gives the bytes still behind it.
+    /// Moves the slot to what the target has stored; gives the bytes still behind it.
     async fn advance(&self, lsn: Lsn) -> Result<u64, LevelError> {
         let row = self.slot.query_opt(SLOT, &[&self.captured.name]).await;
-        let row = row.map_err(LevelError::on(Side::Blue, "read the slot"))?;
+        let row = row.map_err(self.on_source("read the slot"))?;
         if row.is_some_and(|row| row.get::<_, i64>(0).cast_unsigned() < lsn) {
             self.slot
                 .execute(ADVANCE, &[&self.captured.name, &lsn.cast_signed()])
                 .await
-                .map_err(LevelError::reading_slot)?;
+                .map_err(LevelError::reading_slot(self.capture.side))?;
         }
         let behind = self.slot.query_one(BEHIND, &[&lsn.cast_signed()]).await;
-        let behind: i64 = behind.map_err(LevelError::on(Side::Blue, "measure the lag"))?.get(0);
+        let behind: i64 = behind.map_err(self.on_source("measure the lag"))?.get(0);
         Ok(behind.max(0).cast_unsigned())
     }
 
@@ -321,7 +333,7 @@ impl Worker {
     }
 }
 
-const GREEN_SETTINGS: &str = "set local session_replication_role = replica; set local synchronous_commit = on";
+const TARGET_SETTINGS: &str = "set local session_replication_role = replica; set local synchronous_commit = on";
 
 async fn session(url: &Secret, side: Side, limits: Limits) -> Result<Client, LevelError> {
     let client = client::connect(url, side.as_str()).await?;
@@ -331,19 +343,19 @@ async fn session(url: &Secret, side: Side, limits: Limits) -> Result<Client, Lev
 }
 
 /// The plugin writes values in the database's own encoding, and we read UTF-8.
-async fn require_utf8(blue: &Client) -> Result<(), LevelError> {
-    let row = blue.query_one("select getdatabaseencoding()", &[]).await;
-    let encoding: String = row.map_err(LevelError::on(Side::Blue, "ask for the encoding"))?.get(0);
-    let why = format!("blue's encoding is {encoding}, and keys can only be read as UTF8");
+async fn require_utf8(source: &Client, side: Side) -> Result<(), LevelError> {
+    let row = source.query_one("select getdatabaseencoding()", &[]).await;
+    let encoding: String = row.map_err(LevelError::on(side, "ask for the encoding"))?.get(0);
+    let why = format!("the encoding of {side} is {encoding}, and keys can only be read as UTF8");
     if encoding == "UTF8" { Ok(()) } else { Err(LevelError::LostSlot { why }) }
 }
 
 fn captured_tables(mapping: &Mapping) -> Vec<CapturedTable> {
     let mut tables: Vec<CapturedTable> = Vec::new();
     for touch in mapping.tables.iter().flat_map(|table| &table.touched_by) {
-        if !tables.iter().any(|table| table.name == touch.blue) {
-            let key = touch.blue_key.iter().map(|column| column.name.clone()).collect();
-            tables.push(CapturedTable { name: touch.blue.clone(), key });
+        if !tables.iter().any(|table| table.name == touch.source) {
+            let key = touch.source_key.iter().map(|column| column.name.clone()).collect();
+            tables.push(CapturedTable { name: touch.source.clone(), key });
         }
     }
     tables.sort_by(|a, b| a.name.cmp(&b.name));
@@ -351,18 +363,23 @@ fn captured_tables(mapping: &Mapping) -> Vec<CapturedTable> {
 }
 
 /// Locks first, then the snapshot: one that is older than a truncate would see an empty table.
-async fn snapshot(blue: &Transaction<'_>, tables: &[CapturedTable], limits: Limits) -> Result<Snapshot, LevelError> {
-    let on = LevelError::on;
+async fn snapshot(
+    source: &Transaction<'_>,
+    side: Side,
+    tables: &[CapturedTable],
+    limits: Limits,
+) -> Result<Snapshot, LevelError> {
+    let on_source = |what| LevelError::on(side, what);
     let names: Vec<String> = tables.iter().map(|table| qualified(&table.name.schema, &table.name.name)).collect();
     let lock = format!(
         "set local lock_timeout = {}; lock table {} in access share mode",
         limits.lock.as_millis().max(1),
         names.join(", ")
     );
-    blue.batch_execute(&lock).await.map_err(on(Side::Blue, "lock the captured tables"))?;
-    let row = blue.query_one("select pg_current_snapshot()::text", &[]).await;
-    let text: String = row.map_err(on(Side::Blue, "take the snapshot"))?.get(0);
-    text.parse().map_err(|_| LevelError::LostSlot { why: format!("blue gave {text:?} for a snapshot") })
+    source.batch_execute(&lock).await.map_err(on_source("lock the captured tables"))?;
+    let row = source.query_one("select pg_current_snapshot()::text", &[]).await;
+    let text: String = row.map_err(on_source("take the snapshot"))?.get(0);
+    text.parse().map_err(|_| LevelError::LostSlot { why: format!("{side} gave {text:?} for a snapshot") })
 }
 
 /// Tables whose files changed since the last batch: truncated, rewritten, or with other partitions. All their keys count as touched.

@@ -1,9 +1,9 @@
-//! Green's position: slot, nonce and end of what was consumed, stored in the transaction that consumed it.
+//! The target's position: slot, nonce and end of what was consumed, stored in the transaction that consumed it.
 //!
 //! A position that does not belong to the slot, or lies before it, means that changes were lost; it is refused, never mended.
 
 use super::LevelError;
-use crate::database::capture::{Captured, Relations};
+use crate::database::capture::{Capture, Captured, Relations};
 use crate::database::pgoutput::Lsn;
 use crate::database::term::{self, Term};
 use crate::plan::Side;
@@ -27,61 +27,61 @@ const STORE_PROGRESS: &str =
     "update cutover.progress set lsn = '0/0'::pg_lsn + $4::bigint::numeric, batches = batches + 1, relations = $5, leveled_at = clock_timestamp()
 where slot = $1 and nonce = $2 and lsn = '0/0'::pg_lsn + $3::bigint::numeric";
 
-/// Seconds since green was last brought level, by green's clock; none before the first batch can be.
+/// Seconds since the target was last brought level, by its own clock; none before the first batch can be.
 ///
 /// # Errors
-/// When green does not answer.
-pub async fn age_s(green: &impl GenericClient) -> Result<Option<f64>, tokio_postgres::Error> {
-    let exists = green.query_one("select to_regclass('cutover.progress') is not null", &[]).await?;
+/// When the target does not answer.
+pub async fn age_s(target: &impl GenericClient) -> Result<Option<f64>, tokio_postgres::Error> {
+    let exists = target.query_one("select to_regclass('cutover.progress') is not null", &[]).await?;
     if !exists.get::<_, bool>(0) {
         return Ok(None);
     }
     let age = "select extract(epoch from clock_timestamp() - max(leveled_at))::float8 from cutover.progress";
-    Ok(green.query_one(age, &[]).await?.get(0))
+    Ok(target.query_one(age, &[]).await?.get(0))
 }
 
 /// Writes where keeping level begins, once, before the first batch. Found again, it must be of the same slot.
 ///
 /// # Errors
-/// `LostSlot` when green's position belongs to a slot made earlier.
-pub async fn begin_progress(green: &mut Client, term: &Term, captured: &Captured) -> Result<(), LevelError> {
-    let on = LevelError::on;
+/// `LostSlot` when the target's position belongs to a slot made earlier.
+pub async fn begin_progress(target: &mut Client, term: &Term, captured: &Captured) -> Result<(), LevelError> {
+    let on_target = |what| LevelError::on(captured.side.other(), what);
     let relations = serde_json::to_string(&captured.relations).expect("plain text is JSON");
-    let transaction = green.transaction().await.map_err(on(Side::Green, "begin"))?;
+    let transaction = target.transaction().await.map_err(on_target("begin"))?;
     term::hold(&transaction, term).await?;
-    transaction.batch_execute(PROGRESS).await.map_err(on(Side::Green, "create table cutover.progress"))?;
+    transaction.batch_execute(PROGRESS).await.map_err(on_target("create table cutover.progress"))?;
     transaction
         .execute(BEGIN_PROGRESS, &[&captured.name, &captured.nonce, &captured.start.cast_signed(), &relations])
         .await
-        .map_err(on(Side::Green, "store the first position"))?;
-    let progress = read_progress(&transaction, &captured.name).await?;
+        .map_err(on_target("store the first position"))?;
+    let progress = read_progress(&transaction, captured.side.other(), &captured.name).await?;
     if progress.is_none_or(|progress| progress.nonce != captured.nonce) {
-        return Err(LevelError::LostSlot { why: "green's position belongs to a slot made earlier".to_owned() });
+        return Err(LevelError::LostSlot { why: "the target's position belongs to a slot made earlier".to_owned() });
     }
-    transaction.commit().await.map_err(on(Side::Green, "store the first position"))
+    transaction.commit().await.map_err(on_target("store the first position"))
 }
 
-/// Whether green holds a position for the slot named `slot`.
+/// Whether the target holds a position for the capture's slot.
 ///
 /// # Errors
-/// When green does not answer.
-pub async fn has_position(green: &Client, slot: &str) -> Result<bool, LevelError> {
-    Ok(read_progress(green, slot).await?.is_some())
+/// When the target does not answer.
+pub async fn has_position(target: &Client, capture: &Capture) -> Result<bool, LevelError> {
+    Ok(read_progress(target, capture.side.other(), &capture.name()).await?.is_some())
 }
 
-/// Forgets the position for the slot named `slot`, for a green that was emptied.
+/// Forgets the position for the capture's slot, for a target that was emptied or is level no more.
 ///
 /// # Errors
-/// When another process took over or green does not answer; nothing was changed.
-pub async fn end_progress(green: &mut Client, term: &Term, slot: &str) -> Result<(), LevelError> {
-    if !has_position(green, slot).await? {
+/// When another process took over or the target does not answer; nothing was changed.
+pub async fn end_progress(target: &mut Client, term: &Term, capture: &Capture) -> Result<(), LevelError> {
+    if !has_position(target, capture).await? {
         return Ok(());
     }
-    let on = LevelError::on;
-    let transaction = green.transaction().await.map_err(on(Side::Green, "begin"))?;
+    let on_target = |what| LevelError::on(capture.side.other(), what);
+    let transaction = target.transaction().await.map_err(on_target("begin"))?;
     term::hold(&transaction, term).await?;
-    transaction.execute(END_PROGRESS, &[&slot]).await.map_err(on(Side::Green, "forget the position"))?;
-    transaction.commit().await.map_err(on(Side::Green, "forget the position"))
+    transaction.execute(END_PROGRESS, &[&capture.name()]).await.map_err(on_target("forget the position"))?;
+    transaction.commit().await.map_err(on_target("forget the position"))
 }
 
 #[derive(Debug)]
@@ -91,28 +91,33 @@ pub(super) struct Progress {
     pub(super) relations: Relations,
 }
 
-async fn read_progress(green: &impl GenericClient, slot: &str) -> Result<Option<Progress>, LevelError> {
-    let row = match green.query_opt(READ_PROGRESS, &[&slot]).await {
+async fn read_progress(target: &impl GenericClient, side: Side, slot: &str) -> Result<Option<Progress>, LevelError> {
+    let row = match target.query_opt(READ_PROGRESS, &[&slot]).await {
         Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok(None),
-        other => other.map_err(LevelError::on(Side::Green, "read the position"))?,
+        other => other.map_err(LevelError::on(side, "read the position"))?,
     };
     let Some(row) = row else { return Ok(None) };
     let relations = serde_json::from_str(row.get(3))
-        .map_err(|error| LevelError::LostSlot { why: format!("green's position cannot be read: {error}") })?;
+        .map_err(|error| LevelError::LostSlot { why: format!("the target's position cannot be read: {error}") })?;
     Ok(Some(Progress { nonce: row.get(0), lsn: row.get::<_, i64>(1).cast_unsigned(), relations }))
 }
 
-pub(super) async fn matching_progress(green: &mut Client, captured: &Captured) -> Result<Progress, LevelError> {
-    let transaction = green.transaction().await.map_err(LevelError::on(Side::Green, "begin"))?;
-    let progress = read_progress(&transaction, &captured.name).await?;
-    transaction.rollback().await.map_err(LevelError::on(Side::Green, "read the position"))?;
+pub(super) async fn matching_progress(target: &mut Client, captured: &Captured) -> Result<Progress, LevelError> {
+    let on_target = |what| LevelError::on(captured.side.other(), what);
+    let transaction = target.transaction().await.map_err(on_target("begin"))?;
+    let progress = read_progress(&transaction, captured.side.other(), &captured.name).await?;
+    transaction.rollback().await.map_err(on_target("read the position"))?;
     let lost = |why: &str| LevelError::LostSlot { why: why.to_owned() };
-    let progress = progress.ok_or_else(|| lost("green has no position for this slot"))?;
-    if progress.nonce == captured.nonce { Ok(progress) } else { Err(lost("green's position belongs to another slot")) }
+    let progress = progress.ok_or_else(|| lost("the target has no position for this slot"))?;
+    if progress.nonce == captured.nonce {
+        Ok(progress)
+    } else {
+        Err(lost("the target's position belongs to another slot"))
+    }
 }
 
 pub(super) async fn store_progress(
-    green: &Transaction<'_>,
+    target: &Transaction<'_>,
     captured: &Captured,
     before: Lsn,
     lsn: Lsn,
@@ -121,9 +126,9 @@ pub(super) async fn store_progress(
     let relations = serde_json::to_string(relations).expect("plain text is JSON");
     let parameters: [&(dyn ToSql + Sync); 5] =
         [&captured.name, &captured.nonce, &before.cast_signed(), &lsn.cast_signed(), &relations];
-    let stored = green.execute(STORE_PROGRESS, &parameters).await;
-    match stored.map_err(LevelError::on(Side::Green, "store the position"))? {
+    let stored = target.execute(STORE_PROGRESS, &parameters).await;
+    match stored.map_err(LevelError::on(captured.side.other(), "store the position"))? {
         1 => Ok(()),
-        _ => Err(LevelError::AnotherWorker { what: "green's position was moved".to_owned() }),
+        _ => Err(LevelError::AnotherWorker { what: "the target's position was moved".to_owned() }),
     }
 }

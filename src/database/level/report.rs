@@ -11,17 +11,17 @@ pub struct BatchReport {
     pub commits: u64,
     /// Commits that stay in the slot, because they were not visible yet or stand behind one that was not.
     pub left_in_slot: u64,
-    /// Green keys touched, those touched twice counted twice.
+    /// Keys of the target touched, those touched twice counted twice.
     pub keys: u64,
-    /// Rows of green deleted, those replaced included.
+    /// Rows of the target deleted, those replaced included.
     pub rows_deleted: u64,
-    /// Rows of green inserted, those replaced included.
+    /// Rows of the target inserted, those replaced included.
     pub rows_inserted: u64,
     /// Rows changed again by [`Reapply`](super::Reapply).
     pub rows_reapplied: u64,
-    /// Green tables of which keys were touched. A revocation proved before on any of them is proved no longer.
+    /// Tables of the target of which keys were touched. A revocation proved before on any of them is proved no longer.
     pub touched: BTreeSet<TableName>,
-    /// Milliseconds from the snapshot to green's commit: how far green was behind blue at that commit.
+    /// Milliseconds from the snapshot to the target's commit: how far it was behind the source at that commit.
     pub lag_ms: u64,
     /// Bytes of log from the consumed position to its end, after the batch.
     pub lag_bytes: u64,

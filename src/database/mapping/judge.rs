@@ -17,7 +17,7 @@ pub async fn judge(mapping: &Mapping, blue: &Client) -> Result<Vec<MappingProble
             let Err(error) = blue.prepare(statement).await else { continue };
             let Some(refused) = error.as_db_error() else { return Err(error) };
             problems.push(MappingProblem {
-                table: table.green.clone(),
+                table: table.target.clone(),
                 what: format!("blue refuses {what}: {}", refused.message()),
                 hint: "correct carry: or cleanup: for this table".to_owned(),
             });
