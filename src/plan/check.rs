@@ -271,7 +271,7 @@ fn fits(node: &Node, schema: &Value) -> bool {
         Content::Number(_) => wanted(schema) == "number",
         Content::Bool(_) => wanted(schema) == "boolean",
         Content::List(_) => wanted(schema) == "array",
-        Content::Map(_) => wanted(schema) == "object",
+        Content::Map(_) => words(schema).is_none() && wanted(schema) == "object",
         Content::Null => allows_null(schema),
     }
 }

@@ -104,6 +104,20 @@ pub struct Window {
     pub migrate: Length,
     /// Write-ahead log that the slot may keep on blue; above it the flip is refused.
     pub wal_keep: Size,
+    /// Most rows of one table that the way back may find gone on green without an event or a rotation that explains it, and still
+    /// remove on blue; above it a person decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unexplained: Option<Unexplained>,
+}
+
+/// Most rows of one table that are gone on green for no known reason; the smaller of both holds.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Unexplained {
+    /// In rows, from 0.
+    pub rows: u64,
+    /// In per cent of the table on blue, at most 100.
+    pub percent: f64,
 }
 
 impl Default for Window {
@@ -117,6 +131,7 @@ impl Default for Window {
             copy: Length("6h".to_owned()),
             migrate: Length("1h".to_owned()),
             wal_keep: Size("10GB".to_owned()),
+            unexplained: None,
         }
     }
 }
@@ -275,16 +290,45 @@ pub struct TouchedBy {
     pub back: Vec<String>,
 }
 
-/// What goes back to blue for one table.
+/// What goes back to blue for one table: `carry` (everything), `revocations` (only deletes and deactivations), `lose` (nothing), or
+/// `{ carry: { set: …, key: … } }` where columns are not blue's own on green.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Reverse {
+    /// One of the words.
+    Word(ReverseWord),
+    /// Everything, by a mapping of its own.
+    Mapped(ReverseMapped),
+}
+
+/// What goes back to blue for one table, in a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Reverse {
+pub enum ReverseWord {
     /// Everything, mapped back.
     Carry,
     /// Only deletes and deactivations.
     Revocations,
     /// Nothing; what green wrote there is lost, and that is said aloud.
     Lose,
+}
+
+/// Everything goes back, by a mapping of its own.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReverseMapped {
+    /// The mapping.
+    pub carry: ReverseCarry,
+}
+
+/// How the rows of one table go back.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReverseCarry {
+    /// Columns of blue that get an SQL expression over green's row instead of green's column of the same name.
+    pub set: BTreeMap<String, String>,
+    /// Key columns of the blue table; those by which it was carried when blue has them, or else its primary key, when left out.
+    pub key: Vec<String>,
 }
 
 /// The JSON Schema (draft 2020-12) of a plan, from which editors complete keys and show help.

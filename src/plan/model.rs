@@ -217,6 +217,25 @@ pub struct Window {
     pub migrate: Duration,
     /// Bytes of write-ahead log that the slot may keep on blue; above it the flip is refused.
     pub wal_keep_bytes: u64,
+    /// Most rows of one table that the way back removes on blue without an explanation.
+    pub unexplained: Unexplained,
+}
+
+/// Most rows of one table that are gone on green for no known reason; the smaller of both holds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Unexplained {
+    /// In rows.
+    pub rows: u64,
+    /// In per cent of the table on blue.
+    pub percent: f64,
+}
+
+impl Unexplained {
+    /// Whether `gone` rows of a table that has `rows` on blue are within the cap.
+    #[must_use]
+    pub fn allows(&self, gone: u64, rows: u64) -> bool {
+        gone <= self.rows && gone as f64 * 100.0 <= self.percent * rows as f64
+    }
 }
 
 /// How green is filled.
@@ -310,13 +329,21 @@ pub struct TouchedBy {
 }
 
 /// What goes back for one table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reverse {
     /// Mapped back whole.
-    Carry,
+    Carry(ReverseCarry),
     /// Only deletes and deactivations.
     Revocations,
     /// Lost, and said aloud.
     Lose,
+}
+
+/// How rows go back whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReverseCarry {
+    /// Columns of blue with an expression over green's row in place of green's column of the same name.
+    pub set: BTreeMap<String, Sql>,
+    /// Key columns of the blue table; empty when left out.
+    pub key: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! Combinations that no plan may have. Owns which, and for each the way out; single values are judged where they are read.
 
-use super::document::{self, Document};
-use super::model::{Adapter, Plan, TableName};
+use super::document::{self, Document, ReverseWord};
+use super::model::{Adapter, Plan, Reverse, TableName};
 use super::place::Place;
 use super::problem::Problems;
 use super::resolve::parse_table;
@@ -16,6 +16,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
     migrations(plan, problems);
     one_list_each(document, problems);
     carry(plan, document, problems);
+    reverse(plan, document, problems);
     lost_marks(plan, document, problems);
     systems(plan, document, problems);
     gateway(plan, problems);
@@ -53,6 +54,10 @@ fn window(plan: &Plan, problems: &mut Problems<'_>) {
     if plan.window.write_gap > plan.window.hold && !problems.is_spoiled(&place.key("hold")) {
         let hint = "the write gap lies inside the hold: lengthen `hold` or shorten `write_gap`";
         problems.value(&place.key("write_gap"), "`window.write_gap` is longer than `window.hold`", hint);
+    }
+    let percent = place.key("unexplained").key("percent");
+    if !(0.0..=100.0).contains(&plan.window.unexplained.percent) {
+        problems.value(&percent, format!("`{percent}` is no cap"), "from 0 to 100, in per cent of the table on blue");
     }
     if let (Some(opens), Some(closes)) = (plan.window.opens, plan.window.closes)
         && closes <= opens
@@ -179,13 +184,29 @@ fn columns_once(problems: &mut Problems<'_>, place: &Place, columns: &[String]) 
     }
 }
 
+/// What goes back whole has a row of blue to go back to.
+fn reverse(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
+    for (name, typed) in &document.reverse {
+        let place = Place::top("reverse").key(name);
+        if let document::Reverse::Mapped(mapped) = typed {
+            columns_once(problems, &place.key("carry").key("key"), &mapped.carry.key);
+        }
+        let Some(table) = parse_table(name) else { continue };
+        let is_written = plan.carry.get(&table).is_some_and(|mapping| mapping.from.is_some());
+        if is_written && matches!(plan.reverse.get(&table), Some(Reverse::Carry(_))) {
+            let hint = "its select made one row out of several of blue, and nothing says how to take it apart: use `revocations` or `lose`";
+            problems.value(&place, format!("`{name}` is mapped with `from`, so it cannot be carried back"), hint);
+        }
+    }
+}
+
 /// Used-marks, secrets and keys: what is lost of them makes a used code, a replayed assertion or an old key good again.
 fn lost_marks(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
     let hint =
         "it holds used-marks, secrets or keys; what is lost there is accepted again: use `carry` or `revocations`";
     for (name, reverse) in &document.reverse {
         let place = Place::top("reverse").key(name);
-        if *reverse == document::Reverse::Lose && holds_marks(name) {
+        if matches!(reverse, document::Reverse::Word(ReverseWord::Lose)) && holds_marks(name) {
             problems.value(&place, format!("`{name}` cannot be lost on the way back"), hint);
         }
         if parse_table(name).is_some_and(|table| plan.own.contains(&table)) {

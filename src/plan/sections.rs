@@ -3,8 +3,8 @@
 use super::document as typed;
 use super::model::{
     Adapter, CarryTable, CleanupRule, Copy, CopyMethod, Database, Databases, Doors, Gateway, Listen, Migration,
-    MigrationSource, Queue, Replay, Reverse, Revocations, Secret, Side, Sql, System, TableName, TouchedBy, Upstream,
-    Window,
+    MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Sql, System, TableName,
+    TouchedBy, Unexplained, Upstream, Window,
 };
 use super::place::Place;
 use super::references;
@@ -52,6 +52,7 @@ impl Resolver<'_, '_> {
             copy,
             migrate,
             wal_keep_bytes: self.size(&place.key("wal_keep"), &typed.wal_keep).unwrap_or(1),
+            unexplained: unexplained(typed.unexplained.as_ref()),
         }
     }
 
@@ -199,14 +200,26 @@ impl Resolver<'_, '_> {
     pub(super) fn reverse(&mut self, typed: &BTreeMap<String, typed::Reverse>) -> BTreeMap<TableName, Reverse> {
         let place = Place::top("reverse");
         let one = |(name, reverse): (&String, &typed::Reverse)| {
+            let place = place.key(name);
             let reverse = match reverse {
-                typed::Reverse::Carry => Reverse::Carry,
-                typed::Reverse::Revocations => Reverse::Revocations,
-                typed::Reverse::Lose => Reverse::Lose,
+                typed::Reverse::Word(typed::ReverseWord::Carry) => Reverse::Carry(ReverseCarry::default()),
+                typed::Reverse::Word(typed::ReverseWord::Revocations) => Reverse::Revocations,
+                typed::Reverse::Word(typed::ReverseWord::Lose) => Reverse::Lose,
+                typed::Reverse::Mapped(mapped) => {
+                    Reverse::Carry(self.reverse_carry(&place.key("carry"), &mapped.carry))
+                }
             };
-            (self.table(&place.key(name), name, true), reverse)
+            (self.table(&place, name, true), reverse)
         };
         typed.iter().map(one).collect()
+    }
+
+    fn reverse_carry(&mut self, place: &Place, typed: &typed::ReverseCarry) -> ReverseCarry {
+        let place = place.key("set");
+        let one = |(column, expression): (&String, &String)| {
+            (column.clone(), self.sql(&place.key(column), expression, Kind::Back).unwrap_or_else(no_sql))
+        };
+        ReverseCarry { set: typed.set.iter().map(one).collect(), key: typed.key.clone() }
     }
 
     pub(super) fn systems(&mut self, typed: &[typed::System]) -> Vec<System> {
@@ -279,6 +292,11 @@ impl Resolver<'_, '_> {
                 .unwrap_or(Duration::from_secs(1)),
         }
     }
+}
+
+/// The cap on what the way back may remove for no known reason.
+fn unexplained(typed: Option<&typed::Unexplained>) -> Unexplained {
+    typed.map_or(Unexplained { rows: 1000, percent: 5.0 }, |cap| Unexplained { rows: cap.rows, percent: cap.percent })
 }
 
 /// How green is filled; `auto` is one worker per core, at least 2 and at most 8.

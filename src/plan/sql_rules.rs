@@ -13,6 +13,8 @@ use super::tokens::{At, Token, tokens};
 pub(super) enum Kind {
     /// One column of a mapping.
     Expression,
+    /// One column of the way back.
+    Back,
     /// Which rows are left behind.
     Predicate,
     /// A whole mapping.
@@ -86,7 +88,7 @@ pub(super) fn check(
     values: &[&str],
 ) {
     let tokens = tokens(sql);
-    let mut judge = Judge { problems, place, sql, file };
+    let mut judge = Judge { problems, place, kind, sql, file };
     judge.shape(&tokens, kind);
     for (index, at) in tokens.iter().enumerate() {
         let previous = index.checked_sub(1).map(|index| &tokens[index].token);
@@ -118,6 +120,7 @@ pub(super) fn check(
 struct Judge<'p, 'a, 's> {
     problems: &'p mut Problems<'a>,
     place: &'s Place,
+    kind: Kind,
     sql: &'s str,
     file: Option<&'s str>,
 }
@@ -143,6 +146,10 @@ impl Judge<'_, '_, '_> {
             }
             (Kind::Expression, Some(table)) => {
                 let hint = "changes of that table would not be seen: give the mapping a `from` with `touched_by`";
+                self.told(first, &format!("reads {table}"), hint);
+            }
+            (Kind::Back, Some(table)) => {
+                let hint = "changes of that table would not be seen: say it with the columns of green's row";
                 self.told(first, &format!("reads {table}"), hint);
             }
             (Kind::Predicate, Some(table)) => {
@@ -190,8 +197,15 @@ impl Judge<'_, '_, '_> {
     }
 
     fn unsteady(&mut self, at: &At, what: &str) {
-        let hint = "a mapping is a function of blue's row and of `values`: ask green once with `values`, or leave the column to green \
-                    with `own_columns`";
+        let hint = match self.kind {
+            Kind::Back => {
+                "the way back is a function of green's row and of `values`: leave the column out, or ask green once with `values`"
+            }
+            _ => {
+                "a mapping is a function of blue's row and of `values`: ask green once with `values`, or leave the column to green \
+                 with `own_columns`"
+            }
+        };
         self.told(at, &format!("{what}, whose answer changes without a change of the row"), hint);
     }
 

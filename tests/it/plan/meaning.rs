@@ -1,7 +1,7 @@
 //! What a plan means: its digest, its resolved values, what `--set` and `--env-file` change, and that nothing secret is shown.
 
 use super::{SENTINEL, anything, tempdir, whole};
-use cutover::plan::{self, Plan, SetError, Sql, env_file};
+use cutover::plan::{self, Plan, Reverse, SetError, Sql, env_file};
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
@@ -81,6 +81,21 @@ fn defaults_are_filled_in() {
     assert_eq!((gateway.held_requests, gateway.held_bytes), (10_000, 64 << 20));
     let table = plan.carry.keys().next().unwrap();
     assert_eq!((table.schema.as_str(), table.name.as_str()), ("public", "access"));
+}
+
+#[test]
+fn the_way_back_has_a_mapping_of_its_own_and_a_cap() {
+    let plan = parsed(whole());
+    let cap = plan.window.unexplained;
+    assert_eq!((cap.rows, cap.percent), (1000, 5.0));
+    assert!(cap.allows(5, 100) && !cap.allows(6, 100) && cap.allows(1000, 1 << 20) && !cap.allows(1001, 1 << 20));
+    let mapped =
+        parsed(&whole().replace("access: revocations", "access: { carry: { set: { pk: old_pk }, key: [id] } }"));
+    assert_ne!(mapped.digest, plan.digest);
+    let back: Vec<_> = mapped.reverse.values().collect();
+    let Reverse::Carry(carry) = back[0] else { panic!("{back:?}") };
+    assert_eq!((carry.set["pk"].text.as_str(), carry.key.as_slice()), ("old_pk", ["id".to_owned()].as_slice()));
+    assert_eq!(*back[1], Reverse::Lose);
 }
 
 #[test]

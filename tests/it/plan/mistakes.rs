@@ -163,10 +163,43 @@ const CASES: &[Case] = &[
         ],
     ),
     ("flow: lose", "oauth2_code: lose", &["40:16 reverse.oauth2_code: `oauth2_code` cannot be lost on the way back"]),
+    ("flow: lose", "flow: loose", &["40:9 reverse.flow: `reverse.flow` cannot be `loose`"]),
     (
-        "flow: lose",
-        "flow: loose",
-        &["40:9 reverse.flow: `reverse.flow` must be `carry` or `revocations` or `lose`, not `loose`"],
+        "access: revocations",
+        "access: { carry: { set: { nid: now() }, key: [a, a] } }",
+        &[
+            "39:34 reverse.access.carry.set.nid: `reverse.access.carry.set.nid` calls now(), whose answer changes without a change of the row",
+            "39:52 reverse.access.carry.key[1]: `reverse.access.carry.key` names `a` twice",
+        ],
+    ),
+    (
+        "access: revocations",
+        "access: { carry: { sets: {} } }",
+        &["39:22 reverse.access.carry.sets: `reverse.access.carry` has no key `sets`"],
+    ),
+    (
+        "access: revocations",
+        "access: { carry: { set: { a: (select b from c) } } }",
+        &["39:32 reverse.access.carry.set.a: `reverse.access.carry.set.a` reads public.c"],
+    ),
+    (
+        "access: revocations",
+        "access: { lose: {} }",
+        &[
+            "39:3 reverse.access.carry: `reverse.access.carry` is missing",
+            "39:13 reverse.access.lose: `reverse.access` has no key `lose`",
+        ],
+    ),
+    ("flow: lose", "flow: carry", &["40:9 reverse.flow: `flow` is mapped with `from`, so it cannot be carried back"]),
+    (
+        "wal_keep: 10GB",
+        "unexplained: { rows: 5, percent: 101 }",
+        &["12:36 window.unexplained.percent: `window.unexplained.percent` is no cap"],
+    ),
+    (
+        "wal_keep: 10GB",
+        "unexplained: { rows: 5 }",
+        &["12:3 window.unexplained.percent: `window.unexplained.percent` is missing"],
     ),
     (
         "queue: { postgres: {} }",
