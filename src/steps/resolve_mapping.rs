@@ -81,7 +81,7 @@ async fn resolve(world: &World) -> Result<Mapping, StepError> {
         fail("ask green for the plan's values", error).hint(hint)
     })?;
     let mapping = mapping::resolve(&world.plan, &blue_catalog, &green_catalog, &values).map_err(refused)?;
-    let problems = mapping::judge(&mapping, &blue).await;
+    let problems = mapping::judge(&mapping, Side::Blue, &blue).await;
     let problems = problems.map_err(|error| fail("ask blue whether it understands the mapping", error).retry())?;
     if problems.is_empty() { Ok(mapping) } else { Err(refused(problems)) }
 }

@@ -5,7 +5,7 @@ use cutover::database::copy::{self, Copied, CopyError, CopyOptions};
 use cutover::database::mapping::{self, Mapping};
 use cutover::database::term::{self, Term};
 use cutover::database::{catalog, cleanup, client};
-use cutover::plan::{self, Plan};
+use cutover::plan::{self, Plan, Side};
 use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
@@ -214,12 +214,12 @@ async fn fill_has_blue_judge_the_plans_sql() {
     let good = "carry:\n  one: { set: { v: \"upper(v)\" } }\n";
     let good = resolved(&pair, &plan_of(&pair, good)).await;
     let blue = pair.blue.client().await;
-    assert_eq!(mapping::judge(&good, &blue).await.expect("an answer"), []);
+    assert_eq!(mapping::judge(&good, Side::Blue, &blue).await.expect("an answer"), []);
     let bad = "carry:\n  one: { set: { v: \"v || id_of_nobody\" } }\n\
                cleanup:\n  - { name: r, table: one, where: v, cap: { rows: 1, percent: 1 }, because: none }\n";
     let bad = resolved(&pair, &plan_of(&pair, bad)).await;
     let said: Vec<String> =
-        mapping::judge(&bad, &blue).await.expect("an answer").iter().map(ToString::to_string).collect();
+        mapping::judge(&bad, Side::Blue, &blue).await.expect("an answer").iter().map(ToString::to_string).collect();
     assert!(said.iter().any(|said| said.contains("id_of_nobody")), "{said:?}");
     assert!(said.iter().any(|said| said.contains("cleanup rules")), "{said:?}");
 }

@@ -3,7 +3,7 @@
 use crate::harness::Pair;
 use cutover::database::capture::{Capture, CaptureError, CaptureStanding, Captured};
 use cutover::database::level::{BatchReport, LevelError, LevelSetup, Limits, Reapply, Worker, begin_progress};
-use cutover::database::mapping::{KeyColumn, Mapping, TableMapping, Touch};
+use cutover::database::mapping::{Equality, KeyColumn, Mapping, TableMapping, Touch};
 use cutover::database::term::{self, Term};
 use cutover::plan::{Side, TableName};
 use rand::Rng;
@@ -56,6 +56,7 @@ fn table(
 ) -> TableMapping {
     TableMapping {
         target: name(target),
+        equality: Equality::Equal,
         key: columns(key),
         columns: columns(carried),
         own_columns: Vec::new(),
@@ -64,6 +65,7 @@ fn table(
         count_sql: String::new(),
         cleanup: Vec::new(),
         touched_by,
+        spared: Vec::new(),
         estimated_rows: 0,
     }
 }

@@ -3,9 +3,9 @@
 use crate::harness::{Pair, Place};
 use cutover::database::catalog;
 use cutover::database::copy::{self, CopyOptions};
-use cutover::database::mapping::{self, KeyColumn, Mapping};
+use cutover::database::mapping::{self, Equality, KeyColumn, Mapping, TableMapping};
 use cutover::database::term::{self, Term};
-use cutover::plan::{self, Plan};
+use cutover::plan::{self, Plan, Side};
 use cutover::sandbox::engine::{EngineVersion, migrate};
 use cutover::sandbox::seed::{SeedSize, fill};
 use std::collections::BTreeSet;
@@ -111,6 +111,62 @@ async fn the_example_plan_gives_what_the_engine_would_have_given_without_its_fau
     }
     let states: i64 = pair.green.ask("select count(distinct state) from hydra_oauth2_flow").await;
     assert_eq!(states, 8, "the seed holds a flow in every state");
+}
+
+/// Every row that a select gives, as text.
+async fn texts(place: &Place, table: &TableMapping, from: &str) -> BTreeSet<String> {
+    let list: Vec<String> = table.columns.iter().map(|column| format!("q.{}::text", column.name)).collect();
+    let query = format!("select row({})::text from ({from}) q", list.join(", "));
+    place.client().await.query(&query, &[]).await.expect("rows").iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn the_example_plan_takes_back_what_it_carried() {
+    let (pair, forward) = carried().await;
+    let plan = plan_of(&pair);
+    let (blue, green) = (pair.blue.client().await, pair.green.client().await);
+    let values = mapping::ask_values(&green, &plan.values).await.expect("values");
+    let catalogs = (catalog::read(&blue).await.expect("blue's"), catalog::read(&green).await.expect("green's"));
+    let back = mapping::resolve_back(&plan, &catalogs.0, &catalogs.1, &values);
+    let back = back.unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert_eq!(mapping::judge(&back, Side::Green, &green).await.expect("an answer"), []);
+    let targets: Vec<String> = back.carried().iter().map(|name| name.name.clone()).collect();
+    assert!(!targets.contains(&"hydra_oauth2_flow".to_owned()) && targets.len() == 11, "{targets:?}");
+    assert!(back.captured().iter().all(|name| forward.carried().contains(name)), "all of it is captured on green");
+    for table in &back.tables {
+        let (keys, touch) = (names(&table.key), &table.touched_by[0]);
+        let was = texts(&pair.blue, table, &format!("select * from {}", table.target.name)).await;
+        let comes = texts(&pair.green, table, &table.select).await;
+        assert!(!was.is_empty(), "{} is empty", table.target);
+        match (&table.equality, table.spared.is_empty()) {
+            (Equality::Equal, _) | (_, true) => assert_eq!(
+                comes.symmetric_difference(&was).take(2).collect::<Vec<_>>(),
+                Vec::<&String>::new(),
+                "{}",
+                table.target
+            ),
+            _ => assert!(comes.is_subset(&was), "{}", table.target),
+        }
+        match table.target.name.as_str() {
+            "hydra_client" => assert_eq!(
+                (keys, names(&touch.source_key), touch.back.join(" ")),
+                ("id".into(), "id".into(), "id".into())
+            ),
+            "hydra_jwk" => assert_eq!(
+                (keys, names(&touch.source_key), touch.back.join(" ")),
+                ("sid kid".into(), "pk_deprecated".into(), "pk".into())
+            ),
+            "hydra_oauth2_access" => assert_eq!(
+                table.equality,
+                Equality::Stricter { active: Some("active".into()), chain: Some("request_id".into()) }
+            ),
+            _ => {}
+        }
+    }
+}
+
+fn names(columns: &[KeyColumn]) -> String {
+    columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 #[tokio::test]
