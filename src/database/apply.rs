@@ -4,6 +4,12 @@
 //! absent or different, insert what is missing, look for foreign keys left hanging. Only builds text; `level` runs it, in one
 //! transaction with `session_replication_role = replica`, so that no cascade and no trigger of the target fires.
 
+mod fall;
+mod stricter;
+
+pub(super) use fall::{Fall, Falls};
+pub(super) use stricter::StricterSql;
+
 use super::catalog::{Catalog, ForeignKey};
 use super::changes::{CapturedTable, Key};
 use super::mapping::{KeyColumn, TableMapping};
@@ -115,7 +121,11 @@ impl TableSql {
             analyze: format!("analyze pg_temp.{keys}; analyze pg_temp.{rows}"),
             delete: delete_sql(table, &target, &keys, &rows, &gone),
             inserts: insert_sql(table, &target, &rows, &gone, &own, &same_key),
-            all_on_target: format!("insert into pg_temp.{keys} select {key_list} from {target}"),
+            all_on_target: format!(
+                "insert into pg_temp.{keys} select {key_list} from {target} as {}{}",
+                ident(&table.target.name),
+                spare(&table.spared)
+            ),
             all_on_source: format!("copy (select {} from ({}) q) to stdout", list("q.", &table.key), table.select),
             touches: touches_sql(table, &target, &keys, captured, catalog),
             target: table.target.clone(),
@@ -166,17 +176,12 @@ impl TableSql {
 
     /// A query for one row of `child` that points to a row which was taken away from this table.
     pub(super) fn parent_check(&self, child: &TableName, key: &ForeignKey) -> String {
-        let values: Vec<String> =
-            key.parent_columns.iter().map(|column| format!("p.{}::text", ident(column))).collect();
-        let parent = qualified(&self.target.schema, &self.target.name);
-        format!(
-            "select concat_ws(', ', {}) from pg_temp.{} p join {} c on {} where not exists (select from {parent} n where {}) limit 1",
-            values.join(", "),
-            self.gone,
-            qualified(&child.schema, &child.name),
-            pairs("c", &key.columns, "p", &key.parent_columns),
-            pairs("n", &key.parent_columns, "p", &key.parent_columns)
-        )
+        parent_check(&self.gone, child, key)
+    }
+
+    /// The temporary table of rows that were taken away, those replaced included.
+    pub(super) fn gone(&self) -> &str {
+        &self.gone
     }
 
     /// Whether two derived rows share a key: the mapping is wrong. One row with a key, or none.
@@ -188,6 +193,24 @@ impl TableSql {
             self.rows
         )
     }
+}
+
+/// A query for one row of `child` that points to a row in the temporary table `gone` which its parent no longer holds.
+fn parent_check(gone: &str, child: &TableName, key: &ForeignKey) -> String {
+    let values: Vec<String> = key.parent_columns.iter().map(|column| format!("p.{}::text", ident(column))).collect();
+    format!(
+        "select concat_ws(', ', {}) from pg_temp.{gone} p join {} c on {} where not exists (select from {} n where {}) limit 1",
+        values.join(", "),
+        qualified(&child.schema, &child.name),
+        pairs("c", &key.columns, "p", &key.parent_columns),
+        qualified(&key.parent.schema, &key.parent.name),
+        pairs("n", &key.parent_columns, "p", &key.parent_columns)
+    )
+}
+
+fn spare(spared: &[String]) -> String {
+    let rules: Vec<String> = spared.iter().map(|rule| format!("({rule}) is not true")).collect();
+    if rules.is_empty() { String::new() } else { format!(" where {}", rules.join(" and ")) }
 }
 
 /// The target's own columns that can be written, so that a row that is replaced keeps them.

@@ -34,6 +34,22 @@ pub struct ForeignKey {
     pub parent: TableName,
     /// Columns referenced, in the same order.
     pub parent_columns: Vec<String>,
+    /// What becomes of referencing rows when the row they reference is deleted.
+    pub on_delete: OnDelete,
+}
+
+/// What becomes of referencing rows when the row they reference is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDelete {
+    /// They keep the delete from happening.
+    Refuse,
+    /// They are deleted too.
+    Cascade,
+    /// They let go: null.
+    SetNull,
+    /// They let go: the columns' defaults.
+    SetDefault,
 }
 
 /// An application table.
@@ -125,7 +141,8 @@ select n.nspname, c.relname, k.conname, pn.nspname, p.relname,
        array(select a.attname::text from unnest(k.conkey) with ordinality x(num, place)
                join pg_catalog.pg_attribute a on a.attrelid = k.conrelid and a.attnum = x.num order by x.place),
        array(select a.attname::text from unnest(k.confkey) with ordinality x(num, place)
-               join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = x.num order by x.place)
+               join pg_catalog.pg_attribute a on a.attrelid = k.confrelid and a.attnum = x.num order by x.place),
+       k.confdeltype::text
   from pg_catalog.pg_constraint k
   join pg_catalog.pg_class c on c.oid = k.conrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -216,5 +233,11 @@ fn foreign_key(row: &tokio_postgres::Row) -> ForeignKey {
         parent: TableName { schema: row.get(3), name: row.get(4) },
         columns: row.get(5),
         parent_columns: row.get(6),
+        on_delete: match row.get(7) {
+            "c" => OnDelete::Cascade,
+            "n" => OnDelete::SetNull,
+            "d" => OnDelete::SetDefault,
+            _ => OnDelete::Refuse,
+        },
     }
 }

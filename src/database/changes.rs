@@ -53,7 +53,8 @@ pub struct ChangeReader<'a> {
     tables: &'a [CapturedTable],
     snapshot: Snapshot,
     marker: &'a [u8],
-    relations: HashMap<u32, Result<Described, String>>,
+    ignored: &'a [String],
+    relations: HashMap<u32, Described>,
     visible: bool,
     marked: bool,
     gap: bool,
@@ -73,9 +74,13 @@ pub struct ChangeReader<'a> {
 }
 
 #[derive(Debug)]
-struct Described {
-    table: usize,
-    positions: Vec<usize>,
+enum Described {
+    /// A captured table, by its place, and where its key columns stand.
+    Known { table: usize, positions: Vec<usize> },
+    /// Captured, and of no interest to this mapping.
+    Ignored,
+    /// Neither, by name.
+    Strange(String),
 }
 
 impl<'a> ChangeReader<'a> {
@@ -86,6 +91,7 @@ impl<'a> ChangeReader<'a> {
             tables,
             snapshot,
             marker,
+            ignored: &[],
             relations: HashMap::new(),
             visible: false,
             marked: false,
@@ -98,6 +104,12 @@ impl<'a> ChangeReader<'a> {
             count: 0,
             emptied: BTreeSet::new(),
         }
+    }
+
+    /// The same reader, to which changes of these tables (`schema.name`) mean nothing: the capture has more tables than the mapping.
+    #[must_use]
+    pub fn ignoring(self, ignored: &'a [String]) -> Self {
+        Self { ignored, ..self }
     }
 
     /// Reads one message.
@@ -113,15 +125,15 @@ impl<'a> ChangeReader<'a> {
             Message::Commit { end, .. } => self.commit(end),
             Message::Relation(relation) => self.describe(&relation)?,
             Message::Change { relation, old, new } if self.visible => {
-                let at = described(&self.relations, relation)?;
-                let name = || self.tables[at.table].name.to_string();
-                for key in pgoutput::touched_keys(name, &at.positions, old.as_ref(), new.as_ref())? {
-                    self.count += usize::from(self.keys[at.table].insert(key));
+                let Some((table, positions)) = described(&self.relations, relation)? else { return Ok(()) };
+                let name = || self.tables[table].name.to_string();
+                for key in pgoutput::touched_keys(name, positions, old.as_ref(), new.as_ref())? {
+                    self.count += usize::from(self.keys[table].insert(key));
                 }
             }
             Message::Truncate { relations } if self.visible => {
                 for oid in relations {
-                    self.emptied.insert(described(&self.relations, oid)?.table);
+                    self.emptied.extend(described(&self.relations, oid)?.map(|(table, _)| table));
                 }
             }
             Message::Marker { prefix, content } => {
@@ -151,7 +163,8 @@ impl<'a> ChangeReader<'a> {
         let name = format!("{}.{}", relation.schema, relation.name);
         let named = |table: &CapturedTable| table.name.schema == relation.schema && table.name.name == relation.name;
         let Some(table) = self.tables.iter().position(named) else {
-            self.relations.insert(relation.oid, Err(name));
+            let described = if self.ignored.contains(&name) { Described::Ignored } else { Described::Strange(name) };
+            self.relations.insert(relation.oid, described);
             return Ok(());
         };
         let position = |column: &String| {
@@ -159,7 +172,7 @@ impl<'a> ChangeReader<'a> {
             found.ok_or_else(|| ChangesError::IdentityChanged { table: name.clone(), column: column.clone() })
         };
         let positions = self.tables[table].key.iter().map(position).collect::<Result<_, _>>()?;
-        self.relations.insert(relation.oid, Ok(Described { table, positions }));
+        self.relations.insert(relation.oid, Described::Known { table, positions });
         Ok(())
     }
 
@@ -177,9 +190,12 @@ impl<'a> ChangeReader<'a> {
     }
 }
 
-fn described(relations: &HashMap<u32, Result<Described, String>>, oid: u32) -> Result<&Described, ChangesError> {
-    let described = relations.get(&oid).ok_or(DecodeError::Undescribed { oid })?;
-    described.as_ref().map_err(|table| ChangesError::UnknownTable { table: table.clone() })
+fn described(relations: &HashMap<u32, Described>, oid: u32) -> Result<Option<(usize, &[usize])>, ChangesError> {
+    match relations.get(&oid).ok_or(DecodeError::Undescribed { oid })? {
+        Described::Known { table, positions } => Ok(Some((*table, positions))),
+        Described::Ignored => Ok(None),
+        Described::Strange(table) => Err(ChangesError::UnknownTable { table: table.clone() }),
+    }
 }
 
 #[cfg(test)]
@@ -266,5 +282,11 @@ mod tests {
         assert!(matches!(reader.feed(&insert("a")), Err(ChangesError::Decode(DecodeError::Undescribed { oid: 7 }))));
         assert!(matches!(reader.feed(&relation("other")), Ok(())));
         assert!(matches!(reader.feed(&insert("a")), Err(ChangesError::UnknownTable { .. })));
+        let ignored = ["public.other".to_owned()];
+        let mut reader = ChangeReader::new(&tables, "15:15:".parse().expect("a snapshot"), b"mark").ignoring(&ignored);
+        for message in [begin(10), relation("other"), insert("a")] {
+            reader.feed(&message).expect("it is captured, and of no interest");
+        }
+        assert_eq!(reader.waiting(), 0);
     }
 }

@@ -14,6 +14,7 @@ mod link;
 mod producer;
 pub mod proof;
 pub mod replay;
+pub mod rotation;
 mod shape;
 
 pub use drained::{Drained, drained};

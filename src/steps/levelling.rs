@@ -7,15 +7,14 @@ use super::flip;
 use super::resolve_mapping::mapping;
 use super::world::World;
 use crate::database::capture::Capture;
-use crate::database::level::{BatchReport, LevelSetup, Limits, Reapply, Worker};
+use crate::database::level::{Answer, BatchReport, Explained, Gone, LevelSetup, Limits, Reapply, Worker};
 use crate::database::{sequences, term};
 use crate::engine::{Context, FailureKind, StepError};
 use crate::plan::{Adapter, Side, TableName};
 use crate::revocations::proof::{Drained, drained, prove, prove_on_green};
 use crate::revocations::replay::{reapply_for, replay_each};
-use crate::revocations::{Event, Ledger, Shape};
+use crate::revocations::{Event, Ledger, Shape, rotation};
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::{Client, Transaction};
@@ -55,15 +54,22 @@ struct Queue {
 /// Kills again, in a batch's own transaction, what it may have brought back.
 struct Again<'a> {
     shape: &'a Shape,
+    source_shape: &'a Shape,
     events: Vec<Event>,
 }
 
 impl Reapply for Again<'_> {
-    fn reapply<'a>(
-        &'a self,
-        target: &'a Transaction<'a>,
-    ) -> Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>> {
+    fn reapply<'a>(&'a self, target: &'a Transaction<'a>) -> Answer<'a, u64> {
         Box::pin(reapply_for(target, self.shape, &self.events))
+    }
+
+    fn explain<'a>(&'a self, source: &'a Transaction<'a>, gone: Gone<'a>) -> Answer<'a, Explained> {
+        Box::pin(async move {
+            if rotation::holds_used_marks(&gone.table.name) {
+                return Ok(Explained::All);
+            }
+            rotation::known_chains(source, self.source_shape, gone.chains).await.map(Explained::Chains)
+        })
     }
 }
 
@@ -130,7 +136,11 @@ impl Levelling {
     async fn round(&mut self, settle: Duration) -> Result<Option<BatchReport>, StepError> {
         let report = match &self.queue {
             Some(queue) => {
-                let again = Again { shape: &queue.green_shape, events: queue.effective(settle).await? };
+                let again = Again {
+                    shape: &queue.green_shape,
+                    source_shape: &queue.blue_shape,
+                    events: queue.effective(settle).await?,
+                };
                 self.worker.batch(&again).await
             }
             None => self.worker.batch(&()).await,

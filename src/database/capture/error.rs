@@ -1,6 +1,7 @@
 //! Why a capture could not be started, judged or stopped, in words that say what to do.
 
 use crate::database::client::ConnectError;
+use crate::database::pgoutput::Lsn;
 use crate::database::term::TermError;
 use crate::plan::{Side, TableName};
 use thiserror::Error;
@@ -27,13 +28,25 @@ pub enum CaptureError {
     },
     /// A table has no replica identity; publishing it would make the application's own updates fail.
     #[error(
-        "capture {table} on {side}: it has neither a primary key nor another replica identity; give it one, or list it under `drop:`"
+        "capture {table} on {side}: it has neither a primary key nor another replica identity by which its rows are known; give it one, or list it under `drop:`"
     )]
     NoIdentity {
         /// The side.
         side: Side,
         /// The table.
         table: TableName,
+    },
+    /// The log ends before the position that is to be skipped to.
+    #[error(
+        "skip what was captured on {side} up to {lsn:X}: its log ends at {end:X}; the position is not of this server"
+    )]
+    Beyond {
+        /// The side.
+        side: Side,
+        /// The position asked for.
+        lsn: Lsn,
+        /// The end of the log.
+        end: Lsn,
     },
     /// A table is not there.
     #[error("capture {table} on {side}: there is no such table")]

@@ -6,6 +6,8 @@
 //! in between is in neither. May call `term` and `sql`. Never reads a change: `level` does.
 
 mod error;
+mod identity;
+mod skip;
 
 pub use error::CaptureError;
 
@@ -27,8 +29,11 @@ const CREATE: &str = "create table if not exists cutover.capture (
   slot text not null,
   nonce uuid not null,
   relations text not null,
-  start_lsn pg_lsn)";
-const READ: &str = "select run, slot, nonce, relations, (start_lsn - '0/0'::pg_lsn)::bigint from cutover.capture";
+  start_lsn pg_lsn,
+  skip_lsn pg_lsn)";
+const READ: &str =
+    "select run, slot, nonce, relations, (start_lsn - '0/0'::pg_lsn)::bigint, (skip_lsn - '0/0'::pg_lsn)::bigint
+from cutover.capture";
 const NOTE: &str = "insert into cutover.capture (run, slot, nonce, relations) values ($1, $2, $3, $4)
 on conflict (singleton) do update set nonce = excluded.nonce, relations = excluded.relations
 where capture.run = excluded.run and capture.start_lsn is null";
@@ -83,7 +88,7 @@ pub struct Captured {
     pub name: String,
     /// Drawn at the slot's creation; the other side's progress carries it.
     pub nonce: Uuid,
-    /// Where the slot began.
+    /// Where reading begins: where the slot began, or what was skipped to since.
     pub start: Lsn,
     /// The tables before the slot was made.
     pub relations: Relations,
@@ -134,6 +139,7 @@ struct Noted {
     nonce: Uuid,
     relations: Relations,
     start: Option<i64>,
+    skip: Option<i64>,
 }
 
 impl Capture {
@@ -204,7 +210,7 @@ impl Capture {
                 side: self.side,
                 name: self.name(),
                 nonce: noted.nonce,
-                start: start.cast_unsigned(),
+                start: noted.skip.unwrap_or(start).max(start).cast_unsigned(),
                 relations: noted.relations,
             }),
         }
@@ -222,9 +228,13 @@ impl Capture {
         term::hold(&transaction, term).await?;
         transaction.commit().await.map_err(self.server("hold the term"))?;
         self.drop_slot(client).await?;
+        let transaction = client.transaction().await.map_err(self.server("begin"))?;
+        term::hold(&transaction, term).await?;
         let statements =
             format!("drop publication if exists {}; drop table if exists cutover.capture", ident(&self.name()));
-        client.batch_execute(&statements).await.map_err(self.server("drop the publication"))
+        transaction.batch_execute(&statements).await.map_err(self.server("drop the publication"))?;
+        self.forget_identities(&transaction).await?;
+        transaction.commit().await.map_err(self.server("drop the publication"))
     }
 
     /// Write-ahead log kept by the slot; none without a slot.
@@ -355,7 +365,7 @@ impl Capture {
                 side: self.side,
                 what: format!("cutover.capture: {error}"),
             })?;
-            Ok(Noted { run: row.get(0), nonce: row.get(2), relations, start: row.get(4) })
+            Ok(Noted { run: row.get(0), nonce: row.get(2), relations, start: row.get(4), skip: row.get(5) })
         })
         .transpose()
     }

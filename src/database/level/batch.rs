@@ -4,7 +4,7 @@
 //! by splitting that transaction.
 
 use super::{BatchReport, LevelError};
-use crate::database::apply::{TableSql, TouchedSql, copy_line};
+use crate::database::apply::{Falls, StricterSql, TableSql, TouchedSql, copy_line};
 use crate::database::catalog::Catalog;
 use crate::database::changes::{CapturedTable, ChangeReader, Key};
 use crate::database::pgoutput::Lsn;
@@ -31,6 +31,10 @@ pub(super) struct Batch<'a> {
     pub(super) tables: &'a [CapturedTable],
     pub(super) touched: &'a [TouchedSql],
     pub(super) sql: &'a [TableSql],
+    pub(super) stricter: &'a [Option<StricterSql>],
+    /// What falls with deleted rows; none where nothing may.
+    pub(super) falls: Option<&'a Falls>,
+    pub(super) ignored: &'a [String],
     pub(super) catalog: &'a Catalog,
     pub(super) page_keys: usize,
     /// Keys written to each table's temporary table.
@@ -41,11 +45,11 @@ pub(super) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn on_source(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
+    pub(super) fn on_source(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
         LevelError::on(self.side, what)
     }
 
-    fn on_target(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
+    pub(super) fn on_target(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
         LevelError::on(self.side.other(), what)
     }
 
@@ -63,7 +67,7 @@ impl Batch<'_> {
         let parameters: [&(dyn ToSql + Sync); 2] = [&name, &options];
         let list = self.slot.query_raw(PEEK, parameters).await.map_err(LevelError::reading_slot(self.side))?;
         pin_mut!(list);
-        let mut reader = ChangeReader::new(self.tables, snapshot, marker.as_bytes());
+        let mut reader = ChangeReader::new(self.tables, snapshot, marker.as_bytes()).ignoring(self.ignored);
         while let Some(row) = list.try_next().await.map_err(LevelError::reading_slot(self.side))? {
             reader.feed(row.get(0))?;
             if reader.waiting() >= self.page_keys {
@@ -77,9 +81,7 @@ impl Batch<'_> {
             return Err(LevelError::NoMarker);
         }
         self.touch_page(reader.take_keys()).await?;
-        for place in reader.emptied.union(&rewritten) {
-            self.touch_all(*place).await?;
-        }
+        self.touch_all(&(&reader.emptied | &rewritten)).await?;
         self.touch_recorded().await?;
         (self.report.commits, self.report.left_in_slot) = (reader.commits, reader.left);
         Ok(reader.consumed_end)
@@ -133,10 +135,10 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// All keys of the mappings of a captured table that was emptied or rewritten, on both sides.
-    async fn touch_all(&mut self, place: usize) -> Result<(), LevelError> {
+    /// All keys of the mappings of captured tables that were emptied or rewritten, on both sides.
+    async fn touch_all(&mut self, places: &BTreeSet<usize>) -> Result<(), LevelError> {
         for (table, sql) in self.sql.iter().enumerate() {
-            if !sql.touches.iter().any(|touch| touch.captured == place) {
+            if !sql.touches.iter().any(|touch| places.contains(&touch.captured)) {
                 continue;
             }
             let added = self.target.execute(&sql.all_on_target, &[]).await;
@@ -169,8 +171,14 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Deletes of all tables first, then inserts: only rows that differ.
-    pub(super) async fn make_equal(&mut self) -> Result<(), LevelError> {
+    /// The places of tables of which keys were touched, those made equal or those of which the stricter side wins.
+    pub(super) fn touched_places(&self, is_equal: bool) -> Vec<usize> {
+        let is_meant = |place: &usize| self.keys[*place] > 0 && self.stricter[*place].is_none() == is_equal;
+        (0..self.sql.len()).filter(is_meant).collect()
+    }
+
+    /// Tells the planner how many keys there are, and sees that no key was derived twice.
+    async fn require_single(&self) -> Result<(), LevelError> {
         for (table, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
             if self.keys[table] > MANY_KEYS {
                 self.target.batch_execute(&sql.analyze).await.map_err(self.on_target("count the keys"))?;
@@ -180,16 +188,25 @@ impl Batch<'_> {
             {
                 return Err(LevelError::Twice { table: sql.target.clone(), key: row.get(0) });
             }
+        }
+        Ok(())
+    }
+
+    /// Deletes of all tables first, then inserts: only rows that differ. What hung on a row that is gone falls with it, if it may.
+    pub(super) async fn make_equal(&mut self) -> Result<(), LevelError> {
+        self.require_single().await?;
+        let equal = self.touched_places(true);
+        for sql in equal.iter().map(|place| &self.sql[*place]) {
             let deleted = self.target.query_one(&sql.delete, &[]).await.map_err(self.on_target("delete rows"))?;
             self.report.rows_deleted += deleted.get::<_, i64>(0).cast_unsigned();
         }
-        for (_, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
+        for sql in equal.iter().map(|place| &self.sql[*place]) {
             for insert in &sql.inserts {
                 let inserted = self.target.execute(insert, &[]).await;
                 self.report.rows_inserted += inserted.map_err(self.on_target("insert rows"))?;
             }
         }
-        Ok(())
+        if self.report.rows_deleted > 0 { self.let_fall(&equal).await } else { Ok(()) }
     }
 
     /// What the replica role does not check: that touched rows point to something, and that nothing points to rows taken away.
@@ -197,7 +214,7 @@ impl Batch<'_> {
         if self.report.rows_deleted + self.report.rows_inserted == 0 {
             return Ok(());
         }
-        for (_, sql) in self.sql.iter().enumerate().filter(|(table, _)| self.keys[*table] > 0) {
+        for sql in self.touched_places(true).into_iter().map(|place| &self.sql[place]) {
             let own = self.catalog.table(&sql.target).into_iter().flat_map(|table| &table.foreign_keys);
             for key in own {
                 self.require_none(&sql.child_check(key), &sql.target, &key.name).await?;
@@ -211,13 +228,18 @@ impl Batch<'_> {
         Ok(())
     }
 
-    async fn require_none(&self, query: &str, table: &TableName, constraint: &str) -> Result<(), LevelError> {
+    pub(super) async fn require_none(
+        &self,
+        query: &str,
+        table: &TableName,
+        constraint: &str,
+    ) -> Result<(), LevelError> {
         let row = self.target.query_opt(query, &[]).await.map_err(self.on_target("check a foreign key"))?;
         let Some(row) = row else { return Ok(()) };
         Err(LevelError::ForeignKey { table: table.clone(), constraint: constraint.to_owned(), sample: row.get(0) })
     }
 
-    async fn copy_in(&self, statement: &str, lines: Vec<u8>) -> Result<u64, LevelError> {
+    pub(super) async fn copy_in(&self, statement: &str, lines: Vec<u8>) -> Result<u64, LevelError> {
         let what = self.on_target("stage keys");
         if lines.is_empty() {
             return Ok(0);

@@ -8,7 +8,8 @@
 //! 3. the change list is read up to the marker; every commit visible in S touches its keys, the longest prefix of such is consumed;
 //! 4. touched keys of the target are those derived from the source's rows at S **and** those that the target records as derived from them;
 //! 5. one transaction of the target, under the term, deletes and inserts the rows that differ from what S derives, without firing its
-//!    cascades and triggers, looks for foreign keys left hanging, applies captured revocations again, and stores slot, nonce and position;
+//!    cascades and triggers, looks for foreign keys left hanging, applies captured revocations again, then lets the stricter side win
+//!    where nothing else goes back, and stores slot, nonce and position;
 //! 6. it commits durably; only then the slot advances.
 //!
 //! After the first batch nothing but a batch writes carried tables. May call `capture`, `changes`, `apply`, `mapping`, `term`.
@@ -16,38 +17,37 @@
 
 mod batch;
 mod error;
+mod fall;
+mod judge;
 mod progress;
+mod reapply;
 mod report;
+mod source;
+mod unexplained;
 
 pub use error::LevelError;
 pub use progress::{age_s, begin_progress, end_progress, has_position};
+pub use reapply::{Answer, Explained, Gone, Reapply};
 pub use report::{BatchReport, Levelled};
+pub use unexplained::Unexplained;
 
 use self::batch::Batch;
 use self::progress::{matching_progress, store_progress};
-use crate::database::apply::{TableSql, TouchedSql};
+use self::source::{captured_tables, require_utf8, rewritten, session, snapshot};
+use crate::database::apply::{Falls, StricterSql, TableSql, TouchedSql};
 use crate::database::capture::{Capture, CaptureStanding, Captured, Relations};
 use crate::database::catalog::{self, Catalog};
 use crate::database::changes::{CapturedTable, MARKER_PREFIX};
-use crate::database::client;
 use crate::database::mapping::{Mapping, TableMapping};
 use crate::database::pgoutput::Lsn;
-use crate::database::snapshot::Snapshot;
-use crate::database::sql::qualified;
 use crate::database::term::{self, Term};
 use crate::plan::{Secret, Side, TableName};
 use std::collections::BTreeSet;
-use std::future::Future;
-use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_postgres::{Client, IsolationLevel, Transaction};
+use tokio_postgres::{Client, IsolationLevel};
 use uuid::Uuid;
 
-/// Settings under which values print alike on both sides and bare names mean `public`, whoever logs in: a login named as our schema
-/// would otherwise find our tables first.
-const PINNED: &str = "set search_path = public; set timezone = 'UTC'; set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; set extra_float_digits = 1;
-set bytea_output = 'hex'; set row_security = off; set client_encoding = 'UTF8'; set synchronous_commit = on; set lc_monetary = 'C'";
 const SLOT: &str = "select (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, wal_status = 'lost',
   (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint
 from pg_replication_slots where slot_name = $1 and database = current_database() and plugin = 'pgoutput'";
@@ -57,26 +57,9 @@ const BEHIND: &str = "select (pg_current_wal_lsn() - ('0/0'::pg_lsn + $1::bigint
 const FOREIGN_KEYS: &str = "select count(*), coalesce(max(oid::bigint), 0) from pg_constraint where contype = 'f'";
 const OLDEST: &str = "select format('backend %s (%s, in a transaction since %s)', pid, coalesce(nullif(application_name, ''), usename), xact_start)
 from pg_stat_activity where backend_xid is not null and datname = current_database() order by xact_start limit 1";
+/// No cascade and no trigger of the target fires, and what is committed stays.
+const REPLICA: &str = "set local session_replication_role = replica; set local synchronous_commit = on";
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// What is done last in each batch's transaction: killing again what the batch may have brought back.
-pub trait Reapply: Sync {
-    /// Gives the number of rows changed.
-    fn reapply<'a>(
-        &'a self,
-        target: &'a Transaction<'a>,
-    ) -> Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>>;
-}
-
-/// Nothing to do again.
-impl Reapply for () {
-    fn reapply<'a>(
-        &'a self,
-        _target: &'a Transaction<'a>,
-    ) -> Pin<Box<dyn Future<Output = Result<u64, tokio_postgres::Error>> + Send + 'a>> {
-        Box::pin(async { Ok(0) })
-    }
-}
 
 /// Bounds of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,6 +104,12 @@ pub struct Worker {
     tables: Vec<CapturedTable>,
     touched: Vec<TouchedSql>,
     sql: Vec<TableSql>,
+    /// In the same order; none for a table whose rows are made equal.
+    stricter: Vec<Option<StricterSql>>,
+    falls: Falls,
+    /// Captured tables that the mapping does not read.
+    ignored: Vec<String>,
+    everything: bool,
     catalog: Catalog,
     foreign_keys_seen: (i64, i64),
     lsn: Lsn,
@@ -149,17 +138,21 @@ impl Worker {
             slot,
             target,
             capture: setup.capture,
-            captured,
             term: setup.term,
             limits: setup.limits,
             mapping: setup.mapping.tables,
             touched: tables.iter().enumerate().map(|(place, table)| TouchedSql::new(place, table)).collect(),
+            ignored: ignored(&captured, &tables),
             tables,
             sql: Vec::new(),
+            stricter: Vec::new(),
+            falls: Falls::default(),
+            everything: false,
             catalog: Catalog::default(),
             foreign_keys_seen: (-1, -1),
             lsn: progress.lsn,
             relations: progress.relations,
+            captured,
         };
         worker.require_slot().await?;
         worker.prepare().await?;
@@ -184,11 +177,26 @@ impl Worker {
         self.read_catalog().await?;
         let statements = self.mapping.iter().enumerate();
         self.sql = statements.map(|(place, table)| TableSql::new(place, table, &self.tables, &self.catalog)).collect();
-        let creates = self.touched.iter().map(|touched| &touched.create).chain(self.sql.iter().map(|sql| &sql.create));
+        let pairs = self.mapping.iter().zip(&self.sql).enumerate();
+        self.stricter = pairs.map(|(place, (table, sql))| StricterSql::new(place, table, sql)).collect();
+        // On the way back what hangs on a deleted row falls with it, as it would have fallen on blue; on the way to green a row that hangs
+        // on nothing is a fault of the mapping.
+        if self.capture.side == Side::Green {
+            self.falls = Falls::of(&self.catalog, self.mapping.iter().map(|table| table.target.clone()));
+        }
+        let touched = self.touched.iter().map(|touched| &touched.create);
+        let stricter = self.stricter.iter().flatten().map(|sql| &sql.create);
+        let falls = self.falls.creates();
+        let creates = touched.chain(self.sql.iter().map(|sql| &sql.create)).chain(stricter).chain(&falls);
         for create in creates {
             self.target.batch_execute(create).await.map_err(self.on_target("create temporary tables"))?;
         }
-        Ok(())
+        self.begin_unexplained().await
+    }
+
+    /// Makes the next batch derive every key of every mapping anew, whether it was touched or not.
+    pub fn touch_everything(&mut self) {
+        self.everything = true;
     }
 
     /// Reads the target's foreign keys again when they have changed, because they are built while batches go on.
@@ -217,7 +225,8 @@ impl Worker {
         } else if end.cast_unsigned() < self.lsn {
             lost("the source's log ends before what the target has stored: the source was restored or failed over")
         } else {
-            Ok(())
+            // A slot's position is not durable at once: after a crash, and at the beginning, it stands before what is stored.
+            self.advance(self.lsn).await.map(drop)
         }
     }
 
@@ -236,12 +245,15 @@ impl Worker {
         let begun = Instant::now();
         let names: Vec<TableName> = self.tables.iter().map(|table| table.name.clone()).collect();
         let relations = self.capture.relations(&source, &names).await?;
-        let rewritten = rewritten(&self.tables, &self.relations, &relations)?;
+        let mut rewritten = rewritten(&self.tables, &self.relations, &relations)?;
+        if self.everything {
+            rewritten.extend(0..self.tables.len());
+        }
         let marker = Uuid::new_v4().to_string();
         self.slot.execute(MARK, &[&MARKER_PREFIX, &marker]).await.map_err(on_source("commit the marker"))?;
 
         let target = self.target.transaction().await.map_err(on_target("begin"))?;
-        target.batch_execute(TARGET_SETTINGS).await.map_err(on_target("become a replica"))?;
+        target.batch_execute(REPLICA).await.map_err(on_target("become a replica"))?;
         term::hold(&target, &self.term).await?;
         let mut batch = Batch {
             source: &source,
@@ -252,6 +264,9 @@ impl Worker {
             tables: &self.tables,
             touched: &self.touched,
             sql: &self.sql,
+            stricter: &self.stricter,
+            falls: (side == Side::Green).then_some(&self.falls),
+            ignored: &self.ignored,
             catalog: &self.catalog,
             page_keys: self.limits.page_keys,
             keys: vec![0; self.sql.len()],
@@ -262,13 +277,15 @@ impl Worker {
         batch.derive().await?;
         batch.make_equal().await?;
         batch.check_foreign_keys().await?;
-        let mut report = batch.report;
-        report.rows_reapplied = reapply.reapply(&target).await.map_err(on_target("apply revocations again"))?;
+        let reapplied = reapply.reapply(&target).await.map_err(on_target("apply revocations again"))?;
+        batch.judge(reapply).await?;
+        let mut report = BatchReport { rows_reapplied: reapplied, ..batch.report };
         let lsn = consumed.unwrap_or(self.lsn).max(self.lsn);
         store_progress(&target, &self.captured, self.lsn, lsn, &relations).await?;
         target.commit().await.map_err(on_target("commit"))?;
         report.lag_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         (self.lsn, self.relations, report.lsn) = (lsn, relations, lsn);
+        self.everything = false;
         source.rollback().await.map_err(on_source("end the snapshot"))?;
         report.lag_bytes = self.advance(lsn).await?;
         Ok(report)
@@ -333,69 +350,8 @@ impl Worker {
     }
 }
 
-const TARGET_SETTINGS: &str = "set local session_replication_role = replica; set local synchronous_commit = on";
-
-async fn session(url: &Secret, side: Side, limits: Limits) -> Result<Client, LevelError> {
-    let client = client::connect(url, side.as_str()).await?;
-    let settings = format!("{PINNED}; set statement_timeout = {}", limits.statement.as_millis());
-    client.batch_execute(&settings).await.map_err(LevelError::on(side, "set up the session"))?;
-    Ok(client)
-}
-
-/// The plugin writes values in the database's own encoding, and we read UTF-8.
-async fn require_utf8(source: &Client, side: Side) -> Result<(), LevelError> {
-    let row = source.query_one("select getdatabaseencoding()", &[]).await;
-    let encoding: String = row.map_err(LevelError::on(side, "ask for the encoding"))?.get(0);
-    let why = format!("the encoding of {side} is {encoding}, and keys can only be read as UTF8");
-    if encoding == "UTF8" { Ok(()) } else { Err(LevelError::LostSlot { why }) }
-}
-
-fn captured_tables(mapping: &Mapping) -> Vec<CapturedTable> {
-    let mut tables: Vec<CapturedTable> = Vec::new();
-    for touch in mapping.tables.iter().flat_map(|table| &table.touched_by) {
-        if !tables.iter().any(|table| table.name == touch.source) {
-            let key = touch.source_key.iter().map(|column| column.name.clone()).collect();
-            tables.push(CapturedTable { name: touch.source.clone(), key });
-        }
-    }
-    tables.sort_by(|a, b| a.name.cmp(&b.name));
-    tables
-}
-
-/// Locks first, then the snapshot: one that is older than a truncate would see an empty table.
-async fn snapshot(
-    source: &Transaction<'_>,
-    side: Side,
-    tables: &[CapturedTable],
-    limits: Limits,
-) -> Result<Snapshot, LevelError> {
-    let on_source = |what| LevelError::on(side, what);
-    let names: Vec<String> = tables.iter().map(|table| qualified(&table.name.schema, &table.name.name)).collect();
-    let lock = format!(
-        "set local lock_timeout = {}; lock table {} in access share mode",
-        limits.lock.as_millis().max(1),
-        names.join(", ")
-    );
-    source.batch_execute(&lock).await.map_err(on_source("lock the captured tables"))?;
-    let row = source.query_one("select pg_current_snapshot()::text", &[]).await;
-    let text: String = row.map_err(on_source("take the snapshot"))?.get(0);
-    text.parse().map_err(|_| LevelError::LostSlot { why: format!("{side} gave {text:?} for a snapshot") })
-}
-
-/// Tables whose files changed since the last batch: truncated, rewritten, or with other partitions. All their keys count as touched.
-fn rewritten(tables: &[CapturedTable], before: &Relations, now: &Relations) -> Result<BTreeSet<usize>, LevelError> {
-    let mut rewritten = BTreeSet::new();
-    for (place, table) in tables.iter().enumerate() {
-        let name = table.name.to_string();
-        let (Some(was), Some(is)) = (before.get(&name), now.get(&name)) else {
-            return Err(LevelError::LostSlot { why: format!("{name} is mapped and was not captured") });
-        };
-        if was.columns != is.columns {
-            return Err(LevelError::Changed { table: name, before: was.columns.clone(), now: is.columns.clone() });
-        }
-        if was.files != is.files {
-            rewritten.insert(place);
-        }
-    }
-    Ok(rewritten)
+/// Captured tables that no mapping reads: their changes are consumed and mean nothing.
+fn ignored(captured: &Captured, tables: &[CapturedTable]) -> Vec<String> {
+    let is_read = |name: &String| tables.iter().any(|table| table.name.to_string() == *name);
+    captured.relations.keys().filter(|name| !is_read(name)).cloned().collect()
 }

@@ -19,7 +19,9 @@ const PROGRESS: &str = "create table if not exists cutover.progress (
   batches bigint not null,
   relations text not null, leveled_at timestamptz not null default clock_timestamp())";
 const BEGIN_PROGRESS: &str = "insert into cutover.progress (slot, nonce, lsn, batches, relations)
-values ($1, $2, '0/0'::pg_lsn + $3::bigint::numeric, 0, $4) on conflict (slot) do nothing";
+values ($1, $2, '0/0'::pg_lsn + $3::bigint::numeric, 0, $4)
+on conflict (slot) do update set lsn = excluded.lsn where progress.nonce = excluded.nonce and progress.lsn < excluded.lsn";
+const FORGET: &str = "drop table if exists cutover.unexplained";
 const READ_PROGRESS: &str =
     "select nonce, (lsn - '0/0'::pg_lsn)::bigint, batches, relations from cutover.progress where slot = $1";
 const END_PROGRESS: &str = "delete from cutover.progress where slot = $1";
@@ -40,7 +42,8 @@ pub async fn age_s(target: &impl GenericClient) -> Result<Option<f64>, tokio_pos
     Ok(target.query_one(age, &[]).await?.get(0))
 }
 
-/// Writes where keeping level begins, once, before the first batch. Found again, it must be of the same slot.
+/// Writes where keeping level begins, before the first batch; what an earlier time left unexplained is forgotten. Found again, it must be
+/// of the same slot, and goes ahead to where the capture was skipped to.
 ///
 /// # Errors
 /// `LostSlot` when the target's position belongs to a slot made earlier.
@@ -50,10 +53,13 @@ pub async fn begin_progress(target: &mut Client, term: &Term, captured: &Capture
     let transaction = target.transaction().await.map_err(on_target("begin"))?;
     term::hold(&transaction, term).await?;
     transaction.batch_execute(PROGRESS).await.map_err(on_target("create table cutover.progress"))?;
-    transaction
+    let begun = transaction
         .execute(BEGIN_PROGRESS, &[&captured.name, &captured.nonce, &captured.start.cast_signed(), &relations])
         .await
         .map_err(on_target("store the first position"))?;
+    if begun > 0 {
+        transaction.batch_execute(FORGET).await.map_err(on_target("forget what was unexplained"))?;
+    }
     let progress = read_progress(&transaction, captured.side.other(), &captured.name).await?;
     if progress.is_none_or(|progress| progress.nonce != captured.nonce) {
         return Err(LevelError::LostSlot { why: "the target's position belongs to a slot made earlier".to_owned() });

@@ -19,6 +19,14 @@ pub struct BatchReport {
     pub rows_inserted: u64,
     /// Rows changed again by [`Reapply`](super::Reapply).
     pub rows_reapplied: u64,
+    /// Rows of the target switched off because the source has switched them off.
+    pub rows_deactivated: u64,
+    /// Rows of the target removed because they are gone on the source for a known reason.
+    pub rows_removed: u64,
+    /// Rows of the target that fell with a row on which they hung.
+    pub rows_fallen: u64,
+    /// Rows found gone on the source for no known reason, for the first time; they stand on the target.
+    pub rows_unexplained: u64,
     /// Tables of the target of which keys were touched. A revocation proved before on any of them is proved no longer.
     pub touched: BTreeSet<TableName>,
     /// Milliseconds from the snapshot to the target's commit: how far it was behind the source at that commit.
@@ -48,6 +56,10 @@ impl Levelled {
             rows_deleted: before.rows_deleted + report.rows_deleted,
             rows_inserted: before.rows_inserted + report.rows_inserted,
             rows_reapplied: before.rows_reapplied + report.rows_reapplied,
+            rows_deactivated: before.rows_deactivated + report.rows_deactivated,
+            rows_removed: before.rows_removed + report.rows_removed,
+            rows_fallen: before.rows_fallen + report.rows_fallen,
+            rows_unexplained: before.rows_unexplained + report.rows_unexplained,
             touched: &before.touched | &report.touched,
             ..report
         };
