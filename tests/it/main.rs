@@ -10,6 +10,7 @@ mod gateway;
 mod harness;
 mod journal;
 mod level;
+mod level_back;
 mod plan;
 mod plan_hydra;
 mod register;

@@ -143,10 +143,15 @@ struct Noted {
 }
 
 impl Capture {
-    /// `cutover_` and the first twelve hex digits of the run.
+    /// `cutover_` and the first twelve hex digits of the run; green's ends in `_back`, since both sides may live in one server, which
+    /// names a slot only once.
     #[must_use]
     pub fn name(&self) -> String {
-        format!("cutover_{}", &self.run.simple().to_string()[..12])
+        let run = &self.run.simple().to_string()[..12];
+        match self.side {
+            Side::Blue => format!("cutover_{run}"),
+            Side::Green => format!("cutover_{run}_back"),
+        }
     }
 
     /// Makes publication and slot, and waits until a snapshot taken from now on misses nothing that the slot does not deliver.
