@@ -1,7 +1,7 @@
 //! `capture-blue` and `capture-green`: which rows are touched on a side, from a logical slot that is older than every snapshot.
 
 use super::failure::fail;
-use super::resolve_mapping::mapping;
+use super::resolve_mapping::{mapping, resolve_back};
 use super::world::World;
 use crate::database::capture::{Capture as Slot, CaptureStanding, Captured};
 use crate::database::level::{begin_progress, end_progress, has_position};
@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Longest wait for each of the two sets of older transactions.
 const BOUND: Duration = Duration::from_secs(120);
+/// Longest wait for a table of green whose replica identity changes; green is closed, so hardly any.
+const LOCK: Duration = Duration::from_secs(10);
 
 /// Captures the touched rows of one side.
 #[derive(Debug, Clone)]
@@ -113,6 +115,11 @@ impl Step for Capture {
             Side::Green => mapping.carried(),
         };
         let mut client = world.side(self.side).await?;
+        if self.side == Side::Green {
+            let back = resolve_back(world).await?;
+            let identified = self.slot(context).identify(&mut client, &context.term(), &back, LOCK).await;
+            identified.map_err(|error| fail("let green's log name rows by what blue keeps of them", error))?;
+        }
         let captured = self.slot(context).start(&mut client, &context.term(), &tables, BOUND).await;
         let captured = captured.map_err(|error| fail(self.summary(), error))?;
         if self.side == Side::Blue {

@@ -1,13 +1,15 @@
-//! `resolve-mapping`: both catalogs are read, and whatever is unmapped or ambiguous is refused before a row moves.
+//! `resolve-mapping`: both catalogs are read, and whatever is unmapped or ambiguous, there or back, is refused before a row moves.
 
 use super::failure::fail;
 use super::world::World;
-use crate::database::catalog;
+use crate::database::catalog::{self, Catalog};
 use crate::database::cleanup::{self, Preview};
 use crate::database::mapping::{self, Mapping, MappingProblem};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
+use std::collections::BTreeMap;
 use std::time::Duration;
+use tokio_postgres::Client;
 
 /// The step's name.
 pub(super) const ID: StepId = StepId::new("resolve-mapping");
@@ -52,7 +54,9 @@ impl Step for ResolveMapping {
     }
 
     async fn forward(&self, world: &World, _context: &Context) -> Result<Receipt, StepError> {
-        Ok(Receipt::of(&resolve(world).await?))
+        let mapping = resolve(world).await?;
+        resolve_back(world).await?;
+        Ok(Receipt::of(&mapping))
     }
 
     async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
@@ -71,18 +75,49 @@ pub async fn preview_cleanup(world: &World) -> Result<Vec<Preview>, StepError> {
 }
 
 async fn resolve(world: &World) -> Result<Mapping, StepError> {
-    let (blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
-    let read = |error| fail("read the catalogs of blue and green", error).retry();
-    let (blue_catalog, green_catalog) =
-        (catalog::read(&blue).await.map_err(read)?, catalog::read(&green).await.map_err(read)?);
-    let values = mapping::ask_values(&green, &world.plan.values).await;
-    let values = values.map_err(|error| {
-        let hint = "green needs its schema first: cutover run PLAN --through resolve-mapping";
-        fail("ask green for the plan's values", error).hint(hint)
-    })?;
-    let mapping = mapping::resolve(&world.plan, &blue_catalog, &green_catalog, &values).map_err(refused)?;
-    let problems = mapping::judge(&mapping, Side::Blue, &blue).await;
-    let problems = problems.map_err(|error| fail("ask blue whether it understands the mapping", error).retry())?;
+    let sides = Sides::read(world).await?;
+    let mapping = mapping::resolve(&world.plan, &sides.blue_catalog, &sides.green_catalog, &sides.values);
+    judged(mapping.map_err(refused)?, Side::Blue, &sides.blue).await
+}
+
+/// The mapping of the way back, for what the plan's `reverse` brings back; reads only.
+///
+/// # Errors
+/// When something cannot go back as the plan says, or a server does not answer.
+pub(super) async fn resolve_back(world: &World) -> Result<Mapping, StepError> {
+    let sides = Sides::read(world).await?;
+    let mapping = mapping::resolve_back(&world.plan, &sides.blue_catalog, &sides.green_catalog, &sides.values);
+    judged(mapping.map_err(refused)?, Side::Green, &sides.green).await
+}
+
+/// What a mapping is made from.
+struct Sides {
+    blue: Client,
+    green: Client,
+    blue_catalog: Catalog,
+    green_catalog: Catalog,
+    values: BTreeMap<String, String>,
+}
+
+impl Sides {
+    async fn read(world: &World) -> Result<Self, StepError> {
+        let (blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
+        let read = |error| fail("read the catalogs of blue and green", error).retry();
+        let blue_catalog = catalog::read(&blue).await.map_err(read)?;
+        let green_catalog = catalog::read(&green).await.map_err(read)?;
+        let values = mapping::ask_values(&green, &world.plan.values).await.map_err(|error| {
+            let hint = "green needs its schema first: cutover run PLAN --through resolve-mapping";
+            fail("ask green for the plan's values", error).hint(hint)
+        })?;
+        Ok(Self { blue, green, blue_catalog, green_catalog, values })
+    }
+}
+
+/// The mapping, if the side that is asked understands it.
+async fn judged(mapping: Mapping, side: Side, source: &Client) -> Result<Mapping, StepError> {
+    let problems = mapping::judge(&mapping, side, source).await;
+    let asked = |error| fail(format!("ask {side} whether it understands the mapping"), error).retry();
+    let problems = problems.map_err(asked)?;
     if problems.is_empty() { Ok(mapping) } else { Err(refused(problems)) }
 }
 

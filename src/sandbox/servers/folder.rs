@@ -119,7 +119,7 @@ pub(super) fn write_settings(options: &ServerOptions, port: u16, account: Option
     let fsync = if options.fsync { "on" } else { "off" };
     let mut text = format!(
         "listen_addresses = '127.0.0.1'\nport = {port}\nunix_socket_directories = ''\nwal_level = logical\n\
-         max_wal_senders = 20\nmax_replication_slots = 20\nmax_connections = 200\nmax_prepared_transactions = 10\n\
+         max_wal_senders = 20\nmax_replication_slots = 100\nmax_connections = 200\nmax_prepared_transactions = 10\n\
          shared_buffers = {}MB\nmax_wal_size = 2GB\nmaintenance_work_mem = 128MB\njit = off\nfsync = {fsync}\n\
          full_page_writes = {fsync}\npassword_encryption = scram-sha-256\nlog_line_prefix = '%m [%p] %q%u@%d '\n",
         options.shared_buffers_mb
