@@ -13,6 +13,7 @@ mod level;
 mod level_back;
 mod plan;
 mod plan_hydra;
+mod plan_hydra_back;
 mod register;
 mod report;
 mod revocations;

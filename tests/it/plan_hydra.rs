@@ -39,7 +39,7 @@ update hydra_oauth2_flow set state = case when consent_error is not null and con
     when login_was_used then 3 else 2 end
  where state = 128 and login_error in ('', '{}')";
 
-fn plan_of(pair: &Pair) -> Plan {
+pub(crate) fn plan_of(pair: &Pair) -> Plan {
     let lookup = |name: &str| {
         Some(match name {
             "CONTROL_URL" => pair.control.url().expose().to_owned(),
@@ -68,7 +68,7 @@ async fn resolved(pair: &Pair) -> Mapping {
     mapping::resolve(&plan, &blue, &green, &values).unwrap_or_else(|problems| panic!("{problems:#?}"))
 }
 
-async fn carried() -> (Pair, Mapping) {
+pub(crate) async fn carried() -> (Pair, Mapping) {
     let pair = Pair::shared().await;
     seeded(&pair.blue).await;
     migrate(&pair.green.application_url(), EngineVersion::V2).await.expect("version 2 migrates an empty database");

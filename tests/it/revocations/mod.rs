@@ -2,6 +2,7 @@
 
 mod proof;
 mod queue;
+mod rotation;
 pub(crate) mod tables;
 
 use crate::harness::Pair;
