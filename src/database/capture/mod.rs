@@ -7,16 +7,16 @@
 
 mod error;
 mod identity;
+mod relations;
 mod skip;
 
 pub use error::CaptureError;
+pub use relations::{RelationState, Relations, TableNameKey};
 
 use super::pgoutput::Lsn;
 use super::sql::{ident, literal, qualified};
 use super::term::{self, Term};
 use crate::plan::{Side, TableName};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::error::SqlState;
@@ -49,35 +49,12 @@ const IDENTITY: &str = "select c.relreplident = 'f',
     join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any(i.indkey)
     where i.indrelid = c.oid and case c.relreplident when 'i' then i.indisreplident when 'd' then i.indisprimary else false end), '{}')
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2";
-const RELATIONS: &str = "select c.oid is not null,
-  (select string_agg(format('%s %s', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
-    from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
-  coalesce((select string_agg(format('%s:%s', t.relid::oid, pg_relation_filenode(t.relid)), ' ' order by t.relid::oid)
-    from pg_partition_tree(c.oid) t where t.isleaf), format('%s:%s', c.oid, pg_relation_filenode(c.oid)))
-from unnest($1::text[], $2::text[]) with ordinality w(schema, name, place)
-left join (pg_class c join pg_namespace n on n.oid = c.relnamespace) on n.nspname = w.schema and c.relname = w.name and c.relkind in ('r', 'p')
-order by w.place";
 /// Transactions of this server, in any database, that a new slot or its first snapshot may be waiting for.
 const BLOCKERS: &str = "select format('backend %s (%s, database %s, since %s)', pid, coalesce(nullif(application_name, ''), usename), datname, xact_start)
 from pg_stat_activity where backend_xid is not null and pid <> pg_backend_pid()
 union all select format('prepared transaction %s (database %s)', gid, database) from pg_prepared_xacts
 limit 5";
 const PAUSE: Duration = Duration::from_millis(20);
-
-/// What a captured table looked like: a change of its columns parks the run, a change of its files (truncate, rewrite, a partition
-/// attached) means that all its keys were touched.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RelationState {
-    /// Columns with types.
-    pub columns: String,
-    /// Oids and file nodes of the table or its leaves.
-    pub files: String,
-}
-
-/// All captured tables, by `schema.name`.
-pub type Relations = BTreeMap<TableNameKey, RelationState>;
-/// A table's `schema.name`, as [`TableName`] prints itself.
-pub type TableNameKey = String;
 
 /// A capture that stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -390,28 +367,8 @@ impl Capture {
         Ok(row.get(0))
     }
 
-    /// What the tables look like now; hold a lock on them for the answer to last.
-    pub(super) async fn relations(
-        &self,
-        client: &impl GenericClient,
-        tables: &[TableName],
-    ) -> Result<Relations, CaptureError> {
-        let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
-        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-        let rows = client.query(RELATIONS, &[&schemas, &names]).await.map_err(self.server("read the tables"))?;
-        let state = |(table, row): (&TableName, &tokio_postgres::Row)| match row.get(0) {
-            true => Ok((table.to_string(), RelationState { columns: text(row, 1), files: text(row, 2) })),
-            false => Err(CaptureError::NoTable { side: self.side, table: table.clone() }),
-        };
-        tables.iter().zip(&rows).map(state).collect()
-    }
-
     fn server(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> CaptureError + use<> {
         let side = self.side;
         move |source| CaptureError::Server { side, what, source }
     }
-}
-
-fn text(row: &tokio_postgres::Row, at: usize) -> String {
-    row.get::<_, Option<String>>(at).unwrap_or_default()
 }
