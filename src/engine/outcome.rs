@@ -70,6 +70,10 @@ pub enum RunPhase {
     AtFlipPoint,
     /// The last one-way step is done.
     Flipped,
+    /// A one-way step after it is done too: there is no way back any more.
+    Finalized,
+    /// It was taken back by the way back; what was before it stands, and it can be made again.
+    Returned,
     /// It stopped and a person must decide, or asked for the stop.
     Parked,
     /// It stopped at a step that did not succeed.
@@ -106,13 +110,14 @@ impl Survey {
     #[must_use]
     pub fn of<S: Step>(runbook: &Runbook<S>, state: &RunState) -> Self {
         let is_done = |step: &S| phase_of(state, step) == Some(StepPhase::Done);
-        let next = runbook.steps().iter().find(|step| !is_done(step));
+        let out = way_out(runbook);
+        let next = out.iter().find(|step| !is_done(step));
         let halt = last_halt(state);
-        let done = runbook.steps().iter().filter(|step| is_done(step)).count();
-        let phase = run_phase(runbook, state, next, halt.as_ref());
+        let done = out.iter().filter(|step| is_done(step)).count();
+        let phase = run_phase(runbook, out, state, next, halt.as_ref());
         let at = halt.as_ref().and_then(|halt| halt.step.clone()).or_else(|| next.map(Step::id));
         let (why, hint) = halt.map_or_else(Default::default, |halt| (halt.why, halt.hint));
-        Self { phase, step: at, why, hint, done, of: runbook.steps().len() }
+        Self { phase, step: at, why, hint, done, of: out.len() }
     }
 }
 
@@ -124,8 +129,13 @@ fn phase_of<S: Step>(state: &RunState, step: &S) -> Option<StepPhase> {
     state.step(step.id().as_str()).map(|known| known.phase)
 }
 
-fn run_phase<S: Step>(runbook: &Runbook<S>, state: &RunState, next: Option<&S>, halt: Option<&Halt>) -> RunPhase {
-    let one_way = |step: &&S| step.reversal() == Reversal::OneWay;
+fn run_phase<S: Step>(
+    runbook: &Runbook<S>,
+    out: &[S],
+    state: &RunState,
+    next: Option<&S>,
+    halt: Option<&Halt>,
+) -> RunPhase {
     match (state.phase, next) {
         (Phase::RolledBack, _) => RunPhase::RolledBack,
         (Phase::Unwinding, _) => {
@@ -135,16 +145,25 @@ fn run_phase<S: Step>(runbook: &Runbook<S>, state: &RunState, next: Option<&S>, 
         (Phase::Forward, _) if halt.is_none() && is_at_flip_point(runbook, state) => RunPhase::AtFlipPoint,
         (Phase::Forward, _) if halt.is_some() => halt.map_or(RunPhase::Running, phase_after),
         (Phase::Forward, next) => {
-            let last = runbook.steps().iter().rfind(one_way);
-            let past = last.is_some_and(|last| phase_of(state, last) == Some(StepPhase::Done));
-            match (past, next) {
-                (true, _) => RunPhase::Flipped,
+            let lines = runbook.steps().iter().filter(|step| step.reversal() == Reversal::OneWay);
+            let crossed = lines.rev().find(|step| phase_of(state, *step) == Some(StepPhase::Done));
+            match (crossed, next) {
+                (Some(line), _) if line.takes_back().is_some() => RunPhase::Returned,
+                (Some(line), _) if out.last().map(Step::id) != Some(line.id()) => RunPhase::Finalized,
+                (Some(_), _) => RunPhase::Flipped,
                 // A plan without systems has no flip: all that can be done is done, and nothing of the traffic has moved.
-                (false, None) => RunPhase::AtFlipPoint,
-                (false, Some(_)) => RunPhase::Running,
+                (None, None) => RunPhase::AtFlipPoint,
+                (None, Some(_)) => RunPhase::Running,
             }
         }
     }
+}
+
+/// The steps up to the first one-way step; what comes after a flip is no part of the way to it.
+fn way_out<S: Step>(runbook: &Runbook<S>) -> &[S] {
+    let steps = runbook.steps();
+    let line = steps.iter().position(|step| step.reversal() == Reversal::OneWay);
+    &steps[..line.map_or(steps.len(), |line| line + 1)]
 }
 
 /// Whether all that is left before the one-way step are its gates, which are asked when it is.

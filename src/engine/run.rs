@@ -28,7 +28,8 @@ pub struct Engine<'a, S: Step, L: Log> {
 }
 
 impl<S: Step, L: Log> Engine<'_, S, L> {
-    /// Brings about every step up to and with `through` (all without it), from where the journal stands.
+    /// Brings about every step up to and with `through` (all without it), from where the journal stands; a way back only when
+    /// `through` names it.
     ///
     /// Steps already done are left as they are; a step with an intent and no outcome is verified first. Ends at the first step
     /// that does not succeed within its limits, or, when a stop is asked for, between two steps or inside one that may be cut.
@@ -59,12 +60,14 @@ impl<S: Step, L: Log> Session<'_, S, L> {
 
     async fn advance(&mut self, through: Option<&StepId>) -> Result<(), Halt> {
         self.check_forward()?;
-        let steps = self.engine.runbook.steps();
+        let steps: &[S] = self.engine.runbook.steps();
         let end = match through {
             None => steps.len(),
             Some(id) => 1 + self.engine.runbook.place(id).ok_or_else(|| no_such_step(id))?,
         };
-        for step in &steps[..end] {
+        self.none_under_way(&steps[end..])?;
+        let wanted: Vec<&S> = steps[..end].iter().filter(|step| !self.is_way_back(step, through)).collect();
+        for step in wanted {
             if self.phase(step) == Some(StepPhase::Done) {
                 self.keep(step).await?;
             } else if self.engine.stop.is_requested() {
@@ -75,6 +78,27 @@ impl<S: Step, L: Log> Session<'_, S, L> {
             }
         }
         Ok(())
+    }
+
+    /// A way back, and its gates, are only gone when asked for by name.
+    fn is_way_back(&self, step: &S, through: Option<&StepId>) -> bool {
+        let is_not_asked = |back: &S| back.takes_back().is_some() && through != Some(&back.id());
+        let until = step.holds_until().filter(|_| step.is_gate());
+        is_not_asked(step) || until.and_then(|id| self.engine.runbook.step(&id)).is_some_and(is_not_asked)
+    }
+
+    /// A step further on that was begun and is not settled comes first: two cannot be under way.
+    fn none_under_way(&self, later: &[S]) -> Result<(), Halt> {
+        let unsettled =
+            |step: &&S| self.phase(step).is_some_and(|phase| !matches!(phase, StepPhase::Done | StepPhase::Undone));
+        match later.iter().find(unsettled) {
+            None => Ok(()),
+            Some(step) => {
+                let why = format!("step {} was begun and is not settled", step.id());
+                let next = if step.takes_back().is_some() { "cutover rollback PLAN" } else { "cutover run PLAN" };
+                Err(Halt::new(FailureKind::Refused, why, format!("finish it first: {next}")).at(step.id()))
+            }
+        }
     }
 
     fn check_forward(&self) -> Result<(), Halt> {
@@ -221,9 +245,23 @@ impl<S: Step, L: Log> Session<'_, S, L> {
     }
 
     async fn done(&mut self, step: &S, receipt: Value, begun: Option<Instant>) -> Result<(), Halt> {
+        self.supersede(step).await?;
         let seq = self.append_step(Kind::Done, step, receipt.clone()).await?;
         let took_ms = begun.map_or(0, |begun| u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
         self.tell(Event::StepDone { seq, step: step.id(), took_ms, found: begun.is_none(), receipt });
+        Ok(())
+    }
+
+    /// Notes that the one-way step that `step` takes back, or that takes `step` back, is done no longer. Before the outcome, so that
+    /// no crash leaves both done.
+    pub(super) async fn supersede(&mut self, step: &S) -> Result<(), Halt> {
+        let steps = self.engine.runbook.steps();
+        let opposite = |other: &&S| step.takes_back() == Some(other.id()) || other.takes_back() == Some(step.id());
+        for other in steps.iter().filter(opposite) {
+            if self.phase(other) == Some(StepPhase::Done) {
+                self.append_step(Kind::Superseded, other, Value::Null).await?;
+            }
+        }
         Ok(())
     }
 

@@ -175,6 +175,11 @@ pub trait Step: Send + Sync {
     fn may_be_cut(&self) -> bool {
         false
     }
+    /// The one-way step whose effect this one-way step takes back (the way back after a flip). Of the two at most one is done:
+    /// what is done last supersedes the other, which can then be made again.
+    fn takes_back(&self) -> Option<StepId> {
+        None
+    }
     /// The step until whose end this one's effect must last: it is verified again (a read-only step: asked again) whenever a
     /// process takes the run up and right before that step, and made again when it is gone.
     fn holds_until(&self) -> Option<StepId> {

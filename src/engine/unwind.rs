@@ -55,7 +55,9 @@ impl<S: Step, L: Log> Session<'_, S, L> {
     async fn settle_one_way(&mut self) -> Result<(), Halt> {
         for step in self.engine.runbook.steps().iter().rev().filter(|step| step.reversal() == Reversal::OneWay) {
             match self.phase(step) {
-                None => {}
+                None | Some(StepPhase::Undone) => {}
+                // What it took back is undone by it, so that nothing one-way stands.
+                Some(StepPhase::Done) if step.takes_back().is_some() => {}
                 Some(StepPhase::Done) => return Err(past_the_line(step)),
                 Some(StepPhase::Failed) if self.last_effect(step) == Some(Effect::NotApplied) => {}
                 Some(_) => self.write_against(step).await?,
@@ -94,8 +96,9 @@ impl<S: Step, L: Log> Session<'_, S, L> {
         if self.phase(step) != Some(StepPhase::Running) {
             self.append_step(Kind::Intent, step, Value::Null).await?;
         }
+        self.supersede(step).await?;
         self.append_step(Kind::Done, step, receipt).await?;
-        Err(past_the_line(step))
+        if step.takes_back().is_some() { Ok(()) } else { Err(past_the_line(step)) }
     }
 
     async fn take_back(&mut self, step: &S) -> Result<(), Halt> {

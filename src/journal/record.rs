@@ -38,6 +38,8 @@ pub enum Kind {
     Held,
     /// A done step whose effect must last was asked again and said no; the body says why and what next.
     Lapsed,
+    /// A done one-way step whose effect another one-way step takes back: it can be made again.
+    Superseded,
     /// A verb ended before its aim; the body says how, at which step, why and what next.
     Halted,
     /// A verb reached its aim; the body names it.
@@ -61,6 +63,7 @@ impl Kind {
             Self::RolledBack => "rolled_back",
             Self::Held => "held",
             Self::Lapsed => "lapsed",
+            Self::Superseded => "superseded",
             Self::Halted => "halted",
             Self::Arrived => "arrived",
         }

@@ -231,6 +231,7 @@ fn next_phase(run: Phase, step: StepPhase, kind: Kind) -> Option<StepPhase> {
         (Phase::Forward, Running, Kind::Failed) => Some(Failed),
         (Phase::Forward, Running, Kind::Note) => Some(Running),
         (Phase::Forward, Done, Kind::Held | Kind::Lapsed) => Some(Done),
+        (Phase::Forward, Done, Kind::Superseded) => Some(Undone),
         (Phase::Unwinding, Running | Done | Failed | UndoFailed | Undoing, Kind::Undoing) => Some(Undoing),
         (Phase::Unwinding, Undoing, Kind::Note) => Some(Undoing),
         (Phase::Unwinding, Undoing, Kind::Undone) => Some(Undone),

@@ -4,7 +4,7 @@ use cutover::journal::{Kind, Record, RunState};
 use jiff::Timestamp;
 use serde_json::Value;
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind::Opened,
     Kind::Intent,
     Kind::Done,
@@ -12,6 +12,7 @@ const KINDS: [Kind; 14] = [
     Kind::Note,
     Kind::Held,
     Kind::Lapsed,
+    Kind::Superseded,
     Kind::Unwinding,
     Kind::Undoing,
     Kind::Undone,
@@ -43,14 +44,15 @@ fn may_follow(kinds: &[Kind]) -> Vec<Kind> {
 
 #[test]
 fn only_the_listed_pairs_are_possible() {
-    use Kind::{Arrived, Done, Failed, Halted, Held, Intent, Lapsed, Note, Opened};
+    use Kind::{Arrived, Done, Failed, Halted, Held, Intent, Lapsed, Note, Opened, Superseded};
     use Kind::{RolledBack, UndoFailed, Undoing, Undone, Unwinding};
     let (run, back) = ([Unwinding, Halted, Arrived], [RolledBack, Halted, Arrived]);
     let with = |before: &[Kind], mine: &[Kind], after: &[Kind]| [&[Opened], before, mine, after].concat();
     assert_eq!(may_follow(&[]), with(&[Intent], &[], &run));
     assert_eq!(may_follow(&[Intent]), with(&[Intent, Done, Failed, Note], &[], &run));
     assert_eq!(may_follow(&[Intent, Failed]), with(&[Intent], &[], &run));
-    assert_eq!(may_follow(&[Intent, Done]), with(&[Intent, Held, Lapsed], &[], &run));
+    assert_eq!(may_follow(&[Intent, Done]), with(&[Intent, Held, Lapsed, Superseded], &[], &run));
+    assert_eq!(may_follow(&[Intent, Done, Superseded]), with(&[Intent], &[], &run), "it can be made again");
     for begun in [vec![Intent], vec![Intent, Failed], vec![Intent, Done]] {
         let unwinding = [begun, vec![Unwinding]].concat();
         assert_eq!(may_follow(&unwinding), with(&[], &[Undoing], &back));

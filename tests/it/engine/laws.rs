@@ -383,3 +383,55 @@ async fn receipts_are_facts_for_later_steps() {
     context.note(json!("kept in memory")).await.unwrap();
     assert_eq!(context.notes(), [json!("kept in memory")]);
 }
+
+/// A way out and its way back, each with a gate before it.
+fn out_and_back() -> Play {
+    let steps = vec![
+        Toy::undoable("a"),
+        Toy::gate("ready"),
+        Toy::new("out", Reversal::OneWay),
+        Toy::gate("ready-back").until("back"),
+        Toy::back_from("back", "out"),
+    ];
+    let play = Play::new(steps);
+    play.world.ways_back.lock().unwrap().insert(StepId::new("out"), StepId::new("back"));
+    play
+}
+
+#[tokio::test]
+async fn the_way_back_supersedes_the_way_out_and_the_other_way_round() {
+    let mut play = out_and_back();
+    let phase = |play: &Play| Survey::of(&play.runbook, &play.state()).phase;
+    for _ in 0..2 {
+        play.through("out").await;
+        assert_eq!(phase(&play), RunPhase::Flipped);
+        assert_eq!((play.see("out"), play.see("back")), (There::Whole, There::Nothing));
+        let survey = Survey::of(&play.runbook, &play.state());
+        assert_eq!((survey.done, survey.of), (3, 3), "the way back is no part of the way out");
+        assert_eq!(halt(play.go(Verb::Unwind, None).await).kind, FailureKind::Refused, "past the line");
+        play.through("back").await;
+        assert_eq!(phase(&play), RunPhase::Returned);
+        assert_eq!((play.see("out"), play.see("back")), (There::Nothing, There::Whole));
+    }
+    assert_eq!(play.go(Verb::Unwind, None).await, Outcome::Done, "nothing one-way stands");
+    assert_eq!(play.see("a"), There::Nothing);
+}
+
+#[tokio::test]
+async fn a_way_back_that_is_under_way_comes_before_everything_else() {
+    let mut play = out_and_back();
+    play.through("out").await;
+    play.world.fault(&StepId::new("back"), Fault::Half);
+    assert_eq!(halt(play.through("back").await).kind, FailureKind::Failed);
+    let refused = halt(play.through("out").await);
+    assert_eq!((refused.kind, refused.hint.as_str()), (FailureKind::Refused, "finish it first: cutover rollback PLAN"));
+    assert_eq!(play.through("back").await, Outcome::Done);
+    assert_eq!(play.see("out"), There::Nothing);
+}
+
+#[tokio::test]
+async fn a_way_back_is_only_gone_when_asked_for() {
+    let mut play = out_and_back();
+    assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
+    assert_eq!((play.see("out"), play.see("back")), (There::Whole, There::Nothing));
+}

@@ -54,6 +54,8 @@ pub(crate) struct World {
     /// How often a look at the step fails before it succeeds.
     pub(crate) blind: Mutex<BTreeMap<StepId, u32>>,
     pub(crate) asked: Mutex<Vec<String>>,
+    /// The way back of each way out.
+    pub(crate) ways_back: Mutex<BTreeMap<StepId, StepId>>,
     pub(crate) dead: std::sync::atomic::AtomicBool,
 }
 
@@ -90,6 +92,13 @@ impl World {
         is_blind
     }
 
+    /// Making a step takes away what had taken it back.
+    fn taken_back(&self, step: &StepId) {
+        if let Some(back) = self.ways_back.lock().unwrap().get(step) {
+            self.put(back, There::Nothing);
+        }
+    }
+
     fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
     }
@@ -106,12 +115,22 @@ pub(crate) struct Toy {
     pub(crate) notes: u32,
     /// Whether its forward may be cut off when a stop is asked for.
     pub(crate) cut: bool,
+    pub(crate) takes_back: Option<StepId>,
 }
 
 impl Toy {
     pub(crate) fn new(name: &'static str, reversal: Reversal) -> Self {
         let limits = Limits::once(Duration::from_secs(60));
-        Self { id: StepId::new(name), reversal, gate: false, until: None, limits, notes: 0, cut: false }
+        Self {
+            id: StepId::new(name),
+            reversal,
+            gate: false,
+            until: None,
+            limits,
+            notes: 0,
+            cut: false,
+            takes_back: None,
+        }
     }
 
     pub(crate) fn undoable(name: &'static str) -> Self {
@@ -128,6 +147,11 @@ impl Toy {
 
     pub(crate) fn until(self, step: &'static str) -> Self {
         Self { until: Some(StepId::new(step)), ..self }
+    }
+
+    /// The one-way step that takes `step` back; making either takes the other's effect away.
+    pub(crate) fn back_from(name: &'static str, step: &'static str) -> Self {
+        Self { takes_back: Some(StepId::new(step)), ..Self::new(name, Reversal::OneWay) }
     }
 
     async fn act(&self, world: &World, fault: Option<Fault>, whole: There) -> Result<(), StepError> {
@@ -195,6 +219,9 @@ impl Step for Toy {
     fn holds_until(&self) -> Option<StepId> {
         self.until.clone()
     }
+    fn takes_back(&self) -> Option<StepId> {
+        self.takes_back.clone()
+    }
 
     async fn before(&self, world: &World, _context: &Context) -> Result<Value, StepError> {
         Ok(json!(format!("{:?}", world.see(&self.id))))
@@ -220,6 +247,10 @@ impl Step for Toy {
             context.note(json!(note)).await?;
         }
         self.act(world, next_fault(&world.faults, &self.id), There::Whole).await?;
+        if let Some(other) = &self.takes_back {
+            world.put(other, There::Nothing);
+        }
+        world.taken_back(&self.id);
         Ok(Receipt::from(json!("made")))
     }
 
