@@ -19,6 +19,8 @@ pub struct Config {
     pub green: Secret,
     /// The plan's `gateway:` section.
     pub gateway: Gateway,
+    /// Longest hold of the plan; a flip that nobody has finished after it is written against.
+    pub hold: Duration,
     /// Bound of one lookup, one append and one reading of a register.
     pub patience: Duration,
     /// Makes our tables in control where they are missing.
@@ -42,6 +44,7 @@ impl Config {
             blue: plan.databases.blue.url.clone(),
             green: plan.databases.green.url.clone(),
             gateway,
+            hold: plan.window.hold,
             patience: plan.window.hold.clamp(Duration::from_millis(500), Duration::from_secs(2)),
             install,
         })

@@ -47,6 +47,8 @@ pub(super) struct Participant {
     capture: Arc<Capture>,
     pub(super) file: StateFile,
     pub(super) position: Mutex<Position>,
+    /// Longest hold of the plan.
+    pub(super) hold: Duration,
 }
 
 /// Where it stands; changed only under its lock, and written to the file first.
@@ -65,9 +67,10 @@ impl Participant {
         capture: Arc<Capture>,
         file: StateFile,
         stored: Stored,
+        hold: Duration,
     ) -> Arc<Self> {
         let position = Mutex::new(Position { stored, change: 0, hold_until: Instant::now() });
-        Arc::new(Self { gate, registers, upstreams, capture, file, position })
+        Arc::new(Self { gate, registers, upstreams, capture, file, position, hold })
     }
 
     /// Where it stands.

@@ -1,4 +1,5 @@
-//! Reading both registers, and what this gateway may conclude from them and its own memory. Never writes them.
+//! Reading both registers, and what this gateway may conclude from them and its own memory. Writes only against a flip that nobody
+//! finishes, through the one function that its login may call.
 
 use super::state::Stored;
 use crate::plan::{Secret, Side};
@@ -45,6 +46,19 @@ impl Registers {
     }
 }
 
+impl Registers {
+    /// Writes against the flip of `stored`: the side that this gateway served stays open, unless that was decided otherwise before.
+    pub(super) async fn keep_open(&self, stored: &Stored) {
+        let link = if stored.side == Side::Blue { &self.blue } else { &self.green };
+        let Ok(client) = link.client("settle the register").await else { return };
+        match timeout(link.limit(), register::keep_open(&*client, stored.epoch, stored.nonce)).await {
+            Ok(Ok(register)) => tracing::warn!(?register, "nobody finished the flip; settled it by a write against it"),
+            Ok(Err(error)) => tracing::warn!(%error, "the flip that nobody finished cannot be settled yet"),
+            Err(_) => link.drop_client().await,
+        }
+    }
+}
+
 async fn read_one(link: &Link) -> Seen {
     let Ok(client) = link.client("read the register").await else {
         return Seen::Unreachable;
@@ -63,6 +77,11 @@ impl Readings {
     /// Held by a flip, it obeys only a register at that flip's epoch or above. Otherwise an open register is enough, save that one
     /// below what it has served before may name only the same side: an older state of a database has come back.
     pub(super) fn settle(&self, stored: &Stored) -> Option<Settled> {
+        let is_finalized = self.blue == Seen::Absent && self.green == Seen::Absent && !stored.is_held();
+        if is_finalized && stored.epoch > 0 {
+            // Both registers were removed on purpose after the last move: what this gateway has stored stands.
+            return Some(Settled { side: stored.side, epoch: stored.epoch, nonce: stored.nonce });
+        }
         let accepted = if stored.is_held() { stored.epoch } else { 0 };
         let Decision::Serving(side, epoch) = decide(&self.blue, &self.green, accepted) else {
             return None;

@@ -86,7 +86,7 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
     let capture = Arc::new(Capture::new(lookups, producer));
     let registers = Registers::new(&config.blue, &config.green, config.patience);
     let proxy = Proxy::new(Arc::clone(&gate), Arc::clone(&upstreams), Arc::clone(&capture), gateway.request_timeout);
-    let participant = Participant::new(gate, registers, upstreams, capture, file, stored);
+    let participant = Participant::new(gate, registers, upstreams, capture, file, stored, config.hold);
     Ok(Bound { public, admin, control, addresses, participant, proxy })
 }
 

@@ -1,5 +1,6 @@
 //! Who serves when nobody says so: at the start, and when a hold ends without word. The registers are asked; without a definite
-//! answer everything is refused and they are asked again, until they settle it or an order comes.
+//! answer everything is refused, the flip that nobody finishes is written against, and they are asked again, until they settle it or an
+//! order comes.
 
 use super::error::GatewayError;
 use super::participant::{Participant, Position};
@@ -17,7 +18,8 @@ impl Participant {
     pub(super) async fn start(self: &Arc<Self>) {
         let change = self.position.lock().await.change;
         if !self.try_settle(change).await {
-            self.refuse(change).await;
+            // A hold may be under way that this process does not remember the end of: it is given its whole time.
+            self.refuse(change, Instant::now() + self.hold).await;
         }
     }
 
@@ -27,7 +29,7 @@ impl Participant {
         tokio::spawn(async move {
             sleep_until(until).await;
             if !participant.try_settle(change).await {
-                participant.refuse(change).await;
+                participant.refuse(change, Instant::now()).await;
             }
         });
     }
@@ -66,8 +68,8 @@ impl Participant {
         Ok(())
     }
 
-    /// The hold is over and nobody knows: refuse, and ask until somebody does.
-    async fn refuse(self: &Arc<Self>, change: u64) {
+    /// The hold is over and nobody knows: refuse, and ask until somebody does; from `write_from` on, write against the flip.
+    async fn refuse(self: &Arc<Self>, change: u64, write_from: Instant) {
         let mut position = self.position.lock().await;
         if position.change != change {
             return;
@@ -80,18 +82,32 @@ impl Participant {
         }
         let change = position.change;
         drop(position);
-        self.ask_until_settled(change);
+        self.ask_until_settled(change, write_from);
     }
 
-    fn ask_until_settled(self: &Arc<Self>, change: u64) {
+    fn ask_until_settled(self: &Arc<Self>, change: u64, write_from: Instant) {
         let participant = Arc::clone(self);
         tokio::spawn(async move {
             loop {
                 sleep(ASK_AGAIN).await;
+                if Instant::now() >= write_from {
+                    participant.write_against(change).await;
+                }
                 if participant.try_settle(change).await {
                     return;
                 }
             }
         });
+    }
+
+    /// The flip of a hold that is over, and not another's: an order that came meanwhile has changed the position.
+    async fn write_against(&self, change: u64) {
+        let position = self.position.lock().await;
+        let is_ours = position.change == change && position.stored.is_held();
+        let stored = position.stored.clone();
+        drop(position);
+        if is_ours {
+            self.registers.keep_open(&stored).await;
+        }
     }
 }

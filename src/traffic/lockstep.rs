@@ -106,6 +106,16 @@ impl Lockstep {
         &self.systems
     }
 
+    /// The highest epoch that any system has accepted; 0 for systems that never heard of one. Proposals must be above it.
+    ///
+    /// # Errors
+    /// The first system that does not answer.
+    pub async fn highest_epoch(&self, bound: Duration) -> Result<i64, LockstepError> {
+        let answers = join_all(self.systems.iter().map(|system| system.standing(bound))).await;
+        let epochs = answers.into_iter().map(|answer| Ok(answer?.epoch)).collect::<Result<Vec<_>, LockstepError>>()?;
+        Ok(epochs.into_iter().max().unwrap_or(0))
+    }
+
     /// Announces the proposal; every system stores the epoch and goes on serving.
     ///
     /// # Errors

@@ -6,7 +6,8 @@
 //! ([`recover`]), never by reading. [`decide`] says what may be concluded from reading both rows. May call `plan` for [`Side`].
 //! Never moves traffic and never creates triggers: the fence does that, with the SQL of [`Change::raise_sql`] in its own message.
 //!
-//! A gateway reads the rows with its own login; [`grant_read_sql`] is all that this login needs.
+//! A gateway reads the rows with its own login, and settles a hold without an owner through one narrow function ([`keep_open`]);
+//! [`grant_sql`] is all that this login needs.
 
 use crate::database::sql::{ident, literal};
 use crate::plan::Side;
@@ -24,7 +25,17 @@ create table if not exists cutover.register (
   epoch bigint not null check (epoch >= 0),
   nonce uuid not null,
   state text not null check (state in ('open', 'sealed', 'closed')),
-  fence_pid integer)";
+  fence_pid integer);
+create or replace function cutover.keep_open(proposed bigint, by uuid)
+  returns table (side text, epoch bigint, nonce uuid, state text, fence_pid integer)
+  language plpgsql security definer set search_path = pg_catalog, pg_temp as $cutover$
+begin
+  update cutover.register r set epoch = proposed, nonce = by, fence_pid = null
+   where r.state = 'open' and r.epoch < proposed;
+  return query select r.side, r.epoch, r.nonce, r.state, r.fence_pid from cutover.register r;
+end $cutover$;
+revoke all on function cutover.keep_open from public";
+const KEEP_OPEN: &str = "select side, epoch, nonce, state, fence_pid from cutover.keep_open($1, $2)";
 const INSERT: &str = "insert into cutover.register (side, epoch, nonce, state) values ($1, $2, $3, $4)
 on conflict (singleton) do nothing";
 const READ: &str = "select side, epoch, nonce, state, fence_pid from cutover.register";
@@ -164,11 +175,24 @@ fn from_row(row: &tokio_postgres::Row) -> Result<Register, RegisterError> {
     })
 }
 
-/// SQL that lets a gateway's login read the register, and nothing else of ours.
+/// SQL that lets a gateway's login read the register and settle a hold, and nothing else of ours.
 #[must_use]
-pub fn grant_read_sql(role: &str) -> String {
+pub fn grant_sql(role: &str) -> String {
     let role = ident(role);
-    format!("grant usage on schema cutover to {role}; grant select on cutover.register to {role}")
+    format!(
+        "grant usage on schema cutover to {role}; grant select on cutover.register to {role};
+grant execute on function cutover.keep_open(bigint, uuid) to {role}"
+    )
+}
+
+/// Settles a hold whose owner does not come back, as [`recover`] does, for a login that may do nothing else: a register that is open
+/// below `proposed` is open at `proposed` afterwards, and the flip of that epoch can decide no more. What it then says is the answer.
+///
+/// # Errors
+/// When the server does not answer or there is no register: nothing may be concluded; refuse.
+pub async fn keep_open(client: &impl GenericClient, proposed: i64, nonce: Uuid) -> Result<Register, RegisterError> {
+    let row = client.query_opt(KEEP_OPEN, &[&proposed, &nonce]).await.map_err(RegisterError::server("settle"))?;
+    from_row(&row.ok_or(RegisterError::Missing { what: "settle" })?)
 }
 
 /// Writes the backend that is about to fence this side, so that whoever takes over can end it. False when the register is no
@@ -220,6 +244,12 @@ impl Change {
     #[must_use]
     pub fn keep_closed(from_epoch: i64, to_epoch: i64, nonce: Uuid) -> Self {
         Self { from: State::Closed, from_epoch, to: State::Closed, to_epoch, nonce }
+    }
+
+    /// A sealed side becomes one that can be opened: it is brought level for the way back, or for another flip.
+    #[must_use]
+    pub fn shut(from_epoch: i64, to_epoch: i64, nonce: Uuid) -> Self {
+        Self { from: State::Sealed, from_epoch, to: State::Closed, to_epoch, nonce }
     }
 
     /// Blue is served again, after [`Change::keep_closed`] won on green.

@@ -83,15 +83,23 @@ async fn recovery_writes_against_a_proposal_once() {
 }
 
 #[tokio::test]
-async fn a_gateway_s_login_reads_the_register_and_nothing_else() {
+async fn a_gateway_s_login_reads_the_register_settles_a_hold_and_does_nothing_else() {
     let place = Place::shared("register").await;
     let client = place.client().await;
     register::install(&client, Side::Blue, 1, Uuid::nil()).await.expect("installed");
     client.batch_execute("create table cutover.other (x int)").await.expect("created");
     let gateway = place.application().await;
     assert!(register::read(&gateway).await.is_err(), "no right yet");
-    client.batch_execute(&register::grant_read_sql(crate::harness::APPLICATION)).await.expect("granted");
+    client.batch_execute(&register::grant_sql(crate::harness::APPLICATION)).await.expect("granted");
     assert!(register::read(&gateway).await.expect("it answers").is_some());
     assert!(gateway.query("select * from cutover.other", &[]).await.is_err());
     assert!(register::recover(&gateway, 2, Uuid::nil()).await.is_err(), "and writes nothing");
+    let kept = register::keep_open(&gateway, 2, Uuid::nil()).await.expect("save through its one function");
+    assert_eq!((kept.state, kept.epoch), (State::Open, 2));
+    assert!(!Change::seal(1, 2, Uuid::nil()).apply(&client).await.expect("it answers"), "the proposal lost");
+    let older = register::keep_open(&gateway, 1, Uuid::nil()).await.expect("it answers");
+    assert_eq!((older.state, older.epoch), (State::Open, 2), "never back");
+    assert!(Change::seal(2, 3, Uuid::nil()).apply(&client).await.expect("it answers"));
+    let sealed = register::keep_open(&gateway, 4, Uuid::nil()).await.expect("it answers");
+    assert_eq!((sealed.state, sealed.epoch), (State::Sealed, 3), "a decision stands");
 }

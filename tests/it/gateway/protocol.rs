@@ -75,7 +75,7 @@ async fn gateway_restarted_while_holding_obeys_the_register_alone() {
 }
 
 #[tokio::test]
-async fn gateway_hold_without_word_ends_in_refusal_until_the_register_moves() {
+async fn gateway_hold_without_word_is_settled_by_a_write_against_the_flip() {
     let world = Arc::new(World::new().await);
     let order = to_green(2, Duration::from_millis(800));
     world.must("hold", &order).await;
@@ -84,17 +84,26 @@ async fn gateway_hold_without_word_ends_in_refusal_until_the_register_moves() {
         async move { world.get("/work").await.status().as_u16() }
     });
     assert_eq!(held.await.expect("no panic"), 503, "held to the end, then refused");
-    assert_eq!(state_of(&world).await, "refusing");
-    assert_eq!(world.introspect().await.status(), 503);
     assert_eq!(world.blue.count("GET /work"), 0);
-    // Somebody resolves it by writing: blue stays.
-    let blue = world.pair.blue.client().await;
-    assert!(Change::keep_open(1, 2, Uuid::new_v4()).apply(&blue).await.expect("blue answers"));
     eventually(SOON, "blue is served again", async || {
         let response = world.get("/work").await;
         (response.status() == 200 && response.headers()["x-cutover-side"] == "blue").then_some(())
     })
     .await;
+    let blue = world.pair.blue.client().await;
+    assert!(!Change::seal(1, 2, order.nonce).apply(&blue).await.expect("blue answers"), "the late decision loses");
+}
+
+#[tokio::test]
+async fn gateway_restarted_in_a_hold_that_nobody_ends_settles_it_after_the_plans_hold() {
+    let mut world = World::with(|config| config.hold = Duration::from_millis(700)).await;
+    let order = to_green(2, LONG);
+    world.must("hold", &order).await;
+    world.restart_gateway().await;
+    assert_eq!(world.get("/work").await.status(), 503, "the hold may still have an owner");
+    eventually(SOON, "blue is served again", async || (world.get("/work").await.status() == 200).then_some(())).await;
+    let blue = world.pair.blue.client().await;
+    assert!(!Change::seal(1, 2, order.nonce).apply(&blue).await.expect("blue answers"), "the late decision loses");
 }
 
 #[tokio::test]

@@ -159,7 +159,7 @@ impl World {
     }
 
     pub(crate) fn ledger(&self) -> Ledger {
-        Ledger::new(&self.config.control, "plan", crate::revocations::LIMIT)
+        Ledger::new(&self.config.control, "plan", Side::Blue, crate::revocations::LIMIT)
     }
 
     pub(crate) async fn get(&self, path: &str) -> reqwest::Response {
@@ -216,6 +216,7 @@ fn config(pair: &Pair, blue: &Engine, green: &Engine) -> Config {
             held_bytes: 64 << 20,
             request_timeout: Duration::from_secs(10),
         },
+        hold: Duration::from_secs(30),
         patience: crate::revocations::LIMIT,
         install: install(pair),
     }
