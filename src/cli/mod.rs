@@ -43,7 +43,9 @@ enum Verb {
     /// Asks the run, flip or rollback that is at work, on any machine, to park at its next safe point.
     Pause(PlanArgs),
     /// Goes back to blue and leaves nothing of cutover on it.
-    Rollback(run::RollbackArgs),
+    Rollback(run::SureArgs),
+    /// Removes what is left of cutover from both sides once green has served long enough; after it there is no way back.
+    Finalize(run::SureArgs),
     /// Says which side is live, where the run stands and why, and what to do next.
     Status(PlanArgs),
     /// Looks at the records of the plan's last run.
@@ -87,6 +89,7 @@ async fn dispatch(verb: Verb) -> u8 {
         Verb::Flip(arguments) => run::flip(&arguments).await.code(),
         Verb::Pause(arguments) => pause::run(&arguments).await.code(),
         Verb::Rollback(arguments) => run::rollback(&arguments).await.code(),
+        Verb::Finalize(arguments) => run::finalize(&arguments).await.code(),
         Verb::Status(arguments) => status::run(&arguments).await.code(),
         Verb::Journal(arguments) => journal::run(&arguments).await.code(),
         Verb::Cleanup(arguments) => cleanup::run(&arguments).await.code(),

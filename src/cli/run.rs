@@ -5,10 +5,12 @@ use super::exit::{CommandError, Ending};
 use super::screen::{Screen, Standing};
 use super::session::{Asked, Session, prepare};
 use super::standing;
-use crate::engine::{Halt, Outcome, RunPhase, StepId};
+use crate::engine::{Facts, Halt, Outcome, RunPhase, StepId};
+use crate::journal::{StepPhase, StepState};
 use crate::plan::Side;
-use crate::steps::{self, flip, live};
-use serde_json::json;
+use crate::steps::flip::{self, Route};
+use crate::steps::{self, Cost, WayBack, finalize, live};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// Arguments of the verbs that act.
@@ -31,12 +33,12 @@ pub(super) struct RunArgs {
     through: Option<String>,
 }
 
-/// Arguments of `rollback`.
+/// Arguments of the verbs that ask once.
 #[derive(Debug, Clone, clap::Args)]
-pub(super) struct RollbackArgs {
+pub(super) struct SureArgs {
     #[command(flatten)]
     act: ActArgs,
-    /// Does not ask.
+    /// Agrees without being asked: to the cost of going back after the flip, or to giving up the way back.
     #[arg(long)]
     yes: bool,
 }
@@ -44,22 +46,37 @@ pub(super) struct RollbackArgs {
 /// `cutover run`: everything up to the flip point.
 pub(super) async fn run(arguments: &RunArgs) -> Ending {
     let through = arguments.through.clone().map_or(steps::FLIP_POINT, StepId::named);
-    act(&arguments.act, "run", true, Some(through)).await
+    act(&arguments.act, "run", true, Aim::Step(through)).await
 }
 
 /// `cutover flip`: level, and then the lockstep.
 pub(super) async fn flip(arguments: &ActArgs) -> Ending {
-    act(arguments, "flip", false, Some(flip::ID)).await
+    act(arguments, "flip", false, Aim::Step(flip::ID)).await
 }
 
-/// `cutover rollback`: back to blue, with nothing of ours left on it.
-pub(super) async fn rollback(arguments: &RollbackArgs) -> Ending {
-    // Before the decision going back costs nothing but the work done on green, so nothing is asked.
-    let _ = arguments.yes;
-    act(&arguments.act, "rollback", false, None).await
+/// `cutover rollback`: back to blue, from any state. Before green opens that leaves nothing of ours on blue; afterwards the traffic
+/// moves back, and what was filled stays, so that one can flip again.
+pub(super) async fn rollback(arguments: &SureArgs) -> Ending {
+    act(&arguments.act, "rollback", false, Aim::Blue { is_sure: arguments.yes }).await
 }
 
-async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, through: Option<StepId>) -> Ending {
+/// `cutover finalize`: after the soak, nothing of ours is left on either side, and there is no way back.
+pub(super) async fn finalize(arguments: &SureArgs) -> Ending {
+    act(&arguments.act, "finalize", false, Aim::Over { is_sure: arguments.yes }).await
+}
+
+/// Where a verb goes.
+#[derive(Debug, Clone)]
+enum Aim {
+    /// Forward, up to and with this step.
+    Step(StepId),
+    /// Back to blue; asks before clients feel it, unless the person is sure.
+    Blue { is_sure: bool },
+    /// To the end; asks before the way back is gone.
+    Over { is_sure: bool },
+}
+
+async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, aim: Aim) -> Ending {
     let screen = Screen::new(arguments.plan.json);
     let (world, runbook) = match arguments.plan.load(&screen).and_then(prepare) {
         Ok(prepared) => prepared,
@@ -74,7 +91,7 @@ async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, through: Option<S
         }
     };
     let result = match before(&session, screen, verb).await {
-        Ok(()) => carry_out(&session, through.as_ref()).await,
+        Ok(()) => carry_out(&session, screen, &aim).await,
         Err(error) => Err(error),
     };
     let ending = tell(&session, &arguments.plan, screen, result).await;
@@ -92,14 +109,24 @@ async fn before(session: &Session, screen: Screen, verb: &str) -> Result<(), Com
     Ok(())
 }
 
-/// The act itself; `through` is none for a rollback.
-async fn carry_out(session: &Session, through: Option<&StepId>) -> Result<(), CommandError> {
-    let outcome = match through {
-        Some(through) => session.advance(Some(through)).await,
-        None => {
-            refuse_after_decision(session).await?;
-            session.unwind().await
+async fn carry_out(session: &Session, screen: Screen, aim: &Aim) -> Result<(), CommandError> {
+    let outcome = match aim {
+        Aim::Step(through) => session.advance(Some(through)).await,
+        Aim::Over { is_sure } => {
+            let question = "After this there is no way back to blue. Finalize? [y/N] ";
+            if !is_sure && !screen.is_asked(question) {
+                let why = "nobody agreed to give up the way back; nothing was changed";
+                return Err(CommandError::new(Ending::Refused, why, "agree to it: cutover finalize PLAN --yes"));
+            }
+            session.advance(Some(&finalize::ID)).await
         }
+        Aim::Blue { is_sure } => match way_back(session).await? {
+            WayBack::Undo => session.unwind().await,
+            WayBack::Move => {
+                agree(session, screen, *is_sure).await?;
+                session.advance(Some(&Route::Back.id())).await
+            }
+        },
     };
     match outcome {
         Outcome::Done => Ok(()),
@@ -107,17 +134,45 @@ async fn carry_out(session: &Session, through: Option<&StepId>) -> Result<(), Co
     }
 }
 
-async fn refuse_after_decision(session: &Session) -> Result<(), CommandError> {
-    let decided = steps::is_decided(&session.world).await.map_err(|error| CommandError::from(Halt::from(error)))?;
-    if decided {
-        let why = "the flip is decided: blue is sealed; going back from there is not built yet, nothing was changed";
-        return Err(CommandError::new(
-            Ending::Refused,
-            why,
-            "stay on green; a flip that is not finished: cutover flip PLAN",
-        ));
+/// A way back that was begun is finished as such, even when blue serves already.
+async fn way_back(session: &Session) -> Result<WayBack, CommandError> {
+    let (_, state) = session.survey().await?;
+    let unsettled = |known: &StepState| !matches!(known.phase, StepPhase::Done | StepPhase::Undone);
+    if state.step(Route::Back.id().as_str()).is_some_and(unsettled) {
+        return Ok(WayBack::Move);
     }
-    Ok(())
+    steps::way_back(&session.world).await.map_err(|error| Halt::from(error).into())
+}
+
+/// Shows what the way back will cost, and asks once.
+async fn agree(session: &Session, screen: Screen, is_sure: bool) -> Result<(), CommandError> {
+    let (_, state) = session.survey().await?;
+    let cost = steps::cost(&session.world, session.run(), &Facts::of(&state)).await;
+    match cost {
+        Ok(cost) => screen.line(&cost.words(), &cost_event(&cost)),
+        // Whoever is sure goes back at any cost; it is only not known.
+        Err(error) if is_sure => {
+            let why = error.why();
+            screen.line(&format!("the cost is not known: {why}"), &json!({ "event": "cost", "unknown": why }));
+        }
+        Err(error) => return Err(Halt::from(error).into()),
+    }
+    if is_sure {
+        return Ok(());
+    }
+    if screen.is_asked("Go back to blue? [y/N] ") {
+        return Ok(());
+    }
+    let why = "nobody agreed to the cost; nothing was changed";
+    Err(CommandError::new(Ending::Refused, why, "agree to it: cutover rollback PLAN --yes"))
+}
+
+fn cost_event(cost: &Cost) -> Value {
+    let mut event = json!({ "event": "cost" });
+    if let (Some(fields), Ok(Value::Object(said))) = (event.as_object_mut(), serde_json::to_value(cost)) {
+        fields.extend(said);
+    }
+    event
 }
 
 /// Nothing was changed by this command.
@@ -129,7 +184,6 @@ fn ended_before(plan: &PlanArgs, screen: Screen, live: &str, error: &CommandErro
 }
 
 async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result<(), CommandError>) -> Ending {
-    let live = live::live(&session.world).await;
     let (phase, at, receipts, next) = match session.survey().await {
         Ok((survey, state)) => {
             let next = standing::next_command(plan, survey.phase);
@@ -137,6 +191,7 @@ async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result
         }
         Err(error) => (RunPhase::Stuck, String::new(), json!({ "journal": error.why }), error.next),
     };
+    let live = standing::live(&session.world, Some(phase)).await;
     let ending = match &result {
         Ok(()) => Ending::Done,
         Err(error) if live.side == Some(Side::Green) && error.ending == Ending::Failed => Ending::FailedOnGreen,

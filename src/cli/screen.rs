@@ -54,6 +54,19 @@ impl Screen {
         }
     }
 
+    /// Asks a person at a terminal; programs, and whoever cannot answer, have not agreed.
+    #[must_use]
+    pub(super) fn is_asked(self, question: &str) -> bool {
+        use std::io::{BufRead as _, IsTerminal as _, Write as _};
+        if self.json || !std::io::stdin().is_terminal() {
+            return false;
+        }
+        print!("{question}");
+        let mut answer = String::new();
+        let read = std::io::stdout().flush().and_then(|()| std::io::stdin().lock().read_line(&mut answer));
+        read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    }
+
     /// A mistake in a plan.
     pub(super) fn problem(self, problem: &Problem) {
         if self.json { println!("{}", problem.to_json()) } else { eprintln!("{problem}\n") }

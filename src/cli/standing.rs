@@ -1,13 +1,22 @@
-//! The words for where a run stands, and the next safe command there. Pure.
+//! The words for where a run stands, which side is live, and the next safe command there.
 
 use super::arguments::PlanArgs;
 use crate::engine::{RunPhase, Survey};
+use crate::plan::Side;
+use crate::steps::World;
+use crate::steps::live::{self, Live};
 
 /// The next safe command at each phase of a run.
 pub(super) fn next_command(plan: &PlanArgs, phase: RunPhase) -> String {
     match phase {
         RunPhase::AtFlipPoint => plan.command("flip"),
-        RunPhase::Flipped => "nothing: green is live, blue is sealed and kept as it was".to_owned(),
+        RunPhase::Flipped => {
+            format!("after the soak: {}; the way back: {}", plan.command("finalize"), plan.command("rollback"))
+        }
+        RunPhase::Finalized => "nothing: it is over".to_owned(),
+        RunPhase::Returned => {
+            format!("flip again: {}, or leave nothing: {}", plan.command("flip"), plan.command("rollback"))
+        }
         RunPhase::RolledBack => plan.command("run"),
         RunPhase::RollingBack => plan.command("rollback"),
         RunPhase::Stuck => plan.command("status"),
@@ -24,6 +33,14 @@ pub(super) fn next_after(plan: &PlanArgs, survey: Option<&Survey>) -> String {
     }
 }
 
+/// Which side is live: what the registers say, and once they were removed, what the journal says.
+pub(super) async fn live(world: &World, phase: Option<RunPhase>) -> Live {
+    if phase == Some(RunPhase::Finalized) {
+        return Live { side: Some(Side::Green), epoch: 0, is_unreachable: false };
+    }
+    live::live(world).await
+}
+
 /// Where a run stands, and why.
 pub(super) fn words(survey: Option<&Survey>) -> String {
     let Some(survey) = survey else { return "no run of this plan was ever begun".to_owned() };
@@ -33,6 +50,8 @@ pub(super) fn words(survey: Option<&Survey>) -> String {
         RunPhase::Running => format!("under way, or its process died{at}"),
         RunPhase::AtFlipPoint => "at the flip point: everything is ready, nothing of the traffic has moved".to_owned(),
         RunPhase::Flipped => "flipped: green serves".to_owned(),
+        RunPhase::Finalized => "finalized: green serves, nothing of ours is left".to_owned(),
+        RunPhase::Returned => "went back: blue serves, green is kept and closed".to_owned(),
         RunPhase::Parked => format!("parked{at}"),
         RunPhase::Failed => format!("failed{at}"),
         RunPhase::Refused => format!("refused{at}"),

@@ -7,7 +7,7 @@ use super::session::{journal_failed, prepare};
 use super::standing;
 use crate::engine::Survey;
 use crate::journal::Journal;
-use crate::steps::{live, standing as world_standing};
+use crate::steps::standing as world_standing;
 use serde_json::{Value, json};
 
 /// `cutover status`.
@@ -28,7 +28,6 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
 
 async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandError> {
     let (world, runbook) = prepare(arguments.load(&screen)?)?;
-    let live = live::live(&world).await;
     let journal = Journal::look(&world.plan.control).await.map_err(journal_failed)?;
     let (mut run, mut holder) = (None, None);
     if let Some(journal) = &journal
@@ -39,6 +38,7 @@ async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandErro
         holder = journal.lease_holder().await.map_err(journal_failed)?;
     }
     let survey = run.as_ref().map(|(_, survey, _)| survey);
+    let live = standing::live(&world, survey.map(|survey| survey.phase)).await;
     let why = survey.map(|survey| survey.why.clone()).unwrap_or_default();
     let next = standing::next_after(arguments, survey);
     screen.standing(&Standing { live: live.words(), state: standing::words(survey), next: next.clone() });

@@ -106,6 +106,19 @@ impl fmt::Display for Discrepancy {
     }
 }
 
+/// The planner's estimate of a table's rows, at once and of any size; 0 when it has none.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn estimate(client: &impl GenericClient, table: &TableName) -> Result<u64, AccountError> {
+    let failed = |source| AccountError::Server { act: "estimate", table: table.to_string(), source };
+    let name = qualified(&table.schema, &table.name);
+    let estimate =
+        "select greatest(reltuples, 0)::bigint from pg_catalog.pg_class where oid = pg_catalog.to_regclass($1)";
+    let row = client.query_opt(estimate, &[&name]).await.map_err(failed)?;
+    Ok(row.map_or(0, |row| row.get::<_, i64>(0).cast_unsigned()))
+}
+
 /// Counts each of `tables` on green and sets what the copy noted beside it. Reads every row: minutes on large tables.
 ///
 /// # Errors

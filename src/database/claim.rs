@@ -56,6 +56,14 @@ create table if not exists cutover.identity (
 create table if not exists cutover.milestone (
   name text primary key, run uuid not null, at timestamptz not null default now(), body jsonb not null)";
 
+const LEFTOVERS: &str = "
+select format('schema %s', nspname) from pg_catalog.pg_namespace where nspname = 'cutover'
+union all select format('slot %s', slot_name) from pg_catalog.pg_replication_slots
+  where slot_name like 'cutover\\_%' and database = current_database()
+union all select format('publication %s', pubname) from pg_catalog.pg_publication where pubname like 'cutover\\_%'
+union all select format('trigger %s on %s', tgname, tgrelid::regclass) from pg_catalog.pg_trigger where tgname like 'cutover\\_%'
+order by 1";
+
 /// Asks who has claimed the side; read-only.
 ///
 /// # Errors
@@ -98,6 +106,38 @@ pub async fn release(client: &mut Client, term: &Term, side: Side) -> Result<(),
     hold(&transaction, term).await?;
     transaction.batch_execute("drop schema if exists cutover cascade").await.map_err(server(what.clone()))?;
     transaction.commit().await.map_err(server(what))
+}
+
+/// What of ours is in a database, by kind and name: schemas, slots, publications, triggers. Empty means that nothing is left.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn leftovers(client: &impl GenericClient) -> Result<Vec<String>, ClaimError> {
+    let rows = client.query(LEFTOVERS, &[]).await.map_err(server("look for what is left of ours"))?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// Sessions of `role` on this database.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn sessions_of(client: &impl GenericClient, role: &str) -> Result<i64, ClaimError> {
+    let count = "select count(*) from pg_catalog.pg_stat_activity where datname = current_database() and usename = $1";
+    let row = client.query_one(count, &[&role]).await.map_err(server(format!("count the sessions of {role}")))?;
+    Ok(row.get(0))
+}
+
+/// Seconds since a moment that this server's clock named, in UTC; none for a text that is no time.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn seconds_since(client: &impl GenericClient, moment: &str) -> Result<Option<f64>, ClaimError> {
+    if moment.is_empty() {
+        return Ok(None);
+    }
+    let age = "select extract(epoch from clock_timestamp() at time zone 'utc' - $1::text::timestamp)::float8";
+    let row = client.query_one(age, &[&moment]).await.map_err(server("measure how long ago that was"))?;
+    Ok(row.get(0))
 }
 
 /// Notes on a side that something which cannot be seen in its catalog was done.

@@ -10,7 +10,7 @@ use super::client::{self, ConnectError};
 use super::refusal::{Refusal, TABLES};
 use super::sql::{literal, qualified};
 use super::term::{Term, TermError};
-use crate::plan::{Secret, TableName};
+use crate::plan::{Secret, Side, TableName};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -38,7 +38,7 @@ where pid = $1 and application_name = $2 and datname = current_database() and us
 const IS_ALIVE: &str = "select exists (select from pg_stat_activity where pid = $1 and application_name = $2)";
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Why a fence could not be taken or is no longer held; blue is open to writers again.
+/// Why a fence could not be taken or is no longer held; the side is open to writers again.
 #[derive(Debug, Error)]
 pub enum FenceError {
     /// No connection.
@@ -48,7 +48,7 @@ pub enum FenceError {
     #[error(transparent)]
     Term(#[from] TermError),
     /// Writers did not end in time.
-    #[error("fence {tables} tables: writers did not end within {waited_ms} ms ({writers}); blue serves on")]
+    #[error("fence {tables} tables: writers did not end within {waited_ms} ms ({writers}); the side serves on")]
     Writers {
         /// How many tables had to be locked.
         tables: usize,
@@ -58,7 +58,7 @@ pub enum FenceError {
         writers: String,
     },
     /// The server ended the fence, or its time is over.
-    #[error("the fence is gone: {why}; blue serves on")]
+    #[error("the fence is gone: {why}; the side serves on")]
     Lost {
         /// Why.
         why: String,
@@ -145,8 +145,8 @@ impl Unfenced {
     ///
     /// # Errors
     /// When the server does not answer.
-    pub async fn connect(url: &Secret, run: Uuid) -> Result<Self, FenceError> {
-        let client = client::connect(url, "blue").await?;
+    pub async fn connect(url: &Secret, side: Side, run: Uuid) -> Result<Self, FenceError> {
+        let client = client::connect(url, side.as_str()).await?;
         let name = format!("set application_name = {}", literal(&application_name(run)));
         client.batch_execute(&name).await.map_err(FenceError::server("name the fence's session"))?;
         let row = client.query_one("select pg_backend_pid()", &[]).await;

@@ -243,6 +243,41 @@ pub async fn close(green: &mut Client, term: &Term, run: Uuid, lock: Duration) -
     in_term(green, term, lock, &statements, what).await
 }
 
+/// Drops both refusals from a side that serves, or that nobody needs any more: table by table, so that no client waits for more than
+/// one lock, and for none longer than `lock`. What is absent is done.
+///
+/// # Errors
+/// When a table's lock cannot be had within `lock`: called again, it goes on.
+pub async fn remove_all(client: &mut Client, term: &Term, lock: Duration) -> Result<(), RefusalError> {
+    Refusal::Closed.remove(client, term, lock).await?;
+    Refusal::Sealed.remove(client, term, lock).await
+}
+
+/// From sealed to closed: our own login passes again, to bring the side level with the one that is served; nobody else does. The
+/// register changes in the same transaction, by `register_sql`, which must raise when it changes nothing.
+///
+/// # Errors
+/// `RegisterLost` when the register said something else, or when a lock is not had within `lock`; nothing was changed then.
+pub async fn shut(
+    client: &mut Client,
+    term: &Term,
+    run: Uuid,
+    lock: Duration,
+    register_sql: &str,
+) -> Result<(), RefusalError> {
+    let what = "let our own login write the sealed side";
+    let login: String =
+        client.query_one("select session_user::text", &[]).await.map_err(RefusalError::server(what))?.get(0);
+    let (closed, sealed) = (Refusal::Closed, Refusal::Sealed);
+    let statements = format!(
+        "set local synchronous_commit = on; {register_sql}; {}; {}; {}",
+        closed.function_sql(run, Some(&login)),
+        closed.triggers_sql(),
+        sealed.lift_sql(run)
+    );
+    in_term(client, term, lock, &statements, what).await
+}
+
 /// Tables that let `role` write, found by trying: a delete of no row as that role on every table and leaf, rolled back. Empty when
 /// everything is refused. Needs a superuser, because the role must be the session's own.
 ///

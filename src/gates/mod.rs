@@ -1,7 +1,9 @@
 //! Probes measure, gates decide. Pure: a gate is given what was measured and answers with a verdict and its reason.
 
 mod ready;
+mod soak;
 mod verdict;
 
-pub use ready::{SystemReading, green_closed, log_kept, refused_everywhere, system, window};
+pub use ready::{SystemReading, captured, green_closed, log_kept, refused_everywhere, system, window};
+pub use soak::{left_alone, no_dead_letters, soaked};
 pub use verdict::Verdict;

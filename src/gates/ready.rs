@@ -50,6 +50,16 @@ pub fn log_kept(kept_bytes: Option<u64>, cap_bytes: u64) -> Verdict {
     }
 }
 
+/// Whether the slot on a side can still deliver what was written there; `wal_status` is the server's word, none without a slot.
+#[must_use]
+pub fn captured(side: Side, wal_status: Option<String>) -> Verdict {
+    match wal_status.as_deref() {
+        None => Verdict::NoGo(format!("the slot on {side} is gone")),
+        Some("lost") => Verdict::NoGo(format!("{side} has removed the log that the slot needed")),
+        Some(_) => Verdict::Go,
+    }
+}
+
 /// What a system answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SystemReading {
@@ -61,11 +71,11 @@ pub enum SystemReading {
     Silent(String),
 }
 
-/// Whether a system serves blue, and so can move.
+/// Whether a system serves `from`, the side to be left, and so can move.
 #[must_use]
-pub fn system(name: &str, reading: SystemReading) -> Verdict {
+pub fn system(name: &str, from: Side, reading: SystemReading) -> Verdict {
     match reading {
-        SystemReading::Serves(Side::Blue) => Verdict::Go,
+        SystemReading::Serves(side) if side == from => Verdict::Go,
         SystemReading::Serves(side) => Verdict::NoGo(format!("{name} is on {side}")),
         SystemReading::Refuses => Verdict::NoGo(format!("{name} refuses requests")),
         SystemReading::Silent(why) => Verdict::Unclear(why),
@@ -89,10 +99,10 @@ mod tests {
         for standing in [RefusalStanding::Absent, RefusalStanding::Lifted, RefusalStanding::Foreign] {
             assert!(matches!(green_closed(&standing), Verdict::NoGo(_)), "{standing:?}");
         }
-        assert_eq!(system("a", SystemReading::Serves(Side::Blue)), Verdict::Go);
-        assert!(matches!(system("a", SystemReading::Serves(Side::Green)), Verdict::NoGo(_)));
-        assert!(matches!(system("a", SystemReading::Refuses), Verdict::NoGo(_)));
-        assert!(matches!(system("a", SystemReading::Silent("late".into())), Verdict::Unclear(_)));
+        assert_eq!(system("a", Side::Blue, SystemReading::Serves(Side::Blue)), Verdict::Go);
+        assert!(matches!(system("a", Side::Blue, SystemReading::Serves(Side::Green)), Verdict::NoGo(_)));
+        assert!(matches!(system("a", Side::Blue, SystemReading::Refuses), Verdict::NoGo(_)));
+        assert!(matches!(system("a", Side::Blue, SystemReading::Silent("late".into())), Verdict::Unclear(_)));
     }
 
     #[test]

@@ -32,6 +32,7 @@ fn meaning(document: &Document) -> Value {
         "/window/level",
         "/window/copy",
         "/window/migrate",
+        "/window/soak",
         "/gateway/request_timeout",
     ] {
         normalise(&mut value, pointer, |text| parse_length(text).map(|length| format!("{} ns", length.as_nanos())));

@@ -102,6 +102,8 @@ pub struct Window {
     pub copy: Length,
     /// Bound on one migration or one index.
     pub migrate: Length,
+    /// How long green must have served before `finalize` may remove the way back.
+    pub soak: Length,
     /// Write-ahead log that the slot may keep on blue; above it the flip is refused.
     pub wal_keep: Size,
     /// Most rows of one table that the way back may find gone on green without an event or a rotation that explains it, and still
@@ -130,6 +132,7 @@ impl Default for Window {
             level: Length("5m".to_owned()),
             copy: Length("6h".to_owned()),
             migrate: Length("1h".to_owned()),
+            soak: Length("30m".to_owned()),
             wal_keep: Size("10GB".to_owned()),
             unexplained: None,
         }

@@ -215,6 +215,8 @@ pub struct Window {
     pub copy: Duration,
     /// Bound on one migration or one index.
     pub migrate: Duration,
+    /// How long green must have served before a run may be finalized.
+    pub soak: Duration,
     /// Bytes of write-ahead log that the slot may keep on blue; above it the flip is refused.
     pub wal_keep_bytes: u64,
     /// Most rows of one table that the way back removes on blue without an explanation.

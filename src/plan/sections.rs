@@ -42,7 +42,7 @@ impl Resolver<'_, '_> {
         let hold = length("hold", &typed.hold);
         let write_gap = typed.write_gap.as_ref().map_or(hold / 2, |gap| length("write_gap", gap));
         let (level, copy) = (length("level", &typed.level), length("copy", &typed.copy));
-        let migrate = length("migrate", &typed.migrate);
+        let (migrate, soak) = (length("migrate", &typed.migrate), length("soak", &typed.soak));
         Window {
             opens: typed.opens.as_ref().and_then(|time| self.time(&place.key("opens"), time)),
             closes: typed.closes.as_ref().and_then(|time| self.time(&place.key("closes"), time)),
@@ -51,6 +51,7 @@ impl Resolver<'_, '_> {
             level,
             copy,
             migrate,
+            soak,
             wal_keep_bytes: self.size(&place.key("wal_keep"), &typed.wal_keep).unwrap_or(1),
             unexplained: unexplained(typed.unexplained.as_ref()),
         }

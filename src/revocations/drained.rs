@@ -32,7 +32,7 @@ fn judge(producers: &[Standing], counts: &Counts, gateways: &[String]) -> Draine
     let waiting = [
         (counts.captured - counts.replayed, "not replayed"),
         (counts.dead, "dead"),
-        (counts.captured - counts.proved, "not proved on green"),
+        (counts.captured - counts.proved, "not proved"),
     ];
     reasons.extend(waiting.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} revocations are {word}")));
     if reasons.is_empty() { Drained::Yes } else { Drained::No(reasons) }

@@ -1,6 +1,7 @@
 //! The consuming end of the queue: what is still to be replayed and proved, what is dead, whether all of it is drained.
 //!
-//! Called by the one worker that writes green, by the flip and by `status`. Never touches blue or green.
+//! A revocation was made on the side that was live then, and must be replayed and proved on the other before that opens. Called by the
+//! one worker that writes the closed side, by the flip and by `status`. Never touches blue or green.
 
 use super::error::RevocationError;
 use super::event::{Captured, Chain, Door, Event, Outcome, Seen};
@@ -15,7 +16,7 @@ use uuid::Uuid;
 const MOST_ATTEMPTS: i32 = 5;
 
 const COLUMNS: &str = "select id, incarnation, seq, captured_at, live, epoch, door, chain, blue_seen, green_seen, outcome from cutover.revocation";
-const ALIVE: &str = "plan = $1 and live = 'blue' and outcome <> 'refused' and dead_at is null";
+const ALIVE: &str = "plan = $1 and outcome <> 'refused' and dead_at is null";
 /// A captured event whose request may still be under way is left alone: it may yet turn out refused.
 const SETTLED: &str = "(outcome = 'executed' or captured_at <= clock_timestamp() - make_interval(secs => $2))";
 const REPLAYED: &str =
@@ -26,12 +27,11 @@ const FAILED: &str = "update cutover.revocation set attempts = attempts + 1, las
   dead_at = case when attempts + 1 >= $3 then clock_timestamp() end where id = $1";
 const DEAD: &str =
     "select id, last_error from cutover.revocation where plan = $1 and dead_at is not null order by captured_at";
-const COUNTS: &str = "select count(*) filter (where live = 'blue' and outcome <> 'refused'),
-  count(*) filter (where live = 'blue' and outcome <> 'refused' and replayed_at is not null),
-  count(*) filter (where live = 'blue' and outcome <> 'refused' and proved_at is not null),
+const COUNTS: &str = "select count(*) filter (where live = $2 and outcome <> 'refused'),
+  count(*) filter (where live = $2 and outcome <> 'refused' and replayed_at is not null),
+  count(*) filter (where live = $2 and outcome <> 'refused' and proved_at is not null),
   count(*) filter (where dead_at is not null),
-  count(*) filter (where outcome = 'refused'),
-  count(*) filter (where live = 'green' and outcome <> 'refused')
+  count(*) filter (where outcome = 'refused')
 from cutover.revocation where plan = $1";
 const QUEUE_EXISTS: &str = "select to_regclass('cutover.revocation') is not null";
 const PRODUCERS: &str = "select p.gateway, p.incarnation, p.ended_at is not null, b.last_seq,
@@ -41,21 +41,19 @@ left join cutover.barrier b on b.plan = p.plan and b.epoch = $2 and b.incarnatio
 left join cutover.revocation r on r.incarnation = p.incarnation
 where p.plan = $1 group by p.gateway, p.incarnation, p.ended_at, b.last_seq, p.started_at order by p.gateway, p.started_at";
 
-/// How many revocations stand where. Those captured while blue is live are the ones that green must be told of.
+/// How many revocations stand where, of those made while the side being left was live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
-    /// Captured while blue was live and not refused by the engine.
+    /// Captured, and not refused by the engine.
     pub captured: i64,
-    /// Of these, replayed on green.
+    /// Of these, replayed on the other side.
     pub replayed: i64,
-    /// Of these, proved dead on green.
+    /// Of these, proved dead there.
     pub proved: i64,
-    /// Cannot be replayed; they block the flip.
+    /// Cannot be replayed; they block every move.
     pub dead: i64,
     /// Refused by the engine; never replayed.
     pub refused: i64,
-    /// Captured while green was live.
-    pub captured_on_green: i64,
 }
 
 /// What the queue knows of one incarnation of one gateway.
@@ -81,13 +79,15 @@ pub struct Standing {
 pub struct Ledger {
     link: Link,
     plan: String,
+    from: Side,
 }
 
 impl Ledger {
-    /// The queue of `plan` in `control`; no call on it takes longer than `limit`.
+    /// The queue of `plan` in `control`, as seen when `from` is left: what was made while it was live is to be replayed on the other
+    /// side. No call on it takes longer than `limit`.
     #[must_use]
-    pub fn new(control: &Secret, plan: &str, limit: Duration) -> Self {
-        Self { link: Link::new(control.clone(), "control", limit), plan: plan.to_owned() }
+    pub fn new(control: &Secret, plan: &str, from: Side, limit: Duration) -> Self {
+        Self { link: Link::new(control.clone(), "control", limit), plan: plan.to_owned(), from }
     }
 
     /// Whether the queue's tables exist in control.
@@ -102,16 +102,18 @@ impl Ledger {
         Ok(row.get(0))
     }
 
-    /// Events to replay on green now. An event whose outcome is unknown counts once it is older than `settle`; under the hold, when
+    /// Events to replay on the other side now. An event whose outcome is unknown counts once it is older than `settle`; under the hold, when
     /// nothing is in flight, that is zero. An event that cannot be read becomes dead and is not among them.
     ///
     /// # Errors
     /// When control does not answer.
     pub async fn pending(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
-        self.select(&format!("{COLUMNS} where {ALIVE} and {SETTLED} and replayed_at is null"), settle).await
+        let live = self.from.as_str();
+        let query = format!("{COLUMNS} where {ALIVE} and {SETTLED} and live = '{live}' and replayed_at is null");
+        self.select(&query, settle).await
     }
 
-    /// All events that hold on green, proved or not: what a level batch re-applies.
+    /// All events, whichever side was live, replayed or not: what a level batch re-applies, and what must hold when a side opens.
     ///
     /// # Errors
     /// When control does not answer.
@@ -119,7 +121,7 @@ impl Ledger {
         self.select(&format!("{COLUMNS} where {ALIVE} and {SETTLED}"), settle).await
     }
 
-    /// Notes that events were replayed, after green's commit.
+    /// Notes that events were replayed, after the commit there.
     ///
     /// # Errors
     /// When control does not answer.
@@ -127,7 +129,7 @@ impl Ledger {
         self.mark(REPLAYED, ids).await
     }
 
-    /// Notes that events were proved on green.
+    /// Notes that events were proved on the other side.
     ///
     /// # Errors
     /// When control does not answer.
@@ -159,10 +161,10 @@ impl Ledger {
     /// # Errors
     /// When control does not answer.
     pub async fn counts(&self) -> Result<Counts, RevocationError> {
-        let plan = self.plan.clone();
+        let (plan, live) = (self.plan.clone(), self.from.as_str());
         let row = self
             .link
-            .run("count revocations", |client| async move { client.query_one(COUNTS, &[&plan]).await })
+            .run("count revocations", |client| async move { client.query_one(COUNTS, &[&plan, &live]).await })
             .await?;
         Ok(Counts {
             captured: row.get(0),
@@ -170,7 +172,6 @@ impl Ledger {
             proved: row.get(2),
             dead: row.get(3),
             refused: row.get(4),
-            captured_on_green: row.get(5),
         })
     }
 

@@ -43,7 +43,7 @@ pub async fn prove(
 ///
 /// # Errors
 /// When green does not answer; nothing is proved then.
-pub async fn prove_on_green(
+pub async fn prove_on_target(
     green: &impl GenericClient,
     shape: &Shape,
     events: &[Event],

@@ -8,12 +8,15 @@ use super::check_servers::CheckServers;
 use super::claim_sides::ClaimSides;
 use super::copy_rows::CopyRows;
 use super::fence_green::FenceGreen;
+use super::finalize::Finalize;
 use super::flip::Flip;
 use super::level_backlog::LevelBacklog;
 use super::migrate::Migrate;
 use super::ready_to_flip::ReadyToFlip;
+use super::ready_to_return::ReadyToReturn;
 use super::resolve_mapping::ResolveMapping;
 use super::set_sequences::SetSequences;
+use super::soaked::Soaked;
 use super::strip_green::StripGreen;
 use super::world::World;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -50,6 +53,9 @@ macro_rules! actions {
             }
             fn may_be_cut(&self) -> bool {
                 match self { $(Self::$name(step) => step.may_be_cut(),)* }
+            }
+            fn takes_back(&self) -> Option<StepId> {
+                match self { $(Self::$name(step) => step.takes_back(),)* }
             }
             fn holds_until(&self) -> Option<StepId> {
                 match self { $(Self::$name(step) => step.holds_until(),)* }
@@ -88,5 +94,8 @@ actions! {
     AnalyzeGreen: "Green's planner has statistics.",
     AccountRows: "Every row is accounted for.",
     ReadyToFlip: "The gate before the flip.",
-    Flip: "The traffic moves.",
+    Flip: "The traffic moves, out or back.",
+    ReadyToReturn: "The gate before the way back.",
+    Soaked: "The gate before the end.",
+    Finalize: "Nothing of ours is left, and there is no way back.",
 }

@@ -3,7 +3,7 @@
 use super::failure::fail;
 use super::world::World;
 use crate::database::claim::{self, Claimed};
-use crate::database::term;
+use crate::database::{refusal, term};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
 use crate::traffic::register;
@@ -11,6 +11,9 @@ use std::time::Duration;
 
 /// The step's name.
 pub(super) const ID: StepId = StepId::new("claim-sides");
+
+/// Longest wait for the lock of one table when a trigger of ours is dropped; clients wait behind us as long.
+const LOCK: Duration = Duration::from_millis(500);
 
 /// Marks both sides as this run's.
 #[derive(Debug, Clone)]
@@ -78,6 +81,8 @@ impl Step for ClaimSides {
             let claimed = claim::read(&client).await.map_err(|error| fail("look at the sides", error))?;
             if matches!(claimed, Claimed::By { run, .. } if run == context.run()) {
                 let what = format!("give {side} back");
+                let unfenced = refusal::remove_all(&mut client, &context.term(), LOCK).await;
+                unfenced.map_err(|error| fail(&what, error).retry())?;
                 claim::release(&mut client, &context.term(), side).await.map_err(|error| fail(what, error))?;
             }
         }

@@ -9,12 +9,15 @@ use super::check_servers::CheckServers;
 use super::claim_sides::ClaimSides;
 use super::copy_rows::CopyRows;
 use super::fence_green::FenceGreen;
-use super::flip::{self, Flip};
+use super::finalize::Finalize;
+use super::flip::{self, Flip, Route};
 use super::level_backlog::LevelBacklog;
 use super::migrate::Migrate;
 use super::ready_to_flip::ReadyToFlip;
+use super::ready_to_return::ReadyToReturn;
 use super::resolve_mapping::ResolveMapping;
 use super::set_sequences::SetSequences;
+use super::soaked::Soaked;
 use super::strip_green::StripGreen;
 use crate::engine::{Runbook, RunbookError, StepId};
 use crate::plan::{Plan, Side};
@@ -49,12 +52,11 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     ]);
     if !plan.systems.is_empty() {
         steps.push(Action::ReadyToFlip(ReadyToFlip));
-        steps.push(Action::Flip(Flip {
-            systems: plan.systems.iter().map(|system| system.name.clone()).collect(),
-            hold: plan.window.hold,
-            write_gap: plan.window.write_gap,
-            level: plan.window.level,
-        }));
+        steps.push(Action::Flip(Flip::of(plan, Route::Out)));
+        steps.push(Action::ReadyToReturn(ReadyToReturn));
+        steps.push(Action::Flip(Flip::of(plan, Route::Back)));
+        steps.push(Action::Soaked(Soaked { soak: plan.window.soak }));
+        steps.push(Action::Finalize(Finalize));
     }
     Runbook::new(steps)
 }

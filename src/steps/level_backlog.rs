@@ -1,6 +1,7 @@
 //! `level-backlog`: what was written on blue during the copy is brought to green, before foreign keys are built.
 
 use super::failure::fail;
+use super::flip::Route;
 use super::levelling::Levelling;
 use super::world::World;
 use crate::database::claim;
@@ -54,7 +55,7 @@ impl Step for LevelBacklog {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let mut levelling = Levelling::open(world, context).await?;
+        let mut levelling = Levelling::open(world, context, Route::Out).await?;
         let report = levelling.until_level(self.bound, context).await?;
         let body = json!({ "lag_ms": report.lag_ms, "position": report.lsn.to_string() });
         let mut green = world.side(Side::Green).await?;

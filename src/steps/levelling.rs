@@ -1,17 +1,21 @@
-//! The one worker that writes green while it is closed: level batches and the replay of revocations, in turn.
+//! The one worker that writes a closed side: level batches and the replay of revocations, in turn.
 //!
-//! Used by `level-backlog` outside the hold and by `flip` under it. Only here do the two hands meet.
+//! Towards green used by `level-backlog` outside the hold and by `flip` under it; towards blue by `return`. Only here do the two hands
+//! meet.
 
 use super::failure::fail;
-use super::flip;
-use super::resolve_mapping::mapping;
+use super::flip::Route;
+use super::resolve_mapping::{mapping, resolve_back};
 use super::world::World;
-use crate::database::capture::Capture;
-use crate::database::level::{Answer, BatchReport, Explained, Gone, LevelSetup, Limits, Reapply, Worker};
-use crate::database::{sequences, term};
+use crate::database::capture::{Capture, CaptureStanding};
+use crate::database::level::{
+    Answer, BatchReport, Explained, Gone, LevelSetup, Limits, Reapply, Worker, begin_progress,
+};
+use crate::database::mapping::Mapping;
+use crate::database::{account, sequences, term};
 use crate::engine::{Context, FailureKind, StepError};
-use crate::plan::{Adapter, Side, TableName};
-use crate::revocations::proof::{Drained, drained, prove, prove_on_green};
+use crate::plan::{Adapter, Side, TableName, Unexplained};
+use crate::revocations::proof::{Drained, drained, prove, prove_on_target};
 use crate::revocations::replay::{reapply_for, replay_each};
 use crate::revocations::{Event, Ledger, Shape, rotation};
 use std::collections::BTreeMap;
@@ -32,14 +36,17 @@ pub(super) const SEQUENCE_MARGIN: u32 = 1000;
 const LIMITS: Limits =
     Limits { lock: Duration::from_millis(200), statement: Duration::from_secs(600), page_keys: 20_000 };
 
-/// Level batches and replay on one worker.
+/// Level batches and replay on one worker, towards the side that is gone to.
 pub(super) struct Levelling {
+    route: Route,
     worker: Worker,
-    blue: Client,
-    green: Client,
+    source: Client,
+    target: Client,
     queue: Option<Queue>,
     term: term::Term,
     renamed: BTreeMap<TableName, TableName>,
+    /// Bounds what the way back deletes without an explanation.
+    cap: Unexplained,
 }
 
 struct Queue {
@@ -47,20 +54,20 @@ struct Queue {
     gateways: Vec<String>,
     /// Age at which no request that made an event can still be in flight.
     settle: Duration,
-    blue_shape: Shape,
-    green_shape: Shape,
+    source_shape: Shape,
+    target_shape: Shape,
 }
 
-/// Kills again, in a batch's own transaction, what it may have brought back.
+/// Kills again, in a batch's own transaction, what it may have brought back; and knows the engine's own reasons for a row to go.
 struct Again<'a> {
-    shape: &'a Shape,
     source_shape: &'a Shape,
+    target_shape: &'a Shape,
     events: Vec<Event>,
 }
 
 impl Reapply for Again<'_> {
     fn reapply<'a>(&'a self, target: &'a Transaction<'a>) -> Answer<'a, u64> {
-        Box::pin(reapply_for(target, self.shape, &self.events))
+        Box::pin(reapply_for(target, self.target_shape, &self.events))
     }
 
     fn explain<'a>(&'a self, source: &'a Transaction<'a>, gone: Gone<'a>) -> Answer<'a, Explained> {
@@ -74,20 +81,26 @@ impl Reapply for Again<'_> {
 }
 
 impl Levelling {
-    /// Connects, and checks that the slot and green's position belong together.
-    pub(super) async fn open(world: &World, context: &Context) -> Result<Self, StepError> {
-        let setup = LevelSetup {
-            source: world.url(Side::Blue).clone(),
-            target: world.url(Side::Green).clone(),
-            capture: Capture { run: context.run(), side: Side::Blue },
-            mapping: mapping(context)?,
-            term: context.term(),
-            limits: LIMITS,
+    /// Connects, and checks that the slot and the target's position belong together.
+    pub(super) async fn open(world: &World, context: &Context, route: Route) -> Result<Self, StepError> {
+        let (from, to) = (route.from(), route.to());
+        let capture = Capture { run: context.run(), side: from };
+        let mapping = match route {
+            Route::Out => mapping(context)?,
+            Route::Back => back(world, context, capture).await?,
         };
-        let worker = Worker::open(setup).await.map_err(|error| fail("begin to level green", error))?;
-        let (blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
-        let queue = Queue::open(world, &blue, &green).await?;
-        Ok(Self { worker, blue, green, queue, term: context.term(), renamed: world.renamed() })
+        let (source, target) = (world.url(from).clone(), world.url(to).clone());
+        let setup = LevelSetup { source, target, capture, mapping, term: context.term(), limits: LIMITS };
+        let mut worker = Worker::open(setup).await.map_err(|error| fail(format!("begin to level {to}"), error))?;
+        if route == Route::Out && context.facts().receipt(&Route::Back.id()).is_some() {
+            // What clients wrote on green before they came back is not in blue's log: every row is derived anew, once.
+            worker.touch_everything();
+        }
+        let (source, target) = (world.side(from).await?, world.side(to).await?);
+        let queue = Queue::open(world, from, &source, &target).await?;
+        let cap = world.plan.window.unexplained;
+        let renamed = world.renamed(route);
+        Ok(Self { route, worker, source, target, queue, term: context.term(), renamed, cap })
     }
 
     /// Rounds until one leaves nothing behind and every revocation holds on green; bounded. What can be proved before the hold is
@@ -95,36 +108,41 @@ impl Levelling {
     pub(super) async fn until_level(&mut self, bound: Duration, context: &Context) -> Result<BatchReport, StepError> {
         let (begun, mut keys) = (Instant::now(), 0);
         loop {
-            let mut behind = "another session holds a lock on blue's tables".to_owned();
+            let mut behind = format!("another session holds a lock on {}'s tables", self.route.from());
             if let Some(report) = self.round(self.settle()).await? {
                 keys += report.keys;
                 behind = format!("{} commits left, {} ms behind", report.left_in_slot, report.lag_ms);
                 if report.left_in_slot == 0 && u128::from(report.lag_ms) <= LEVEL_LAG.as_millis() {
+                    self.within_cap().await?;
                     let Some(objection) = self.objection().await? else { return Ok(report) };
                     behind = objection;
                 }
             }
             context.progress(keys, None, "keys", behind.clone());
             if context.stop().is_requested() {
-                return Err(stopped(context));
+                return Err(self.stopped(context));
             }
             if begun.elapsed() >= bound {
-                let why = format!("green was not level within {}: {behind}", humantime::format_duration(bound));
-                return Err(StepError::refused(
-                    why,
-                    "end long transactions on blue, or raise window.level, and run it again",
-                ));
+                let (from, to) = (self.route.from(), self.route.to());
+                let why = format!("{to} was not level within {}: {behind}", humantime::format_duration(bound));
+                let hint = format!("end long transactions on {from}, or raise window.level, and run it again");
+                return Err(StepError::refused(why, hint));
             }
             tokio::time::sleep(PAUSE).await;
         }
     }
 
-    /// The first revocation that does not hold on green, as far as green alone can tell.
+    fn stopped(&self, context: &Context) -> StepError {
+        let hint = if *context.step() == self.route.id() { self.route.command() } else { "" };
+        StepError::parked(format!("asked to stop by {} while levelling", context.stop().by()), hint)
+    }
+
+    /// The first revocation that does not hold on the target, as far as it alone can tell.
     async fn objection(&self) -> Result<Option<String>, StepError> {
         let Some(queue) = &self.queue else { return Ok(None) };
         let events = queue.effective(queue.settle).await?;
-        let proof = prove_on_green(&self.green, &queue.green_shape, &events).await;
-        let proof = proof.map_err(|error| fail("prove revocations on green", error))?;
+        let proof = prove_on_target(&self.target, &queue.target_shape, &events).await;
+        let proof = proof.map_err(|error| fail("prove revocations", error))?;
         Ok(proof.open.first().map(|(id, why)| format!("{} revocations do not hold; {id}: {why}", proof.open.len())))
     }
 
@@ -137,8 +155,8 @@ impl Levelling {
         let report = match &self.queue {
             Some(queue) => {
                 let again = Again {
-                    shape: &queue.green_shape,
-                    source_shape: &queue.blue_shape,
+                    source_shape: &queue.source_shape,
+                    target_shape: &queue.target_shape,
                     events: queue.effective(settle).await?,
                 };
                 self.worker.batch(&again).await
@@ -148,7 +166,7 @@ impl Levelling {
         let report = match report {
             Ok(report) => Some(report),
             Err(error) if error.is_passing() => None,
-            Err(error) => return Err(fail("level green", error)),
+            Err(error) => return Err(fail(format!("level {}", self.route.to()), error)),
         };
         self.replay(settle).await?;
         Ok(report)
@@ -157,43 +175,81 @@ impl Levelling {
     /// Replays what is pending, in one transaction of the worker.
     async fn replay(&mut self, settle: Duration) -> Result<(), StepError> {
         let Some(queue) = &self.queue else { return Ok(()) };
-        let failed = |error| fail("replay revocations on green", error);
+        let failed = |error| fail("replay revocations", error);
         let pending =
             queue.ledger.pending(settle).await.map_err(|error| fail("read the queue of revocations", error))?;
         if pending.is_empty() {
             return Ok(());
         }
         let mut transaction = self.worker.target().transaction().await.map_err(failed)?;
-        term::hold(&transaction, &self.term).await.map_err(|error| fail("replay revocations on green", error))?;
+        term::hold(&transaction, &self.term).await.map_err(|error| fail("replay revocations", error))?;
         let settings = "set local session_replication_role = replica; set local synchronous_commit = on";
         transaction.batch_execute(settings).await.map_err(failed)?;
-        let results = replay_each(&mut transaction, &queue.green_shape, &pending).await.map_err(failed)?;
+        let results = replay_each(&mut transaction, &queue.target_shape, &pending).await.map_err(failed)?;
         transaction.commit().await.map_err(failed)?;
         queue.note(results).await
     }
 
-    /// The last batch, under the hold and blue's fence: everything on green, every revocation proved there, sequences ahead.
+    /// The last batch, under the hold and the fence of the side being left: everything on the target, every revocation proved there,
+    /// sequences ahead.
     pub(super) async fn last(&mut self, epoch: i64) -> Result<(), StepError> {
         let report = self.round(Duration::ZERO).await?;
         let left = report.map_or(u64::MAX, |report| report.left_in_slot);
         if left != 0 {
-            let why = format!("the last batch left {left} commits although blue is fenced");
+            let why = format!("the last batch left {left} commits although {} is fenced", self.route.from());
             return Err(StepError::new(FailureKind::Failed, why));
         }
+        if self.route == Route::Back {
+            self.within_cap().await?;
+            let applied = self.worker.apply_unexplained().await;
+            applied.map_err(|error| fail("carry back the deletes that no event explains", error))?;
+        }
         self.prove(epoch).await?;
-        let carried = sequences::carry(&self.blue, &mut self.green, &self.term, SEQUENCE_MARGIN, &self.renamed).await;
+        let (source, renamed) = (&self.source, &self.renamed);
+        let carried = sequences::carry(source, &mut self.target, &self.term, SEQUENCE_MARGIN, renamed).await;
         carried.map_err(|error| fail("carry the sequences", error))?;
         Ok(())
+    }
+
+    /// Deletes on green that no revocation and no rotation explains may be the very disaster one is fleeing: carried back up to a cap.
+    async fn within_cap(&mut self) -> Result<(), StepError> {
+        if self.route == Route::Out {
+            return Ok(());
+        }
+        let found = self.worker.unexplained().await;
+        let found = found.map_err(|error| fail("count the deletes that no event explains", error))?;
+        let mut over = Vec::new();
+        for one in found {
+            let rows = account::estimate(&self.target, &one.table).await;
+            let rows = rows.map_err(|error| fail(format!("estimate the rows of {}", one.table), error))?;
+            if !self.cap.allows(one.count, rows) {
+                over.push(format!(
+                    "{} of about {rows} rows of {} (such as {})",
+                    one.count,
+                    one.table,
+                    one.samples.join(", ")
+                ));
+            }
+        }
+        if over.is_empty() {
+            return Ok(());
+        }
+        let why = format!(
+            "rows went from green that no revocation explains, more than window.unexplained: {}",
+            over.join("; ")
+        );
+        let hint = "green serves on; find out who deleted them: blue still has them, and would lose them too";
+        Err(StepError::stuck(why, hint))
     }
 
     async fn prove(&self, epoch: i64) -> Result<(), StepError> {
         let Some(queue) = &self.queue else { return Ok(()) };
         let events = queue.effective(Duration::ZERO).await?;
-        let proof = prove(&self.green, &queue.green_shape, &self.blue, &queue.blue_shape, &events).await;
-        let proof = proof.map_err(|error| fail("prove revocations on green", error))?;
+        let proof = prove(&self.target, &queue.target_shape, &self.source, &queue.source_shape, &events).await;
+        let proof = proof.map_err(|error| fail("prove revocations", error))?;
         queue.ledger.proved(&proof.proved).await.map_err(|error| fail("note what is proved", error))?;
         if let Some((id, why)) = proof.open.first() {
-            let why = format!("{} revocations are not proved on green; {id}: {why}", proof.open.len());
+            let why = format!("{} revocations are not proved on {}; {id}: {why}", proof.open.len(), self.route.to());
             return Err(StepError::new(FailureKind::Failed, why));
         }
         match drained(&queue.ledger, epoch, &queue.gateways).await {
@@ -207,17 +263,37 @@ impl Levelling {
     }
 }
 
+/// The mapping of the way back; and blue notes where bringing it level begins: where green's log stood when green opened.
+async fn back(world: &World, context: &Context, capture: Capture) -> Result<Mapping, StepError> {
+    let (mut blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
+    let mapping = resolve_back(world).await?;
+    let opened = context.facts().receipt(&Route::Out.id()).and_then(|flipped| flipped["opened_lsn"].as_i64());
+    if let Some(opened) = opened {
+        let skipped = capture.skip_to(&green, opened.cast_unsigned()).await;
+        skipped.map_err(|error| fail("pass over what was written on green before it opened", error))?;
+    }
+    let CaptureStanding::Present(captured) =
+        capture.verify(&green).await.map_err(|error| fail("look at the capture on green", error))?
+    else {
+        let hint = "green serves on; without its capture nothing can be carried back";
+        return Err(StepError::refused("the capture on green cannot deliver any more", hint));
+    };
+    let begun = begin_progress(&mut blue, &context.term(), &captured).await;
+    begun.map_err(|error| fail("note on blue where bringing it level begins", error))?;
+    Ok(mapping)
+}
+
 impl Queue {
-    async fn open(world: &World, blue: &Client, green: &Client) -> Result<Option<Self>, StepError> {
-        let Some(ledger) = world.ledger() else { return Ok(None) };
+    async fn open(world: &World, from: Side, source: &Client, target: &Client) -> Result<Option<Self>, StepError> {
+        let Some(ledger) = world.ledger(from) else { return Ok(None) };
         let shape = |error| fail("look at the engine's tables", error);
         let gateways = world.plan.systems.iter().filter(|system| matches!(system.adapter, Adapter::Gateway { .. }));
         Ok(Some(Self {
             ledger,
             gateways: gateways.map(|system| system.name.clone()).collect(),
             settle: world.plan.gateway.as_ref().map_or(SETTLE, |gateway| gateway.request_timeout.max(SETTLE)),
-            blue_shape: Shape::detect(blue).await.map_err(shape)?,
-            green_shape: Shape::detect(green).await.map_err(shape)?,
+            source_shape: Shape::detect(source).await.map_err(shape)?,
+            target_shape: Shape::detect(target).await.map_err(shape)?,
         }))
     }
 
@@ -236,9 +312,4 @@ impl Queue {
         }
         Ok(())
     }
-}
-
-fn stopped(context: &Context) -> StepError {
-    let hint = if *context.step() == flip::ID { "cutover flip PLAN" } else { "" };
-    StepError::parked(format!("asked to stop by {} while levelling", context.stop().by()), hint)
 }

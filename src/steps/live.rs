@@ -43,14 +43,31 @@ pub async fn live(world: &World) -> Live {
     }
 }
 
-/// Whether blue's register is sealed: the flip is decided, finished or not.
+/// How one gets back to blue from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WayBack {
+    /// No client was ever on green, or blue serves again: undo what was done.
+    Undo,
+    /// Green serves, or a way back is decided: move the traffic.
+    Move,
+}
+
+/// Reads both registers.
 ///
 /// # Errors
-/// When blue does not answer: nothing may be concluded.
-pub async fn is_decided(world: &World) -> Result<bool, StepError> {
-    let blue = world.side(Side::Blue).await?;
-    let register = register::read(&blue).await.map_err(|error| fail("read blue's register", error))?;
-    Ok(register.is_some_and(|register| register.state == State::Sealed))
+/// When a side does not answer: nothing may be concluded.
+pub async fn way_back(world: &World) -> Result<WayBack, StepError> {
+    let (blue, green) = (state(world, Side::Blue).await?, state(world, Side::Green).await?);
+    Ok(match (blue, green) {
+        (_, Some(State::Open | State::Sealed)) => WayBack::Move,
+        _ => WayBack::Undo,
+    })
+}
+
+async fn state(world: &World, side: Side) -> Result<Option<State>, StepError> {
+    let client = world.side(side).await?;
+    let register = register::read(&client).await.map_err(|error| fail(format!("read {side}'s register"), error))?;
+    Ok(register.map(|register| register.state))
 }
 
 async fn seen(world: &World, side: Side) -> Seen {

@@ -1,7 +1,7 @@
 //! `ready-to-flip`: the gate before the one-way step. Reads only, and is asked again right before the flip.
 
 use super::failure::fail;
-use super::flip::{self, registers};
+use super::flip::{self, Registers, Route};
 use super::world::World;
 use crate::database::capture::Capture;
 use crate::database::refusal::{self, Refusal};
@@ -58,15 +58,15 @@ impl Step for ReadyToFlip {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let found = registers(world).await?;
-        if found.blue.state == State::Sealed {
+        let found = Registers::read(world).await?;
+        if found.blue.state != State::Open {
             // Decided already: the flip only has to be finished, and nothing here may stop it.
             return Ok(json!({ "decided": true }).into());
         }
         let mut verdicts = vec![gates::window(&world.plan.window, jiff::Timestamp::now())];
         verdicts.push(green_closed(world, context).await?);
         verdicts.push(log_kept(world, context).await?);
-        verdicts.extend(systems(world, context).await);
+        verdicts.extend(systems(world, context, Route::Out).await);
         match Verdict::all(verdicts) {
             Verdict::Go => Ok(json!({ "blue_epoch": found.blue.epoch }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => Err(StepError::refused(
@@ -100,7 +100,8 @@ async fn log_kept(world: &World, context: &Context) -> Result<Verdict, StepError
     Ok(gates::log_kept(kept.map(|kept| kept.bytes), world.plan.window.wal_keep_bytes))
 }
 
-async fn systems(world: &World, context: &Context) -> Vec<Verdict> {
+/// Whether every system answers and serves the side to be left.
+pub(super) async fn systems(world: &World, context: &Context, route: Route) -> Vec<Verdict> {
     let lockstep = Lockstep::new(&world.plan.systems, &world.http, context.run(), 0, Uuid::nil());
     let mut verdicts = Vec::new();
     for system in lockstep.systems() {
@@ -109,7 +110,7 @@ async fn systems(world: &World, context: &Context) -> Vec<Verdict> {
             Ok(standing) if standing.state == Participant::Refusing => SystemReading::Refuses,
             Ok(standing) => SystemReading::Serves(standing.side),
         };
-        verdicts.push(gates::system(system.name(), reading));
+        verdicts.push(gates::system(system.name(), route.from(), reading));
     }
     verdicts
 }

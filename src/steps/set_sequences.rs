@@ -1,6 +1,7 @@
 //! `set-sequences`: green's sequences are put ahead of blue's; done once more under the fence.
 
 use super::failure::fail;
+use super::flip::Route;
 use super::levelling::SEQUENCE_MARGIN;
 use super::world::World;
 use crate::database::sequences;
@@ -37,14 +38,15 @@ impl Step for SetSequences {
 
     async fn verify(&self, world: &World, _context: &Context) -> Result<Standing, StepError> {
         let (blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
-        let behind = sequences::behind(&blue, &green, &world.renamed()).await;
+        let behind = sequences::behind(&blue, &green, &world.renamed(Route::Out)).await;
         let behind = behind.map_err(|error| fail("compare the sequences", error))?;
         Ok(if behind.is_empty() { Standing::present() } else { Standing::Partial(behind.join("; ")) })
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
         let (blue, mut green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
-        let carried = sequences::carry(&blue, &mut green, &context.term(), SEQUENCE_MARGIN, &world.renamed()).await;
+        let carried =
+            sequences::carry(&blue, &mut green, &context.term(), SEQUENCE_MARGIN, &world.renamed(Route::Out)).await;
         let carried = carried.map_err(|error| fail("carry the sequences", error))?;
         Ok(serde_json::json!({ "sequences": carried.len() }).into())
     }

@@ -4,6 +4,7 @@
 use super::world::World;
 use crate::database::capture::Capture;
 use crate::plan::Side;
+use crate::revocations::Counts;
 use crate::traffic::Lockstep;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -93,12 +94,18 @@ async fn capture(world: &World, run: Option<Uuid>) -> (Option<f64>, Option<u64>)
     (age, kept)
 }
 
+/// Counts of what was made on blue; and of what was made on green once a way back has replayed it.
 async fn revocations(world: &World) -> Value {
-    let Some(ledger) = world.ledger() else { return Value::Null };
-    match ledger.counts().await {
-        Ok(counts) => {
-            json!({ "captured": counts.captured, "replayed": counts.replayed, "proved": counts.proved, "dead": counts.dead })
+    let mut all = Counts::default();
+    for side in [Side::Blue, Side::Green] {
+        let Some(ledger) = world.ledger(side) else { return Value::Null };
+        let Ok(counts) = ledger.counts().await else { return Value::Null };
+        if side == Side::Blue || counts.replayed > 0 {
+            all.captured += counts.captured;
+            all.replayed += counts.replayed;
+            all.proved += counts.proved;
         }
-        Err(_) => Value::Null,
+        all.dead = counts.dead;
     }
+    json!({ "captured": all.captured, "replayed": all.replayed, "proved": all.proved, "dead": all.dead })
 }

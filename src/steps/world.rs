@@ -1,6 +1,7 @@
 //! What the steps act with: the plan, and the way to each server. Opens connections, holds none.
 
 use super::failure::fail;
+use super::flip::Route;
 use crate::database::client::connect;
 use crate::engine::StepError;
 use crate::plan::{Plan, Secret, Side, TableName};
@@ -36,16 +37,20 @@ impl World {
         &self.plan.databases.of(side).url
     }
 
-    /// Blue's tables that have another name on green.
+    /// Tables of the side being left that have another name on the other.
     #[must_use]
-    pub fn renamed(&self) -> BTreeMap<TableName, TableName> {
-        let entries = self.plan.carry.iter();
-        entries.filter_map(|(green, entry)| Some((entry.table.clone()?, green.clone()))).collect()
+    pub fn renamed(&self, route: Route) -> BTreeMap<TableName, TableName> {
+        let pairs = self.plan.carry.iter().filter_map(|(green, entry)| Some((entry.table.clone()?, green.clone())));
+        match route {
+            Route::Out => pairs.collect(),
+            Route::Back => pairs.map(|(blue, green)| (green, blue)).collect(),
+        }
     }
 
-    /// The queue of revocations, when the plan has one.
+    /// The queue of revocations as seen when `from` is left, when the plan has one.
     #[must_use]
-    pub fn ledger(&self) -> Option<Ledger> {
-        self.plan.revocations.as_ref().map(|_| Ledger::new(&self.plan.control, &self.plan.name, QUEUE_PATIENCE))
+    pub fn ledger(&self, from: Side) -> Option<Ledger> {
+        let (control, name) = (&self.plan.control, &self.plan.name);
+        self.plan.revocations.as_ref().map(|_| Ledger::new(control, name, from, QUEUE_PATIENCE))
     }
 }

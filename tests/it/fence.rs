@@ -42,7 +42,7 @@ impl Stage {
     }
 
     async fn fence(&self, budget: Budget) -> Result<Fence, FenceError> {
-        let unfenced = Unfenced::connect(&self.pair.blue.url(), self.run).await?;
+        let unfenced = Unfenced::connect(&self.pair.blue.url(), Side::Blue, self.run).await?;
         let noted = register::note_fence(&self.pair.blue.client().await, 1, unfenced.pid()).await;
         assert!(noted.expect("the register answers"), "blue is open at 1");
         unfenced.take(&self.term, budget).await
@@ -172,7 +172,7 @@ async fn of_seal_and_recovery_exactly_one_wins() {
     for round in 0..16u64 {
         let blue = stage.pair.blue.client().await;
         let epoch = register::read(&blue).await.expect("it answers").expect("a row").epoch;
-        let unfenced = Unfenced::connect(&stage.pair.blue.url(), stage.run).await.expect("it connects");
+        let unfenced = Unfenced::connect(&stage.pair.blue.url(), Side::Blue, stage.run).await.expect("it connects");
         let fence = unfenced.take(&stage.term, BUDGET).await.expect("the fence is taken");
         let seal = Change::seal(epoch, epoch + 1, stage.nonce).raise_sql();
         // Each gets a head start in turn, from one that decides the race down to none, however slow the machine is.

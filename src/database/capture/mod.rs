@@ -7,6 +7,7 @@
 
 mod error;
 mod identity;
+mod pending;
 mod relations;
 mod skip;
 

@@ -18,7 +18,8 @@ const ACCESS: &str = "select signature from hydra_oauth2_access where signature 
 const REFRESH: &str = "select signature from hydra_oauth2_refresh where signature = any($1) and active";
 const CLIENTS: &str = "select id, client_name from hydra_client where id = any($1)";
 const CONSENTS_1X: &str = "select r.subject || ' ' || r.client_id from hydra_oauth2_consent_request r
-    join hydra_oauth2_consent_request_handled h using (challenge) where r.subject = any($1)";
+    join hydra_oauth2_consent_request_handled h using (challenge)
+    where r.subject = any($1) and coalesce(h.error, '') in ('', '{}')";
 const CONSENTS_2X: &str = "select subject || ' ' || client_id from hydra_oauth2_flow
     where subject = any($1) and state in (5, 6)";
 

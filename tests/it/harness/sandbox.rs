@@ -30,10 +30,15 @@ impl Sandbox {
         summary(&command.output().await.expect("the binary runs"))
     }
 
-    /// One of the verbs of a run, on the sandbox's plan.
-    fn on_plan(&self, verb: &str) -> Command {
+    /// One of the verbs of a run and its options, on the sandbox's plan.
+    fn on_plan(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
-        command.arg(verb).arg(self.dir.join("plan.yaml")).arg("--env-file").arg(self.dir.join("env")).arg("--json");
+        command
+            .args(words.split(' '))
+            .arg(self.dir.join("plan.yaml"))
+            .arg("--env-file")
+            .arg(self.dir.join("env"))
+            .arg("--json");
         command
     }
 
@@ -68,6 +73,13 @@ impl Sandbox {
         let url = Secret::new(self.variable("BLUE_URL"));
         let client = cutover::database::client::connect(&url, "blue").await.expect("blue answers");
         client.execute(statement, &[]).await.expect("the statement runs")
+    }
+
+    /// One number, asked of the database whose URL the variable holds.
+    pub(crate) async fn ask(&self, variable: &str, query: &str) -> i64 {
+        let url = Secret::new(self.variable(variable));
+        let client = cutover::database::client::connect(&url, "database").await.expect("it answers");
+        client.query_one(query, &[]).await.expect("the query runs").get(0)
     }
 
     /// Waits until the prober has seen at least `least` of `word`, without its end check.

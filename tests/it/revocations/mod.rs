@@ -33,7 +33,7 @@ fn producer(pair: &Pair, gateway: &str) -> Producer {
 }
 
 fn ledger(pair: &Pair) -> Ledger {
-    Ledger::new(&pair.control.url(), "plan", LIMIT)
+    Ledger::new(&pair.control.url(), "plan", cutover::plan::Side::Blue, LIMIT)
 }
 
 /// A revocation of something, captured while blue is live.

@@ -4,7 +4,7 @@ use super::tables::{LIVING, blue_consent, create, grant, green_consent};
 use super::{event_of, token};
 use crate::harness::Pair;
 use cutover::revocations::hydra::Knock;
-use cutover::revocations::proof::{Proof, prove, prove_on_green};
+use cutover::revocations::proof::{Proof, prove, prove_on_target};
 use cutover::revocations::replay::{reapply_for, replay, replay_each};
 use cutover::revocations::{Event, Seen, Shape};
 
@@ -188,9 +188,9 @@ async fn before_the_hold_only_what_needs_no_answer_of_blue_is_proved() {
     let green = pair.green.client().await;
     let shape = Shape::detect(&green).await.expect("the catalog answers");
     let events = [known.clone(), unknown, changed];
-    let proof = prove_on_green(&green, &shape, &events).await.expect("green answers");
+    let proof = prove_on_target(&green, &shape, &events).await.expect("green answers");
     assert_eq!(proof, Proof { proved: vec![known.id], open: Vec::new() });
     pair.green.execute(&grant("r1", "t1", "app", "ann")).await;
-    let proof = prove_on_green(&green, &shape, &events).await.expect("green answers");
+    let proof = prove_on_target(&green, &shape, &events).await.expect("green answers");
     assert_eq!(proof.open.len(), 1);
 }

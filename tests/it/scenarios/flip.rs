@@ -5,9 +5,9 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// What no history may hold, whatever was killed.
-const NEVER: [&str; 3] = ["lost_writes", "revoked_accepted", "two_writer_ms"];
+pub(super) const NEVER: [&str; 3] = ["lost_writes", "revoked_accepted", "two_writer_ms"];
 
-fn count(report: &Value, word: &str) -> u64 {
+pub(super) fn count(report: &Value, word: &str) -> u64 {
     report["prober"][word].as_u64().unwrap_or_else(|| panic!("no {word} in {report}"))
 }
 

@@ -2,6 +2,8 @@
 
 mod back;
 mod damage;
+mod finalize;
 mod flip;
 mod kills;
 mod park;
+mod way_back;

@@ -1,0 +1,102 @@
+//! After the decision: switch, verify by effect, open, release. Forward only, tried until it succeeds or a person is asked.
+
+use super::route::{Registers, Route};
+use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, lockstep_failed, released};
+use crate::database::refusal::{self, Refusal};
+use crate::engine::{Context, FailureKind, Receipt, StepError};
+use crate::steps::failure::fail;
+use crate::steps::world::World;
+use crate::traffic::Lockstep;
+use crate::traffic::register::{Change, Register, State};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+/// Where the log of the side that opens ends before its first writer but us, and when that was by its own clock.
+const OPENING: &str =
+    "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, (clock_timestamp() at time zone 'utc')::text";
+
+impl Flip {
+    pub(super) async fn finish(
+        &self,
+        world: &World,
+        context: &Context,
+        lockstep: &Lockstep,
+    ) -> Result<Receipt, StepError> {
+        let until = Instant::now() + FORWARD_PATIENCE;
+        loop {
+            let error = match self.forward_once(world, context, lockstep).await {
+                Ok(()) => break,
+                Err(error) => error,
+            };
+            if error.kind == FailureKind::Locked || Instant::now() >= until {
+                let why = format!("decided for {}, and not finished: {}", self.route.to(), error.why());
+                return Err(StepError::stuck(why, format!("go on: {}", self.route.command())));
+            }
+            tracing::warn!(error = %error.why(), "decided; trying again");
+            tokio::time::sleep(FORWARD_PAUSE).await;
+        }
+        Ok(released(context, lockstep.epoch()).unwrap_or_default().into())
+    }
+
+    async fn forward_once(&self, world: &World, context: &Context, lockstep: &Lockstep) -> Result<(), StepError> {
+        let to = self.route.to();
+        let found = Registers::read(world).await?;
+        if found.of(to).state != State::Open {
+            let switched = lockstep.switch(to, self.hold).await;
+            switched.map_err(|error| lockstep_failed("switch the systems", error))?;
+            let verified = lockstep.verify(to, self.hold).await;
+            verified.map_err(|error| lockstep_failed("verify the systems by effect", error))?;
+            self.open(world, context, lockstep, found.of(to)).await?;
+        }
+        let answered = lockstep.release(to, self.hold).await;
+        answered.map_err(|error| lockstep_failed("release the systems", error))?;
+        if self.route == Route::Back {
+            self.shut_green(world, context).await?;
+        }
+        if released(context, lockstep.epoch()).is_none() {
+            context.note(self.release_note(context, lockstep.epoch())).await?;
+        }
+        Ok(())
+    }
+
+    fn release_note(&self, context: &Context, epoch: i64) -> Value {
+        let notes = context.notes();
+        let last = |phase: &str| notes.iter().rev().find(|note| note["phase"] == phase).cloned().unwrap_or_default();
+        let (opening, decided) = (last("opening"), last("decided"));
+        json!({
+            "phase": "released", "epoch": epoch, "live": self.route.to().as_str(),
+            "opened_at": opening["opened_at"], "opened_lsn": opening["opened_lsn"], "since_hold_ms": decided["since_hold_ms"],
+        })
+    }
+
+    async fn open(
+        &self,
+        world: &World,
+        context: &Context,
+        lockstep: &Lockstep,
+        register: &Register,
+    ) -> Result<(), StepError> {
+        let side = self.route.to();
+        let failed = |error| fail(format!("open {side}"), error);
+        let mut client = world.side(side).await?;
+        let row = client.query_one(OPENING, &[]).await.map_err(|error| fail(format!("look at {side}'s log"), error))?;
+        let (lsn, at): (i64, String) = (row.get(0), row.get(1));
+        context.note(json!({ "phase": "opening", "opened_lsn": lsn, "opened_at": at })).await?;
+        let change = Change::open(register.epoch, lockstep.epoch(), lockstep.nonce()).raise_sql();
+        Refusal::Closed.lift(&mut client, &context.term(), context.run(), &change).await.map_err(failed)
+    }
+
+    /// Green was left: it becomes what it was before the flip, closed for everybody but us, so that it can be brought level again or
+    /// emptied.
+    async fn shut_green(&self, world: &World, context: &Context) -> Result<(), StepError> {
+        let found = Registers::read(world).await?;
+        if found.green.state != State::Sealed {
+            return Ok(());
+        }
+        let change = Change::shut(found.green.epoch, found.next_epoch(), Uuid::new_v4()).raise_sql();
+        let mut green = world.side(self.route.from()).await?;
+        let shut = refusal::shut(&mut green, &context.term(), context.run(), QUIET_LOCK, &change).await;
+        shut.map_err(|error| fail("let our own login write green again", error))
+    }
+}

@@ -1,0 +1,81 @@
+//! `ready-to-return`: the gate before the way back. Reads only. No window binds it: going back is for the night that went wrong.
+
+use super::failure::fail;
+use super::flip::{Registers, Route};
+use super::ready_to_flip::systems;
+use super::world::World;
+use crate::database::capture::Capture;
+use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::gates::{self, Verdict};
+use crate::plan::Side;
+use crate::traffic::register::State;
+use serde_json::json;
+use std::time::Duration;
+
+/// Says whether the way back may begin.
+#[derive(Debug, Clone)]
+pub struct ReadyToReturn;
+
+impl Step for ReadyToReturn {
+    type World = World;
+
+    fn id(&self) -> StepId {
+        StepId::new("ready-to-return")
+    }
+
+    fn summary(&self) -> String {
+        "gate: registers, the capture of green, every system reachable and on green".to_owned()
+    }
+
+    fn undo_summary(&self) -> String {
+        "nothing: it only reads".to_owned()
+    }
+
+    fn reversal(&self) -> Reversal {
+        Reversal::ReadOnly
+    }
+
+    fn is_gate(&self) -> bool {
+        true
+    }
+
+    fn holds_until(&self) -> Option<StepId> {
+        Some(Route::Back.id())
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::once(Duration::from_secs(60))
+    }
+
+    async fn verify(&self, _world: &World, _context: &Context) -> Result<Standing, StepError> {
+        Ok(Standing::Absent)
+    }
+
+    async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        let found = Registers::read(world).await?;
+        if found.green.state != State::Open {
+            // Decided already: it only has to be finished, and nothing here may stop it.
+            return Ok(json!({ "decided": true }).into());
+        }
+        let mut verdicts = vec![captured(world, context).await?];
+        verdicts.extend(systems(world, context, Route::Back).await);
+        match Verdict::all(verdicts) {
+            Verdict::Go => Ok(json!({ "green_epoch": found.green.epoch }).into()),
+            Verdict::NoGo(why) | Verdict::Unclear(why) => {
+                Err(StepError::refused(why, "green serves on; see to it, then: cutover rollback PLAN"))
+            }
+        }
+    }
+
+    async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// Whether green's changes since it opened can still be told: without its slot there is no way back that loses nothing.
+async fn captured(world: &World, context: &Context) -> Result<Verdict, StepError> {
+    let green = world.side(Side::Green).await?;
+    let kept = Capture { run: context.run(), side: Side::Green }.wal_kept(&green).await;
+    let kept = kept.map_err(|error| fail("look at green's capture", error))?;
+    Ok(gates::captured(Side::Green, kept.map(|kept| kept.status)))
+}

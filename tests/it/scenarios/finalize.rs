@@ -1,0 +1,40 @@
+//! The end: after the soak nothing of ours is left, and the gateway goes on without registers.
+
+use super::way_back::LEFT;
+use crate::harness::sandbox::Sandbox;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing() {
+    let sandbox = Sandbox::up("finalize", 2000, 20).await;
+    for verb in ["run", "flip"] {
+        assert_eq!(sandbox.run(verb).await.0, 0, "{verb}");
+    }
+    let (code, unasked) = sandbox.run("finalize").await;
+    assert_eq!((code, unasked["live"].as_str()), (3, Some("green")), "nobody agreed: {unasked}");
+    let (code, early) = sandbox.run("finalize --yes").await;
+    assert_eq!(code, 3, "{early}");
+    let why = early["why"].as_str().expect("a reason");
+    assert!(why.contains("window.soak") && why.contains("sessions of the application's role"), "{why}");
+
+    // The prober writes to blue as the application would, and blue's engine is still connected.
+    for part in ["prober", "engine-blue"] {
+        assert_eq!(sandbox.verb(&["fault", part, "kill"]).await["outcome"], "done", "{part}");
+    }
+    let (code, said) = sandbox.run("finalize --yes --set window.soak=500ms").await;
+    assert_eq!((code, said["live"].as_str()), (0, Some("green")), "{said}");
+    for side in ["BLUE_URL", "GREEN_URL"] {
+        assert_eq!(sandbox.ask(side, LEFT).await, 0, "nothing of ours is left: {side}");
+    }
+    let (_, status) = sandbox.run("status").await;
+    assert_eq!((status["state"].as_str(), status["live"].as_str()), (Some("finalized"), Some("green")), "{status}");
+    let (code, over) = sandbox.run("rollback --yes").await;
+    assert_eq!(code, 3, "there is no way back: {over}");
+
+    // A gateway that starts again has only its memory, and serves green.
+    for fault in ["kill", "up"] {
+        assert_eq!(sandbox.verb(&["fault", "gateway", fault]).await["outcome"], "done", "{fault}");
+    }
+    let version = format!("{}/version", sandbox.variable("GATEWAY_ADMIN"));
+    let answer = reqwest::get(&version).await.expect("the gateway answers");
+    assert_eq!(answer.headers()["x-cutover-side"], "green");
+}
