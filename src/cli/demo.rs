@@ -1,9 +1,10 @@
 //! `cutover demo`: a whole cutover on throw-away servers under load, judged by an independent prober.
 
 use super::sandbox::{chain, eprint_line, interrupted, print_line};
-use crate::sandbox::demo::{DemoOptions, Heard, demo, exit_code};
+use crate::sandbox::demo::{DemoOptions, demo};
 use crate::sandbox::environment::Layout;
 use crate::sandbox::up::down;
+use crate::sandbox::verbs::{Heard, exit_code};
 use clap::Args;
 use serde_json::{Value, json};
 

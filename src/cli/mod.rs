@@ -9,6 +9,7 @@ mod gateway;
 mod journal;
 mod pause;
 mod plan;
+mod rehearse;
 mod run;
 pub mod sandbox;
 mod screen;
@@ -46,6 +47,8 @@ enum Verb {
     Rollback(run::SureArgs),
     /// Removes what is left of cutover from both sides once green has served long enough; after it there is no way back.
     Finalize(run::SureArgs),
+    /// Rehearses the plan: run, flip, soak and the way back, on staging servers or throw-away ones, with a record.
+    Rehearse(rehearse::RehearseArgs),
     /// Says which side is live, where the run stands and why, and what to do next.
     Status(PlanArgs),
     /// Looks at the records of the plan's last run.
@@ -90,6 +93,7 @@ async fn dispatch(verb: Verb) -> u8 {
         Verb::Pause(arguments) => pause::run(&arguments).await.code(),
         Verb::Rollback(arguments) => run::rollback(&arguments).await.code(),
         Verb::Finalize(arguments) => run::finalize(&arguments).await.code(),
+        Verb::Rehearse(arguments) => rehearse::run(&arguments).await,
         Verb::Status(arguments) => status::run(&arguments).await.code(),
         Verb::Journal(arguments) => journal::run(&arguments).await.code(),
         Verb::Cleanup(arguments) => cleanup::run(&arguments).await.code(),

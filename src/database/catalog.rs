@@ -174,6 +174,14 @@ pub async fn read(client: &impl GenericClient) -> Result<Catalog, tokio_postgres
     Ok(catalog)
 }
 
+/// The server's version in its own words.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn server_version(client: &impl GenericClient) -> Result<String, tokio_postgres::Error> {
+    Ok(client.query_one("select current_setting('server_version')", &[]).await?.get(0))
+}
+
 /// A digest of the schema: names, columns, keys and foreign keys; sizes left out. In hex.
 #[must_use]
 pub fn fingerprint(catalog: &Catalog) -> String {

@@ -1,16 +1,13 @@
 //! The demo: a whole cutover on throw-away servers, driven as a person would, verb by verb, and judged by the prober.
 //!
-//! Spawns this very binary for each verb and believes the last line of its JSON. Never looks inside the product.
+//! Never looks inside the product.
 
 use super::prober::Report;
+use super::verbs::{Heard, Said, VerbError, Verbs, outcome, words};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
-use thiserror::Error;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
-use tokio::process::Command;
 
 /// Load before the run begins.
 const WARM_UP: Duration = Duration::from_secs(4);
@@ -18,8 +15,6 @@ const WARM_UP: Duration = Duration::from_secs(4);
 const BEFORE_FLIP: Duration = Duration::from_secs(6);
 /// Load after a switch, there or back.
 const AFTER_FLIP: Duration = Duration::from_secs(5);
-/// Bound on any one verb.
-const VERB_WITHIN: Duration = Duration::from_secs(600);
 
 /// What the demo is made of.
 #[derive(Debug, Clone)]
@@ -36,35 +31,6 @@ pub struct DemoOptions {
     pub rollback: bool,
     /// Whether programs look on: the verbs then speak in events, and in their own screens otherwise.
     pub json: bool,
-}
-
-/// What a listener hears.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Heard {
-    /// A verb begins.
-    Verb(String),
-    /// One event of a verb; only when programs look on.
-    Event(Value),
-}
-
-/// Why the demo could not be judged.
-#[derive(Debug, Error)]
-pub enum DemoError {
-    /// A verb could not be started or did not end.
-    #[error("run `cutover {verb}`: {what}")]
-    Verb {
-        /// The verb.
-        verb: String,
-        /// What happened.
-        what: String,
-    },
-}
-
-/// What one verb said last, and how it left.
-struct Said {
-    summary: Value,
-    code: i32,
-    errors: String,
 }
 
 /// What is known at one stop of the demo: what `status` said, and the prober.
@@ -103,27 +69,28 @@ impl Stop {
 ///
 /// # Errors
 /// When a verb cannot be run at all.
-pub async fn demo(options: &DemoOptions, hear: &(dyn Fn(Heard) + Sync)) -> Result<Value, DemoError> {
+pub async fn demo(options: &DemoOptions, hear: &(dyn Fn(Heard) + Sync)) -> Result<Value, VerbError> {
+    let verbs = Verbs { program: &options.program, json: options.json, hear };
     let dir = options.dir.display().to_string();
     let (rows, rate) = (options.rows.to_string(), options.rate.to_string());
-    let up = show(options, words(&["sandbox", "up", "--dir", &dir, "--rows", &rows, "--rate", &rate]), hear).await?;
+    let up = verbs.show(words(&["sandbox", "up", "--dir", &dir, "--rows", &rows, "--rate", &rate])).await?;
     if up.code != 0 {
         return Ok(stopped_at("sandbox up", &up, &Value::Null));
     }
     tokio::time::sleep(WARM_UP).await;
     for (name, load) in [("check", Duration::ZERO), ("run", BEFORE_FLIP), ("flip", AFTER_FLIP)] {
-        if let Some(stopped) = perform(options, name, load, hear).await? {
+        if let Some(stopped) = perform(options, &verbs, name, load).await? {
             return Ok(stopped);
         }
     }
-    let forward = stop(options, hear).await?;
+    let forward = stop(options, &verbs).await?;
     if !options.rollback {
         return Ok(summary(&forward, None));
     }
-    if let Some(stopped) = perform(options, "rollback", AFTER_FLIP, hear).await? {
+    if let Some(stopped) = perform(options, &verbs, "rollback", AFTER_FLIP).await? {
         return Ok(stopped);
     }
-    Ok(summary(&forward, Some(&stop(options, hear).await?)))
+    Ok(summary(&forward, Some(&stop(options, &verbs).await?)))
 }
 
 /// A verb on the sandbox's plan, as a user types it; the way back asks nobody.
@@ -140,13 +107,13 @@ fn on_plan(options: &DemoOptions, verb: &str) -> Vec<String> {
 /// Runs one verb, and lets the load go on afterwards; the demo's summary when it ends here.
 async fn perform(
     options: &DemoOptions,
+    verbs: &Verbs<'_>,
     verb: &str,
     load: Duration,
-    hear: &(dyn Fn(Heard) + Sync),
-) -> Result<Option<Value>, DemoError> {
-    let said = show(options, on_plan(options, verb), hear).await?;
+) -> Result<Option<Value>, VerbError> {
+    let said = verbs.show(on_plan(options, verb)).await?;
     if said.code != 0 {
-        let status = ask(options, on_plan(options, "status"), &|_| ()).await?;
+        let status = verbs.ask_quietly(on_plan(options, "status")).await?;
         return Ok(Some(stopped_at(verb, &said, &status.summary)));
     }
     tokio::time::sleep(load).await;
@@ -154,80 +121,17 @@ async fn perform(
 }
 
 /// Asks the tool where it stands, and the prober what it saw.
-async fn stop(options: &DemoOptions, hear: &(dyn Fn(Heard) + Sync)) -> Result<Stop, DemoError> {
-    show(options, on_plan(options, "status"), hear).await?;
-    let status = ask(options, on_plan(options, "status"), &|_| ()).await?.summary;
+async fn stop(options: &DemoOptions, verbs: &Verbs<'_>) -> Result<Stop, VerbError> {
+    verbs.show(on_plan(options, "status")).await?;
+    let status = verbs.ask_quietly(on_plan(options, "status")).await?.summary;
     let dir = options.dir.display().to_string();
-    let report = ask(options, words(&["sandbox", "report", "--dir", &dir]), hear).await?;
+    let report = verbs.ask(words(&["sandbox", "report", "--dir", &dir])).await?;
     Ok(Stop { status, report })
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|word| (*word).to_owned()).collect()
-}
-
-/// Runs one verb for whoever looks on: its events are passed on to programs, its own screen is left to people.
-async fn show(options: &DemoOptions, words: Vec<String>, hear: &(dyn Fn(Heard) + Sync)) -> Result<Said, DemoError> {
-    if options.json {
-        return ask(options, words, hear).await;
-    }
-    let name = words.join(" ");
-    hear(Heard::Verb(name.clone()));
-    let mut command = Command::new(&options.program);
-    command.args(&words).stdin(Stdio::null()).kill_on_drop(true);
-    let status = within(&name, async { command.status().await }).await?;
-    Ok(Said { summary: Value::Null, code: status.code().unwrap_or(1), errors: String::new() })
-}
-
-/// Runs one verb with `--json`, passing its events on.
-async fn ask(options: &DemoOptions, mut words: Vec<String>, hear: &(dyn Fn(Heard) + Sync)) -> Result<Said, DemoError> {
-    let name = words.join(" ");
-    hear(Heard::Verb(name.clone()));
-    words.push("--json".to_owned());
-    let mut command = Command::new(&options.program);
-    command.args(&words).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let listened = async {
-        let mut child = command.spawn()?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let (summary, errors) = tokio::join!(events(stdout, hear), text(stderr));
-        Ok(Said { summary, code: child.wait().await?.code().unwrap_or(1), errors })
-    };
-    within(&name, listened).await
-}
-
-async fn within<T>(verb: &str, act: impl Future<Output = std::io::Result<T>>) -> Result<T, DemoError> {
-    let fail = |what: String| DemoError::Verb { verb: verb.to_owned(), what };
-    let ended = tokio::time::timeout(VERB_WITHIN, act).await;
-    let ended = ended.map_err(|_| fail(format!("not done after {} s", VERB_WITHIN.as_secs())))?;
-    ended.map_err(|error| fail(error.to_string()))
-}
-
-/// Passes events on and keeps the last.
-async fn events(stdout: Option<tokio::process::ChildStdout>, hear: &(dyn Fn(Heard) + Sync)) -> Value {
-    let mut last = Value::Null;
-    let Some(stdout) = stdout else { return last };
-    let mut lines = BufReader::new(stdout).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        if let Ok(event) = serde_json::from_str::<Value>(&line) {
-            hear(Heard::Event(event.clone()));
-            last = event;
-        }
-    }
-    last
-}
-
-async fn text(stderr: Option<tokio::process::ChildStderr>) -> String {
-    let mut text = Vec::new();
-    if let Some(mut stderr) = stderr {
-        let _what_was_read_is_enough = stderr.read_to_end(&mut text).await;
-    }
-    String::from_utf8_lossy(&text).trim().to_owned()
 }
 
 /// The summary of a demo that did not come to its end.
 fn stopped_at(verb: &str, said: &Said, status: &Value) -> Value {
-    let outcome =
-        OUTCOMES.iter().find(|(_, code)| i32::from(*code) == said.code).map_or("failed", |(outcome, _)| outcome);
+    let outcome = outcome(said.code);
     let word =
         |name: &str| said.summary.get(name).or_else(|| status.get(name)).filter(|value| !value.is_null()).cloned();
     json!({
@@ -274,26 +178,6 @@ fn extend(summary: &mut Value, more: Value) {
     if let (Some(summary), Value::Object(more)) = (summary.as_object_mut(), more) {
         summary.extend(more);
     }
-}
-
-/// Outcomes and their exit codes, as every verb has them.
-const OUTCOMES: [(&str, u8); 10] = [
-    ("done", 0),
-    ("failed", 1),
-    ("usage", 2),
-    ("refused", 3),
-    ("locked", 4),
-    ("changed", 5),
-    ("parked", 6),
-    ("returned", 7),
-    ("stuck", 8),
-    ("failed_on_green", 9),
-];
-
-/// The exit code of a summary's outcome.
-#[must_use]
-pub fn exit_code(outcome: &str) -> u8 {
-    OUTCOMES.iter().find(|(name, _)| *name == outcome).map_or(1, |(_, code)| *code)
 }
 
 #[cfg(test)]

@@ -16,5 +16,6 @@ pub fn figures(state: &RunState) -> Value {
         "rows_cleaned": copied["cleaned"].as_u64().unwrap_or(0),
         "migrations_applied": sum("migrations_applied"),
         "indexes_concurrent": sum("indexes_concurrent"),
+        "hold_ms": receipts.get("flip").map(|flip| flip["since_hold_ms"].clone()),
     })
 }

@@ -3,6 +3,7 @@
 
 use super::world::World;
 use crate::database::capture::Capture;
+use crate::database::catalog;
 use crate::plan::Side;
 use crate::revocations::Counts;
 use crate::traffic::Lockstep;
@@ -32,6 +33,10 @@ pub struct Details {
     pub lag_s: Option<f64>,
     /// Bytes of log that the slot keeps on blue.
     pub wal_kept_bytes: Option<u64>,
+    /// Digest of each side's schema, by side.
+    pub fingerprints: Value,
+    /// Version of this program, and of each server that answers.
+    pub versions: Value,
     /// Counts of the queue of revocations.
     pub revocations: Value,
     /// The systems, from the innermost to the outermost.
@@ -63,9 +68,16 @@ impl Details {
 
 /// Asks everybody, at the same time where it can.
 pub async fn standing(world: &World, run: Option<Uuid>) -> Details {
-    let (systems, (lag_s, wal_kept_bytes), revocations) =
-        tokio::join!(systems(world), capture(world, run), revocations(world));
-    Details { lag_s, wal_kept_bytes, revocations, systems }
+    let (systems, (lag_s, wal_kept_bytes), revocations, blue, green) = tokio::join!(
+        systems(world),
+        capture(world, run),
+        revocations(world),
+        schema(world, Side::Blue),
+        schema(world, Side::Green)
+    );
+    let fingerprints = json!({ "blue": blue.0, "green": green.0 });
+    let versions = json!({ "cutover": env!("CARGO_PKG_VERSION"), "blue": blue.1, "green": green.1 });
+    Details { lag_s, wal_kept_bytes, fingerprints, versions, revocations, systems }
 }
 
 async fn systems(world: &World) -> Vec<SystemStanding> {
@@ -92,6 +104,14 @@ async fn capture(world: &World, run: Option<Uuid>) -> (Option<f64>, Option<u64>)
     let kept = Capture { run, side: Side::Blue }.wal_kept(&blue).await.ok().flatten().map(|kept| kept.bytes);
     let age = crate::database::level::age_s(&green).await.ok().flatten();
     (age, kept)
+}
+
+/// A side's schema fingerprint and its server's version, when it answers.
+async fn schema(world: &World, side: Side) -> (Option<String>, Option<String>) {
+    let Ok(client) = world.side(side).await else { return (None, None) };
+    let catalog = catalog::read(&client).await.ok();
+    let version = catalog::server_version(&client).await.ok();
+    (catalog.map(|catalog| catalog::fingerprint(&catalog)), version)
 }
 
 /// Counts of what was made on blue; and of what was made on green once a way back has replayed it.
