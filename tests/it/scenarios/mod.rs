@@ -6,4 +6,5 @@ mod finalize;
 mod flip;
 mod kills;
 mod park;
+mod rehearse;
 mod way_back;
