@@ -12,12 +12,15 @@ use crate::plan::{Secret, Side};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::RwLock;
+use tokio::sync::{Mutex, RwLock};
+use tokio::time::Instant;
 use tokio_postgres::GenericClient;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
 const LINKS: usize = 2;
+/// How long a side that is not live is left in peace after it did not answer.
+const REST: Duration = Duration::from_secs(10);
 const ACT: &str = "look a revocation's chain up";
 
 /// Both sides' databases, for lookups at capture.
@@ -49,7 +52,7 @@ impl Lookups {
     /// # Errors
     /// When the live side does not answer: then nothing may be acknowledged.
     pub async fn both(&self, knock: &Knock, live: Side) -> Result<Found, RevocationError> {
-        let (blue, green) = tokio::join!(self.blue.ask(knock), self.green.ask(knock));
+        let (blue, green) = tokio::join!(self.blue.answer(knock, live), self.green.answer(knock, live));
         let mut chain = named_by(knock);
         let mut seen = |side: Side, answer: Result<(Seen, Chain), RevocationError>| match answer {
             Ok((Seen::NoTables, _)) if side == live => Err(RevocationError::NoTables { side }),
@@ -58,10 +61,7 @@ impl Lookups {
                 Ok(seen)
             }
             Err(error) if side == live => Err(error),
-            Err(error) => {
-                tracing::warn!(%error, %side, "the side that is not live could not be asked");
-                Ok(Seen::Unreachable)
-            }
+            Err(_) => Ok(Seen::Unreachable),
         };
         let blue = seen(Side::Blue, blue)?;
         let green = seen(Side::Green, green)?;
@@ -90,6 +90,9 @@ fn named_by(knock: &Knock) -> Chain {
 }
 
 struct OneSide {
+    side: Side,
+    /// Until when the side is left in peace while it is not live.
+    rests_until: Mutex<Option<Instant>>,
     links: Vec<Link>,
     next: AtomicUsize,
     shape: RwLock<Option<Arc<Shape>>>,
@@ -98,7 +101,26 @@ struct OneSide {
 impl OneSide {
     fn new(url: &Secret, side: Side, limit: Duration) -> Self {
         let links = (0..LINKS).map(|_| Link::new(url.clone(), side.as_str(), limit)).collect();
-        Self { links, next: AtomicUsize::new(0), shape: RwLock::default() }
+        let rests_until = Mutex::default();
+        Self { side, rests_until, links, next: AtomicUsize::new(0), shape: RwLock::default() }
+    }
+
+    /// Asks the side. One that is not live and did not answer in time is left in peace for a while: its tables may have no indexes
+    /// while they are filled, and every question would read all of them.
+    async fn answer(&self, knock: &Knock, live: Side) -> Result<(Seen, Chain), RevocationError> {
+        if self.side == live {
+            return self.ask(knock).await;
+        }
+        let rests = self.rests_until.lock().await.is_some_and(|until| Instant::now() < until);
+        if rests {
+            return Ok((Seen::Unreachable, Chain::default()));
+        }
+        let answer = self.ask(knock).await;
+        if let Err(error) = &answer {
+            *self.rests_until.lock().await = Some(Instant::now() + REST);
+            tracing::warn!(%error, side = %self.side, "the side that is not live could not be asked; it is left in peace for a while");
+        }
+        answer
     }
 
     async fn ask(&self, knock: &Knock) -> Result<(Seen, Chain), RevocationError> {

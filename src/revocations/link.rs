@@ -89,6 +89,10 @@ impl Link {
         slot.failed = Some(Instant::now());
         match connect(&self.url, &self.what).await {
             Ok(client) => {
+                // The server stops working when nobody waits any more: on tables without their indexes calls would pile up.
+                let limit = format!("set statement_timeout = {}", self.limit.as_millis().max(1));
+                let limited = client.batch_execute(&limit).await;
+                limited.map_err(|source| RevocationError::Query { what: self.what.clone(), act, source })?;
                 let client = Arc::new(client);
                 *slot = Slot { client: Some(Arc::clone(&client)), failed: None };
                 Ok(client)
