@@ -1,4 +1,4 @@
-//! `analyze-green`: the planner of green learns what the carried tables hold, before it serves.
+//! `analyze-green`: the planner of green learns what the carried tables hold, before batches and proofs ask it.
 
 use super::failure::fail;
 use super::resolve_mapping::mapping;

@@ -41,15 +41,13 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         Action::CopyRows(CopyRows { workers: plan.copy.workers, bound: plan.window.copy, rules: plan.cleanup.len() }),
         Action::AccountRows(AccountRows),
         Action::Build(Build { foreign_keys: false, bound: plan.window.migrate }),
+        // Without statistics the planner reads whole tables for every batch and every proof.
+        Action::AnalyzeGreen(AnalyzeGreen { bound: plan.window.migrate }),
         Action::LevelBacklog(LevelBacklog { bound: plan.window.level }),
         Action::Build(Build { foreign_keys: true, bound: plan.window.migrate }),
     ]);
     steps.extend(migrations(plan, true));
-    steps.extend([
-        Action::SetSequences(SetSequences),
-        Action::AnalyzeGreen(AnalyzeGreen { bound: plan.window.migrate }),
-        Action::Capture(Capture { side: Side::Green, until }),
-    ]);
+    steps.extend([Action::SetSequences(SetSequences), Action::Capture(Capture { side: Side::Green, until })]);
     if !plan.systems.is_empty() {
         steps.push(Action::ReadyToFlip(ReadyToFlip));
         steps.push(Action::Flip(Flip::of(plan, Route::Out)));
