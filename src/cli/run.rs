@@ -113,6 +113,12 @@ async fn carry_out(session: &Session, screen: Screen, aim: &Aim) -> Result<(), C
     let outcome = match aim {
         Aim::Step(through) => session.advance(Some(through)).await,
         Aim::Over { is_sure } => {
+            let (survey, state) = session.survey().await?;
+            let is_begun = state.step(finalize::ID.as_str()).is_some();
+            if !is_begun && state.step(flip::ID.as_str()).is_none_or(|flip| flip.phase != StepPhase::Done) {
+                let why = format!("green does not serve: {}", standing::words(Some(&survey)));
+                return Err(CommandError::new(Ending::Refused, why, "cutover status PLAN"));
+            }
             let question = "After this there is no way back to blue. Finalize? [y/N] ";
             if !is_sure && !screen.is_asked(question) {
                 let why = "nobody agreed to give up the way back; nothing was changed";

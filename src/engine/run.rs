@@ -84,13 +84,23 @@ impl<S: Step, L: Log> Session<'_, S, L> {
     fn is_way_back(&self, step: &S, through: Option<&StepId>) -> bool {
         let is_not_asked = |back: &S| back.takes_back().is_some() && through != Some(&back.id());
         let until = step.holds_until().filter(|_| step.is_gate());
-        is_not_asked(step) || until.and_then(|id| self.engine.runbook.step(&id)).is_some_and(is_not_asked)
+        let is_out = |other: &S| is_not_asked(other) || self.is_taken_back(other, through);
+        is_out(step) || until.and_then(|id| self.engine.runbook.step(&id)).is_some_and(is_out)
+    }
+
+    /// A way out that is undone is not made anew on the way back from it.
+    fn is_taken_back(&self, step: &S, through: Option<&StepId>) -> bool {
+        let back = through.and_then(|id| self.engine.runbook.step(id)).and_then(Step::takes_back);
+        back == Some(step.id()) && self.phase(step) == Some(StepPhase::Undone)
     }
 
     /// A step further on that was begun and is not settled comes first: two cannot be under way.
     fn none_under_way(&self, later: &[S]) -> Result<(), Halt> {
-        let unsettled =
-            |step: &&S| self.phase(step).is_some_and(|phase| !matches!(phase, StepPhase::Done | StepPhase::Undone));
+        let unsettled = |step: &&S| {
+            let phase = self.phase(step);
+            step.reversal() != Reversal::ReadOnly
+                && phase.is_some_and(|phase| !matches!(phase, StepPhase::Done | StepPhase::Undone))
+        };
         match later.iter().find(unsettled) {
             None => Ok(()),
             Some(step) => {

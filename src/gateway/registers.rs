@@ -82,6 +82,10 @@ impl Readings {
             // Both registers were removed on purpose after the last move: what this gateway has stored stands.
             return Some(Settled { side: stored.side, epoch: stored.epoch, nonce: stored.nonce });
         }
+        if self.blue == Seen::Absent && self.green == Seen::Absent && stored.is_held() && stored.side == Side::Green {
+            // Finalized, or undone after a way back that this gateway missed: blue may have no seal any more. A person says.
+            return None;
+        }
         let accepted = if stored.is_held() { stored.epoch } else { 0 };
         let Decision::Serving(side, epoch) = decide(&self.blue, &self.green, accepted) else {
             return None;

@@ -183,7 +183,9 @@ impl RunState {
         if self.phase != Phase::Forward {
             return Err(format!("intent of step {step:?} after the rollback began"));
         }
-        if let Some(other) = self.current().filter(|other| other.step != step) {
+        // A step that failed is not under way: a gate that said no to one way leaves the others open.
+        let under_way = self.current().filter(|other| other.step != step && other.phase != StepPhase::Failed);
+        if let Some(other) = under_way {
             return Err(format!("intent of step {step:?} while step {:?} is {:?}", other.step, other.phase));
         }
         match self.steps.iter_mut().find(|state| state.step == step) {

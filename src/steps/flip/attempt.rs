@@ -174,11 +174,17 @@ impl Flip {
         lockstep: &Lockstep,
         error: StepError,
     ) -> Result<Receipt, StepError> {
-        if error.kind == FailureKind::Stuck || error.kind == FailureKind::Locked {
+        if error.kind == FailureKind::Locked {
             return Err(error);
         }
-        self.keep_open(world, context, lockstep.epoch(), lockstep.nonce()).await?;
-        self.give_back(world, context, lockstep.epoch(), lockstep.nonce()).await;
+        let kept = self.keep_open(world, context, lockstep.epoch(), lockstep.nonce()).await;
+        if kept.is_ok() {
+            self.give_back(world, context, lockstep.epoch(), lockstep.nonce()).await;
+        }
+        if error.kind == FailureKind::Stuck {
+            return Err(error);
+        }
+        kept?;
         let (side, why) = (self.route.from(), error.why());
         context.note(json!({ "phase": "returned", "why": why })).await?;
         if error.kind == FailureKind::Parked {

@@ -435,3 +435,12 @@ async fn a_way_back_is_only_gone_when_asked_for() {
     assert_eq!(play.go(Verb::Advance, None).await, Outcome::Done);
     assert_eq!((play.see("out"), play.see("back")), (There::Whole, There::Nothing));
 }
+
+#[tokio::test]
+async fn a_gate_further_on_that_said_no_blocks_nothing() {
+    let steps = vec![Toy::undoable("a"), Toy::gate("ready"), Toy::new("out", Reversal::OneWay), Toy::gate("later")];
+    let mut play = Play::new(steps);
+    play.world.fault(&StepId::new("later"), Fault::Clean);
+    assert_eq!(halt(play.go(Verb::Advance, None).await).kind, FailureKind::Failed);
+    assert_eq!(play.through("out").await, Outcome::Done);
+}

@@ -6,9 +6,10 @@ use crate::harness::sandbox::Sandbox;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing() {
     let sandbox = Sandbox::up("finalize", 2000, 20).await;
-    for verb in ["run", "flip"] {
-        assert_eq!(sandbox.run(verb).await.0, 0, "{verb}");
-    }
+    assert_eq!(sandbox.run("run").await.0, 0);
+    let (code, early) = sandbox.run("finalize --yes").await;
+    assert_eq!((code, early["live"].as_str()), (3, Some("blue")), "it moves no traffic: {early}");
+    assert_eq!(sandbox.run("flip").await.0, 0);
     let (code, unasked) = sandbox.run("finalize").await;
     assert_eq!((code, unasked["live"].as_str()), (3, Some("green")), "nobody agreed: {unasked}");
     let (code, early) = sandbox.run("finalize --yes").await;
@@ -16,11 +17,17 @@ async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing() {
     let why = early["why"].as_str().expect("a reason");
     assert!(why.contains("window.soak") && why.contains("sessions of the application's role"), "{why}");
 
+    // A no of that gate leaves the way back open.
+    for (verb, live) in [("rollback --yes", "blue"), ("flip", "green")] {
+        let (code, said) = sandbox.run(verb).await;
+        assert_eq!((code, said["live"].as_str()), (0, Some(live)), "{verb}: {said}");
+    }
+
     // The prober writes to blue as the application would, and blue's engine is still connected.
     for part in ["prober", "engine-blue"] {
         assert_eq!(sandbox.verb(&["fault", part, "kill"]).await["outcome"], "done", "{part}");
     }
-    let (code, said) = sandbox.run("finalize --yes --set window.soak=500ms").await;
+    let (code, said) = sandbox.run("finalize --yes --set window.soak=50ms").await;
     assert_eq!((code, said["live"].as_str()), (0, Some("green")), "{said}");
     for side in ["BLUE_URL", "GREEN_URL"] {
         assert_eq!(sandbox.ask(side, LEFT).await, 0, "nothing of ours is left: {side}");
