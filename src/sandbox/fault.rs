@@ -1,12 +1,16 @@
 //! Breaking a part of a sandbox, and mending it.
 
-use super::environment::{EnvironmentError, Layout};
-use super::parts::{Part, recipe};
+use super::environment::{EnvironmentError, Layout, Variables};
+use super::parts::{Part, door, recipe};
 use super::process::{ProcessError, Processes};
 use super::servers::{Server, ServerError, Stop};
 use rustix::process::Signal;
 use std::path::PathBuf;
+use std::time::Duration;
 use thiserror::Error;
+
+/// Longest wait for a process that is started again.
+const UP_WITHIN: Duration = Duration::from_secs(60);
 
 /// What is done to a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,7 +23,7 @@ pub enum Fault {
     Resume,
     /// Ends it in order.
     Down,
-    /// Starts it again.
+    /// Starts it again, and waits until it answers.
     Up,
 }
 
@@ -91,7 +95,14 @@ async fn process_fault(
         Fault::Resume => drop(processes.signal(name, Signal::CONT)?),
         Fault::Down => processes.end(name, Signal::TERM).await?,
         Fault::Up if processes.running(name).is_some() => {}
-        Fault::Up => drop(processes.start(&recipe(layout, name))?),
+        Fault::Up => start_again(layout, processes, name).await?,
     }
     Ok(())
+}
+
+async fn start_again(layout: &Layout, processes: &Processes, name: &'static str) -> Result<(), FaultError> {
+    processes.start(&recipe(layout, name))?;
+    let (variable, path) = door(name);
+    let url = format!("{}{path}", Variables::read(layout)?.get(variable)?);
+    Ok(processes.wait_until_answers(name, &url, UP_WITHIN).await?)
 }

@@ -29,6 +29,20 @@ impl Part {
     }
 }
 
+/// Where a process answers once it is up: the variable with its URL and the path.
+///
+/// An engine says its version as soon as it listens; whether its tables are there is another question.
+pub(crate) fn door(part: &str) -> (&'static str, &'static str) {
+    match part {
+        "engine-blue" => ("BLUE_ADMIN", "/version"),
+        "engine-green" => ("GREEN_ADMIN", "/version"),
+        "gateway" => ("GATEWAY_CONTROL", "/cutover/v1/state"),
+        "authorization" => ("AUTHZ_CUTOVER", "/health"),
+        "dashboard" => ("DASHBOARD_CUTOVER", "/health"),
+        _ => ("PROBER_CONTROL", "/report"),
+    }
+}
+
 /// How a process is started. Every command line names the sandbox's folder, and none holds a secret.
 pub(crate) fn recipe(layout: &Layout, part: &'static str) -> Recipe {
     let dir = layout.dir().display().to_string();

@@ -5,7 +5,7 @@
 
 use super::engine::{EngineError, EngineVersion, prepare_wrapper};
 use super::environment::{EnvironmentError, Layout, Variables};
-use super::parts::{PROCESSES, SERVERS, recipe};
+use super::parts::{PROCESSES, SERVERS, door, recipe};
 use super::plan_files;
 use super::process::{ProcessError, Processes};
 use super::seed::{self, SeedError, SeedSize};
@@ -116,7 +116,8 @@ async fn start_all(options: &UpOptions, layout: &Layout, tell: &(dyn Fn(&str) + 
     start_systems(layout, &processes, &variables).await?;
     tell("starting the load and the prober");
     processes.start(&recipe(layout, "prober"))?;
-    let report = format!("{}/report", variables.get("PROBER_CONTROL")?);
+    let (variable, path) = door("prober");
+    let report = format!("{}{path}", variables.get(variable)?);
     Ok(processes.wait_until_answers("prober", &report, PROBER_WITHIN).await?)
 }
 
@@ -203,18 +204,13 @@ async fn start_systems(layout: &Layout, processes: &Processes, variables: &Varia
     for part in PROCESSES.into_iter().filter(|part| *part != "prober") {
         processes.start(&recipe(layout, part))?;
     }
-    // Green's engine has no tables yet: it answers for its version and becomes ready when they are there.
-    let doors = [
-        ("engine-blue", "BLUE_ADMIN", "/health/ready"),
-        ("engine-green", "GREEN_ADMIN", "/version"),
-        ("gateway", "GATEWAY_ADMIN", "/version"),
-        ("authorization", "AUTHZ_CUTOVER", "/health"),
-        ("dashboard", "DASHBOARD_CUTOVER", "/health"),
-    ];
-    for (part, variable, path) in doors {
-        let url = format!("{}{path}", variables.get(variable)?);
-        processes.wait_until_answers(part, &url, START_WITHIN).await?;
+    for part in PROCESSES.into_iter().filter(|part| *part != "prober") {
+        let (variable, path) = door(part);
+        processes.wait_until_answers(part, &format!("{}{path}", variables.get(variable)?), START_WITHIN).await?;
     }
+    // Green's engine has no tables yet and becomes ready when they are there.
+    let ready = format!("{}/health/ready", variables.get("BLUE_ADMIN")?);
+    processes.wait_until_answers("engine-blue", &ready, START_WITHIN).await?;
     Ok(())
 }
 
