@@ -1,6 +1,7 @@
 //! Moving and holding clients: registers, the lockstep of several systems, and the adapters that speak to each system.
 
 pub mod adapters;
+pub mod figures;
 mod lockstep;
 pub mod protocol;
 pub mod register;

@@ -1,8 +1,10 @@
 //! One system over the participant protocol: an order out, its standing back, every call with a bound. Decides nothing.
 
 use crate::plan::{Adapter, Side, System};
+use crate::traffic::figures::Figures;
 use crate::traffic::protocol::{Conflict, Order, Standing};
 use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -113,11 +115,27 @@ impl Participant {
         self.answer("state", self.http.get(self.url("state")).timeout(bound)).await
     }
 
+    /// What its clients were answered within the last `seconds`, on either side; none of a system that is no gateway.
+    ///
+    /// # Errors
+    /// No answer or a refusal.
+    pub async fn figures(&self, seconds: u64, bound: Duration) -> Result<Option<Figures>, AdapterError> {
+        if !self.is_gateway {
+            return Ok(None);
+        }
+        let request = self.http.get(self.url("figures")).query(&[("seconds", seconds)]).timeout(bound);
+        self.answer("figures", request).await.map(Some)
+    }
+
     fn url(&self, verb: &str) -> String {
         format!("{}/cutover/v1/{verb}", self.base)
     }
 
-    async fn answer(&self, verb: &'static str, request: reqwest::RequestBuilder) -> Result<Standing, AdapterError> {
+    async fn answer<T: DeserializeOwned>(
+        &self,
+        verb: &'static str,
+        request: reqwest::RequestBuilder,
+    ) -> Result<T, AdapterError> {
         let silent = |source| AdapterError::Silent { verb, system: self.name.clone(), url: self.base.clone(), source };
         let response = request.send().await.map_err(silent)?;
         let status = response.status();

@@ -1,0 +1,78 @@
+//! What a gateway has seen of its clients lately: the words of `GET {control}/cutover/v1/figures?seconds=N`, and their sum over
+//! several gateways. Judges nothing: that is `gates::soak`.
+
+use crate::plan::Side;
+use serde::{Deserialize, Serialize};
+
+/// The longest time that a gateway looks back.
+pub const LONGEST_S: u64 = 3600;
+
+/// What was answered on each side within the last `seconds`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Figures {
+    /// How far back it looks: as asked, at most [`LONGEST_S`], and no further than the gateway's own start.
+    pub seconds: u64,
+    /// What blue's engine was asked.
+    pub blue: Answers,
+    /// What green's engine was asked.
+    pub green: Answers,
+}
+
+/// Requests that an engine was asked and that have ended. What the gateway itself refused, because it was held too long or did not know a side,
+/// is not the engine's and is not counted; neither is a question for the version.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Answers {
+    /// All of them.
+    pub requests: u64,
+    /// Of these: answered with 5xx, not at all, or not in time.
+    pub failed: u64,
+    /// Requests for a new token by a refresh token, answered by the engine at all.
+    pub refreshes: u64,
+    /// Of these: refused with 4xx.
+    pub refused_refreshes: u64,
+    /// 95 of 100 were answered within so many milliseconds, from the sending to the engine to the end of its answer; none without requests.
+    pub p95_ms: Option<f64>,
+}
+
+impl Figures {
+    /// One side's.
+    #[must_use]
+    pub fn of(&self, side: Side) -> &Answers {
+        match side {
+            Side::Blue => &self.blue,
+            Side::Green => &self.green,
+        }
+    }
+}
+
+impl Answers {
+    /// Of several gateways: counts added, the slowest one's time.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let slowest = |one: Option<f64>, other: Option<f64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        };
+        Self {
+            requests: self.requests + other.requests,
+            failed: self.failed + other.failed,
+            refreshes: self.refreshes + other.refreshes,
+            refused_refreshes: self.refused_refreshes + other.refused_refreshes,
+            p95_ms: slowest(self.p95_ms, other.p95_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_gateways_are_as_slow_as_the_slowest() {
+        let one = Answers { requests: 2, failed: 1, p95_ms: Some(5.0), ..Answers::default() };
+        let other = Answers { requests: 3, refreshes: 1, p95_ms: Some(7.0), ..Answers::default() };
+        let both = Answers { requests: 5, failed: 1, refreshes: 1, refused_refreshes: 0, p95_ms: Some(7.0) };
+        assert_eq!(one.and(other), both);
+        assert_eq!(one.and(Answers::default()).p95_ms, Some(5.0));
+    }
+}
