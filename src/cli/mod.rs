@@ -17,6 +17,7 @@ mod session;
 mod standing;
 mod status;
 mod stopping;
+mod way_back;
 
 use arguments::PlanArgs;
 use clap::{Parser, Subcommand};

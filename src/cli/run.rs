@@ -4,13 +4,14 @@ use super::arguments::PlanArgs;
 use super::exit::{CommandError, Ending};
 use super::screen::{Screen, Standing};
 use super::session::{Asked, Session, prepare};
-use super::standing;
-use crate::engine::{Facts, Halt, Outcome, RunPhase, StepId};
-use crate::journal::{StepPhase, StepState};
+use super::{standing, way_back};
+use crate::engine::{Facts, FailureKind, Halt, Outcome, RunPhase, StepId, Waiver};
+use crate::gates::Verdict;
+use crate::journal::StepPhase;
 use crate::plan::Side;
 use crate::steps::flip::{self, Route};
-use crate::steps::{self, Cost, WayBack, finalize, live};
-use serde_json::{Value, json};
+use crate::steps::{self, World, abandon_green, finalize, live, soak};
+use serde_json::json;
 use uuid::Uuid;
 
 /// Arguments of the verbs that act.
@@ -41,28 +42,49 @@ pub(super) struct SureArgs {
     /// Agrees without being asked: to the cost of going back after the flip, or to giving up the way back.
     #[arg(long)]
     yes: bool,
+    /// Answers for a gate in this call instead of asking it: `soak` of finalize, `green-isolated` of rollback. Kept in the journal.
+    #[arg(long, value_name = "GATE", requires = "because")]
+    waive: Option<String>,
+    /// Why the gate is waived.
+    #[arg(long, value_name = "WHY", requires = "waive")]
+    because: Option<String>,
+}
+
+impl SureArgs {
+    /// The waiver, when `gate` is named and a reason is given; no other gate of the verb may be waived.
+    fn waiver(&self, gate: StepId) -> Result<Option<Waiver>, CommandError> {
+        let Some(named) = &self.waive else { return Ok(None) };
+        let because = self.because.as_deref().unwrap_or_default().trim().to_owned();
+        if *named != gate.as_str() || because.is_empty() {
+            let why = format!("--waive {named}: only {gate} may be waived here, and for a reason");
+            let next = format!("write --waive {gate} --because 'why'; nothing was touched");
+            return Err(CommandError::new(Ending::Usage, why, next));
+        }
+        Ok(Some(Waiver { gate, because }))
+    }
 }
 
 /// `cutover run`: everything up to the flip point.
 pub(super) async fn run(arguments: &RunArgs) -> Ending {
     let through = arguments.through.clone().map_or(steps::FLIP_POINT, StepId::named);
-    act(&arguments.act, "run", true, Aim::Step(through)).await
+    act(&arguments.act, "run", true, Aim::Step(through), Ok(None)).await
 }
 
 /// `cutover flip`: level, and then the lockstep.
 pub(super) async fn flip(arguments: &ActArgs) -> Ending {
-    act(arguments, "flip", false, Aim::Step(flip::ID)).await
+    act(arguments, "flip", false, Aim::Step(flip::ID), Ok(None)).await
 }
 
 /// `cutover rollback`: back to blue, from any state. Before green opens that leaves nothing of ours on blue; afterwards the traffic
 /// moves back, and what was filled stays, so that one can flip again.
 pub(super) async fn rollback(arguments: &SureArgs) -> Ending {
-    act(&arguments.act, "rollback", false, Aim::Blue { is_sure: arguments.yes }).await
+    let waiver = arguments.waiver(abandon_green::GATE);
+    act(&arguments.act, "rollback", false, Aim::Blue { is_sure: arguments.yes }, waiver).await
 }
 
 /// `cutover finalize`: after the soak, nothing of ours is left on either side, and there is no way back.
 pub(super) async fn finalize(arguments: &SureArgs) -> Ending {
-    act(&arguments.act, "finalize", false, Aim::Over { is_sure: arguments.yes }).await
+    act(&arguments.act, "finalize", false, Aim::Over { is_sure: arguments.yes }, arguments.waiver(soak::ID)).await
 }
 
 /// Where a verb goes.
@@ -76,27 +98,44 @@ enum Aim {
     Over { is_sure: bool },
 }
 
-async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, aim: Aim) -> Ending {
+type Waived = Result<Option<Waiver>, CommandError>;
+
+async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, aim: Aim, waiver: Waived) -> Ending {
     let screen = Screen::new(arguments.plan.json);
-    let (world, runbook) = match arguments.plan.load(&screen).and_then(prepare) {
+    let prepared = match &waiver {
+        Ok(_) => arguments.plan.load(&screen).and_then(prepare),
+        Err(error) => Err(error.clone()),
+    };
+    let (mut world, runbook) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => return ended_before(&arguments.plan, screen, "not asked", &error),
     };
-    let asked = Asked { verb, sets: &arguments.plan.sets, take_over: arguments.take_over, may_begin };
-    let session = match Session::open(world, runbook, &asked, screen).await {
-        Ok(session) => session,
-        Err((world, error)) => {
-            let live = live::live(&world).await.words();
-            return ended_before(&arguments.plan, screen, &live, &error);
+    let waiver = waiver.unwrap_or_default();
+    if matches!(aim, Aim::Blue { .. }) {
+        match way_back::gone(&world, waiver.as_ref()).await {
+            Ok(gone) => world.gone = gone,
+            Err(error) => return refused_live(&arguments.plan, screen, &world, &error).await,
         }
+    }
+    let (sets, take_over) = (&arguments.plan.sets, arguments.take_over);
+    let asked = Asked { verb, sets, take_over, may_begin, waiver: waiver.as_ref() };
+    let mut session = match Session::open(world, runbook, &asked, screen).await {
+        Ok(session) => session,
+        Err((world, error)) => return refused_live(&arguments.plan, screen, &world, &error).await,
     };
     let result = match before(&session, screen, verb).await {
-        Ok(()) => carry_out(&session, screen, &aim).await,
+        Ok(()) => carry_out(&mut session, screen, &aim).await,
         Err(error) => Err(error),
     };
     let ending = tell(&session, &arguments.plan, screen, result).await;
     session.close().await;
     ending
+}
+
+/// Nothing was changed by this command; says which side is live all the same.
+async fn refused_live(plan: &PlanArgs, screen: Screen, world: &World, error: &CommandError) -> Ending {
+    let live = live::live(world).await.words();
+    ended_before(plan, screen, &live, error)
 }
 
 /// The three lines before the act.
@@ -109,30 +148,11 @@ async fn before(session: &Session, screen: Screen, verb: &str) -> Result<(), Com
     Ok(())
 }
 
-async fn carry_out(session: &Session, screen: Screen, aim: &Aim) -> Result<(), CommandError> {
+async fn carry_out(session: &mut Session, screen: Screen, aim: &Aim) -> Result<(), CommandError> {
     let outcome = match aim {
-        Aim::Step(through) => session.advance(Some(through)).await,
-        Aim::Over { is_sure } => {
-            let (survey, state) = session.survey().await?;
-            let is_begun = state.step(finalize::ID.as_str()).is_some();
-            if !is_begun && state.step(flip::ID.as_str()).is_none_or(|flip| flip.phase != StepPhase::Done) {
-                let why = format!("green does not serve: {}", standing::words(Some(&survey)));
-                return Err(CommandError::new(Ending::Refused, why, "cutover status PLAN"));
-            }
-            let question = "After this there is no way back to blue. Finalize? [y/N] ";
-            if !is_sure && !screen.is_asked(question) {
-                let why = "nobody agreed to give up the way back; nothing was changed";
-                return Err(CommandError::new(Ending::Refused, why, "agree to it: cutover finalize PLAN --yes"));
-            }
-            session.advance(Some(&finalize::ID)).await
-        }
-        Aim::Blue { is_sure } => match way_back(session).await? {
-            WayBack::Undo => session.unwind().await,
-            WayBack::Move => {
-                agree(session, screen, *is_sure).await?;
-                session.advance(Some(&Route::Back.id())).await
-            }
-        },
+        Aim::Step(through) => forward(session, screen, through).await?,
+        Aim::Over { is_sure } => finish(session, screen, *is_sure).await?,
+        Aim::Blue { is_sure } => way_back::go(session, screen, *is_sure).await?,
     };
     match outcome {
         Outcome::Done => Ok(()),
@@ -140,45 +160,43 @@ async fn carry_out(session: &Session, screen: Screen, aim: &Aim) -> Result<(), C
     }
 }
 
-/// A way back that was begun is finished as such, even when blue serves already.
-async fn way_back(session: &Session) -> Result<WayBack, CommandError> {
-    let (_, state) = session.survey().await?;
-    let unsettled = |known: &StepState| !matches!(known.phase, StepPhase::Done | StepPhase::Undone);
-    if state.step(Route::Back.id().as_str()).is_some_and(unsettled) {
-        return Ok(WayBack::Move);
+/// The end asks once whether anything speaks against it, before it asks the person; what speaks against it is told at once.
+async fn finish(session: &Session, screen: Screen, is_sure: bool) -> Result<Outcome, CommandError> {
+    let (survey, state) = session.survey().await?;
+    let is_begun = state.step(finalize::ID.as_str()).is_some();
+    if !is_begun && state.step(flip::ID.as_str()).is_none_or(|flip| flip.phase != StepPhase::Done) {
+        let why = format!("green does not serve: {}", standing::words(Some(&survey)));
+        return Err(CommandError::new(Ending::Refused, why, "cutover status PLAN"));
     }
-    steps::way_back(&session.world).await.map_err(|error| Halt::from(error).into())
+    let (world, soak) = (&session.world, session.world.plan.window.soak);
+    let obstacles = steps::obstacles(world, session.run(), &Facts::of(&state), soak).await;
+    if let Verdict::NoGo(why) | Verdict::Unclear(why) = obstacles.map_err(Halt::from)? {
+        let next = "nothing was changed; watch on: cutover run PLAN --through soak; the way back is still open: cutover rollback PLAN";
+        return Err(CommandError::new(Ending::Refused, why, next));
+    }
+    if !is_sure && !screen.is_asked("After this there is no way back to blue. Finalize? [y/N] ") {
+        let why = "nobody agreed to give up the way back; nothing was changed";
+        return Err(CommandError::new(Ending::Refused, why, "agree to it: cutover finalize PLAN --yes"));
+    }
+    Ok(session.advance(Some(&finalize::ID)).await)
 }
 
-/// Shows what the way back will cost, and asks once.
-async fn agree(session: &Session, screen: Screen, is_sure: bool) -> Result<(), CommandError> {
+/// Goes forward. When green does worse than the plan's soak allows and the plan says so, the traffic goes back by itself.
+async fn forward(session: &Session, screen: Screen, through: &StepId) -> Result<Outcome, CommandError> {
+    let outcome = session.advance(Some(through)).await;
+    let Outcome::Halted(halt) = &outcome else { return Ok(outcome) };
+    let is_worse = halt.kind == FailureKind::FailedOnGreen && halt.step.as_ref() == Some(&soak::ID);
+    if !is_worse || !session.world.plan.soak.returns {
+        return Ok(outcome);
+    }
+    let why = halt.why.clone();
+    screen.line(&format!("going back to blue by itself: {why}"), &json!({ "event": "returning", "why": why }));
     let (_, state) = session.survey().await?;
-    let cost = steps::cost(&session.world, session.run(), &Facts::of(&state)).await;
-    match cost {
-        Ok(cost) => screen.line(&cost.words(), &cost_event(&cost)),
-        // Whoever is sure goes back at any cost; it is only not known.
-        Err(error) if is_sure => {
-            let why = error.why();
-            screen.line(&format!("the cost is not known: {why}"), &json!({ "event": "cost", "unknown": why }));
-        }
-        Err(error) => return Err(Halt::from(error).into()),
+    way_back::tell_cost(session, &Facts::of(&state), screen, true).await?;
+    match session.advance(Some(&Route::Back.id())).await {
+        Outcome::Done => Err(CommandError::new(Ending::Returned, format!("went back to blue: {why}"), "")),
+        halted => Ok(halted),
     }
-    if is_sure {
-        return Ok(());
-    }
-    if screen.is_asked("Go back to blue? [y/N] ") {
-        return Ok(());
-    }
-    let why = "nobody agreed to the cost; nothing was changed";
-    Err(CommandError::new(Ending::Refused, why, "agree to it: cutover rollback PLAN --yes"))
-}
-
-fn cost_event(cost: &Cost) -> Value {
-    let mut event = json!({ "event": "cost" });
-    if let (Some(fields), Ok(Value::Object(said))) = (event.as_object_mut(), serde_json::to_value(cost)) {
-        fields.extend(said);
-    }
-    event
 }
 
 /// Nothing was changed by this command.
@@ -190,14 +208,14 @@ fn ended_before(plan: &PlanArgs, screen: Screen, live: &str, error: &CommandErro
 }
 
 async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result<(), CommandError>) -> Ending {
-    let (phase, at, receipts, next) = match session.survey().await {
+    let (phase, at, receipts, next, known) = match session.survey().await {
         Ok((survey, state)) => {
-            let next = standing::next_command(plan, survey.phase);
-            (survey.phase, standing::words(Some(&survey)), steps::figures(&state), next)
+            let next = standing::next_command(plan, &survey);
+            (survey.phase, standing::words(Some(&survey)), steps::figures(&state), next, Some(state))
         }
-        Err(error) => (RunPhase::Stuck, String::new(), json!({ "journal": error.why }), error.next),
+        Err(error) => (RunPhase::Stuck, String::new(), json!({ "journal": error.why }), error.next, None),
     };
-    let live = standing::live(&session.world, Some(phase)).await;
+    let live = standing::live(&session.world, known.as_ref()).await;
     let ending = match &result {
         Ok(()) => Ending::Done,
         Err(error) if live.side == Some(Side::Green) && error.ending == Ending::Failed => Ending::FailedOnGreen,

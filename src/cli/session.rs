@@ -4,7 +4,7 @@ use super::exit::{CommandError, Ending, chain};
 use super::screen::Screen;
 use super::stopping;
 use crate::database::client::connect;
-use crate::engine::{Engine, Events, Halt, Outcome, Runbook, StepId, Survey};
+use crate::engine::{Engine, Events, Halt, Outcome, Runbook, StepId, Survey, Waiver};
 use crate::journal::{Claim, Journal, JournalError, Lease, RunLog};
 use crate::plan::{Plan, Side};
 use crate::report::{Follower, Style};
@@ -24,6 +24,7 @@ pub(super) struct Session {
     log: RunLog,
     lease: Lease,
     screen: Screen,
+    waiver: Option<Waiver>,
 }
 
 /// What a verb asks a session for.
@@ -37,6 +38,8 @@ pub(super) struct Asked<'a> {
     pub(super) take_over: Option<Uuid>,
     /// Whether it may begin a run; otherwise it only continues one.
     pub(super) may_begin: bool,
+    /// The gate that the person answers for.
+    pub(super) waiver: Option<&'a Waiver>,
 }
 
 /// The world and the runbook of a plan; touches nothing.
@@ -47,7 +50,7 @@ pub(super) fn prepare(plan: Plan) -> Result<(World, Runbook<Action>), CommandErr
     let http = crate::traffic::http_client()
         .map_err(|error| CommandError::failed("set up HTTP", &error, "see to TLS on this machine"))?;
     let runbook = compile(&plan).expect("the runbook of every plan is sound; a test compiles them all");
-    Ok((World { plan, http }, runbook))
+    Ok((World { plan, http, gone: None }, runbook))
 }
 
 impl Session {
@@ -63,18 +66,22 @@ impl Session {
         screen: Screen,
     ) -> Result<Self, (World, CommandError)> {
         match Self::take(&world, asked).await {
-            Ok((log, lease)) => Ok(Self { world, runbook, log, lease, screen }),
+            Ok((log, lease)) => Ok(Self { world, runbook, log, lease, screen, waiver: asked.waiver.cloned() }),
             Err(error) => Err((world, error)),
         }
     }
 
     async fn take(world: &World, asked: &Asked<'_>) -> Result<(RunLog, Lease), CommandError> {
         let journal = Journal::open(&world.plan.control).await.map_err(journal_failed)?;
-        let (blue, green) = (side(world, Side::Blue).await?, side(world, Side::Green).await?);
+        let blue = side(world, Side::Blue).await?;
+        // One that is cut off is out of every older process's reach as well.
+        let green = if world.gone.is_some() { None } else { Some(side(world, Side::Green).await?) };
         let (plan, holder) = (world.plan.name.clone(), holder());
-        let opening = json!({ "verb": asked.verb, "sets": asked.sets, "holder": holder });
+        let waived = asked.waiver.map(|waiver| json!({ "gate": waiver.gate, "because": waiver.because }));
+        let opening = json!({ "verb": asked.verb, "sets": asked.sets, "holder": holder, "waived": waived });
         let claim = Claim { plan, holder, ttl: LEASE, take_over: asked.take_over };
-        let lease = journal.acquire(&claim, &[&blue, &green]).await.map_err(journal_failed)?;
+        let sides: Vec<&tokio_postgres::Client> = [Some(&blue), green.as_ref()].into_iter().flatten().collect();
+        let lease = journal.acquire(&claim, &sides).await.map_err(journal_failed)?;
         match Self::log(&journal, &lease, &world.plan, &blue, opening, asked.may_begin).await {
             Ok(log) => Ok((log, lease)),
             Err(error) => {
@@ -129,7 +136,8 @@ impl Session {
         let follower = Follower::new(style, colour);
         let telling = tokio::spawn(follower.follow(listener, std::io::stdout()));
         let (stop, listening) = stopping::listen(&self.lease);
-        let engine = Engine { runbook: &self.runbook, world: &self.world, log: &self.log, events, stop };
+        let (runbook, world, log, waiver) = (&self.runbook, &self.world, &self.log, self.waiver.clone());
+        let engine = Engine { runbook, world, log, events, stop, waiver };
         let outcome = act(&engine).await;
         drop(engine);
         listening.abort();

@@ -2,18 +2,27 @@
 
 use super::arguments::PlanArgs;
 use crate::engine::{RunPhase, Survey};
+use crate::journal::RunState;
 use crate::plan::Side;
-use crate::steps::World;
 use crate::steps::live::{self, Live};
+use crate::steps::{World, abandon_green, finalize};
 
 /// The next safe command at each phase of a run.
-pub(super) fn next_command(plan: &PlanArgs, phase: RunPhase) -> String {
-    match phase {
+pub(super) fn next_command(plan: &PlanArgs, survey: &Survey) -> String {
+    match survey.phase {
         RunPhase::AtFlipPoint => plan.command("flip"),
         RunPhase::Flipped => {
-            format!("after the soak: {}; the way back: {}", plan.command("finalize"), plan.command("rollback"))
+            let (watch, end, back) = (plan.command("run"), plan.command("finalize"), plan.command("rollback"));
+            format!("watch green: {watch} --through soak; after the soak: {end}; the way back: {back}")
         }
         RunPhase::Finalized => "nothing: it is over".to_owned(),
+        RunPhase::Returned if is_abandoned(survey) => {
+            format!(
+                "leave nothing on blue: {}, and then fill a new green: {}",
+                plan.command("rollback"),
+                plan.command("run")
+            )
+        }
         RunPhase::Returned => {
             format!("flip again: {}, or leave nothing: {}", plan.command("flip"), plan.command("rollback"))
         }
@@ -28,17 +37,26 @@ pub(super) fn next_command(plan: &PlanArgs, phase: RunPhase) -> String {
 pub(super) fn next_after(plan: &PlanArgs, survey: Option<&Survey>) -> String {
     match survey {
         None => plan.command("run"),
-        Some(survey) if survey.hint.is_empty() => next_command(plan, survey.phase),
+        Some(survey) if survey.hint.is_empty() => next_command(plan, survey),
         Some(survey) => plan.fill(&survey.hint),
     }
 }
 
-/// Which side is live: what the registers say, and once they were removed, what the journal says.
-pub(super) async fn live(world: &World, phase: Option<RunPhase>) -> Live {
-    if phase == Some(RunPhase::Finalized) {
-        return Live { side: Some(Side::Green), epoch: 0, is_unreachable: false };
+/// Which side is live: what the registers say, and once finalizing has removed them, what the journal says.
+pub(super) async fn live(world: &World, state: Option<&RunState>) -> Live {
+    let is_finalizing = state.is_some_and(|state| state.step(finalize::ID.as_str()).is_some());
+    match live::live(world).await {
+        // No register at all: nobody but finalize removes those of a run that has flipped.
+        Live { side: Some(Side::Blue), epoch: 0, .. } if is_finalizing => {
+            Live { side: Some(Side::Green), epoch: 0, is_unreachable: false }
+        }
+        live => live,
     }
-    live::live(world).await
+}
+
+/// Whether blue serves without a green that was left for dead.
+fn is_abandoned(survey: &Survey) -> bool {
+    survey.crossed == Some(abandon_green::ID)
 }
 
 /// Where a run stands, and why.
@@ -51,6 +69,9 @@ pub(super) fn words(survey: Option<&Survey>) -> String {
         RunPhase::AtFlipPoint => "at the flip point: everything is ready, nothing of the traffic has moved".to_owned(),
         RunPhase::Flipped => "flipped: green serves".to_owned(),
         RunPhase::Finalized => "finalized: green serves, nothing of ours is left".to_owned(),
+        RunPhase::Returned if is_abandoned(survey) => {
+            "went back without green, which was cut off and is left as it was: blue serves".to_owned()
+        }
         RunPhase::Returned => "went back: blue serves, green is kept and closed".to_owned(),
         RunPhase::Parked => format!("parked{at}"),
         RunPhase::Failed => format!("failed{at}"),

@@ -29,16 +29,17 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
 async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandError> {
     let (world, runbook) = prepare(arguments.load(&screen)?)?;
     let journal = Journal::look(&world.plan.control).await.map_err(journal_failed)?;
-    let (mut run, mut holder) = (None, None);
+    let (mut run, mut known, mut holder) = (None, None, None);
     if let Some(journal) = &journal
         && let Some(info) = journal.last_run(&world.plan.name).await.map_err(journal_failed)?
     {
         let state = journal.state(&info).await.map_err(journal_failed)?;
         run = Some((info.id, Survey::of(&runbook, &state), crate::steps::figures(&state)));
+        known = Some(state);
         holder = journal.lease_holder().await.map_err(journal_failed)?;
     }
     let survey = run.as_ref().map(|(_, survey, _)| survey);
-    let live = standing::live(&world, survey.map(|survey| survey.phase)).await;
+    let live = standing::live(&world, known.as_ref()).await;
     let why = survey.map(|survey| survey.why.clone()).unwrap_or_default();
     let next = standing::next_after(arguments, survey);
     screen.standing(&Standing { live: live.words(), state: standing::words(survey), next: next.clone() });

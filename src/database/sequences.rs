@@ -126,6 +126,13 @@ impl Sequence {
         if self.increment > 0 { self.next() >= value } else { self.next() <= value }
     }
 
+    /// `margin`, or a tenth of the values that are left if that is less.
+    fn bounded(&self, margin: u32) -> u32 {
+        let bound = if self.increment > 0 { self.max } else { self.min };
+        let left = (i128::from(bound) - i128::from(self.last_value)) / i128::from(self.increment);
+        u32::try_from(left.max(0) / 10).unwrap_or(u32::MAX).min(margin)
+    }
+
     /// This sequence as it should stand to be `margin` values ahead of `source`.
     fn ahead_of(&self, source: &Self, margin: u32) -> Self {
         let wanted = i128::from(source.last_value) + i128::from(source.increment) * i128::from(margin);
@@ -277,6 +284,19 @@ async fn set(green: &mut Client, term: &Term, moves: &[Sequence]) -> Result<(), 
     transaction.commit().await.map_err(server("set", Side::Green))
 }
 
+/// Lets every sequence of a side skip up to `margin` values, because the other side may have given them out and cannot be asked; never more
+/// than a tenth of what is left, so that none comes to its end by it. Says how many were moved.
+///
+/// # Errors
+/// When another process took over or the server refuses.
+pub async fn skip(client: &mut Client, term: &Term, margin: u32) -> Result<usize, SequenceError> {
+    let sequences = read(client).await.map_err(server("read", Side::Blue))?;
+    let moves: Vec<Sequence> =
+        sequences.iter().map(|sequence| sequence.ahead_of(sequence, sequence.bounded(margin))).collect();
+    set(client, term, &moves).await?;
+    Ok(moves.len())
+}
+
 /// Which of green's sequences would give a value that blue gave or would give next; reads only. Cycling ones promise nothing and
 /// are left out, as are those that green lacks.
 ///
@@ -340,6 +360,14 @@ mod tests {
         assert_eq!(stand(&up, &up, 3), (5, true));
         let down = Sequence { cycles: true, ..counter(-1, 1, 3, 2, true) };
         assert_eq!(stand(&down, &down, 2), (3, true));
+    }
+
+    #[test]
+    fn skips_no_more_than_a_tenth_of_what_is_left() {
+        assert_eq!(counter(1, 1, i64::MAX, 20, true).bounded(1_000_000), 1_000_000);
+        assert_eq!(counter(1, 1, 1020, 20, true).bounded(1_000_000), 100);
+        assert_eq!(counter(-2, -1000, -1, -800, true).bounded(1_000_000), 10);
+        assert_eq!(counter(1, 1, 25, 25, true).bounded(1_000_000), 0);
     }
 
     #[test]

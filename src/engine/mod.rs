@@ -15,7 +15,7 @@ pub use context::{Context, Facts};
 pub use error::{Effect, FailureKind, Remedy, StepError};
 pub use event::{Event, Events, Stamped, StopPoint};
 pub use outcome::{Halt, Outcome, RunPhase, Survey};
-pub use run::Engine;
+pub use run::{Engine, Waiver};
 pub use runbook::{Runbook, RunbookError};
 pub use step::{Limits, Receipt, Reversal, Standing, Step, StepId};
 pub use stop::{Stop, Stopper};

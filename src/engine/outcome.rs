@@ -99,6 +99,8 @@ pub struct Survey {
     pub why: String,
     /// The next safe command or act, when the stop named one.
     pub hint: String,
+    /// The last one-way step that is done.
+    pub crossed: Option<StepId>,
     /// How many steps are done.
     pub done: usize,
     /// Of how many.
@@ -114,10 +116,11 @@ impl Survey {
         let next = out.iter().find(|step| !is_done(step));
         let halt = last_halt(state);
         let done = out.iter().filter(|step| is_done(step)).count();
+        let crossed = crossed(runbook, state).map(Step::id);
         let phase = run_phase(runbook, out, state, next, halt.as_ref());
         let at = halt.as_ref().and_then(|halt| halt.step.clone()).or_else(|| next.map(Step::id));
         let (why, hint) = halt.map_or_else(Default::default, |halt| (halt.why, halt.hint));
-        Self { phase, step: at, why, hint, done, of: out.len() }
+        Self { phase, step: at, why, hint, crossed, done, of: out.len() }
     }
 }
 
@@ -144,19 +147,21 @@ fn run_phase<S: Step>(
         (Phase::Forward, _) if state.steps.is_empty() && halt.is_none() => RunPhase::Fresh,
         (Phase::Forward, _) if halt.is_none() && is_at_flip_point(runbook, state) => RunPhase::AtFlipPoint,
         (Phase::Forward, _) if halt.is_some() => halt.map_or(RunPhase::Running, phase_after),
-        (Phase::Forward, next) => {
-            let lines = runbook.steps().iter().filter(|step| step.reversal() == Reversal::OneWay);
-            let crossed = lines.rev().find(|step| phase_of(state, *step) == Some(StepPhase::Done));
-            match (crossed, next) {
-                (Some(line), _) if line.takes_back().is_some() => RunPhase::Returned,
-                (Some(line), _) if out.last().map(Step::id) != Some(line.id()) => RunPhase::Finalized,
-                (Some(_), _) => RunPhase::Flipped,
-                // A plan without systems has no flip: all that can be done is done, and nothing of the traffic has moved.
-                (None, None) => RunPhase::AtFlipPoint,
-                (None, Some(_)) => RunPhase::Running,
-            }
-        }
+        (Phase::Forward, next) => match (crossed(runbook, state), next) {
+            (Some(line), _) if line.takes_back().is_some() => RunPhase::Returned,
+            (Some(line), _) if out.last().map(Step::id) != Some(line.id()) => RunPhase::Finalized,
+            (Some(_), _) => RunPhase::Flipped,
+            // A plan without systems has no flip: all that can be done is done, and nothing of the traffic has moved.
+            (None, None) => RunPhase::AtFlipPoint,
+            (None, Some(_)) => RunPhase::Running,
+        },
     }
+}
+
+/// The last one-way step that is done.
+fn crossed<'a, S: Step>(runbook: &'a Runbook<S>, state: &RunState) -> Option<&'a S> {
+    let lines = runbook.steps().iter().filter(|step| step.reversal() == Reversal::OneWay);
+    lines.rev().find(|step| phase_of(state, *step) == Some(StepPhase::Done))
 }
 
 /// The steps up to the first one-way step; what comes after a flip is no part of the way to it.

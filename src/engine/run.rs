@@ -25,6 +25,17 @@ pub struct Engine<'a, S: Step, L: Log> {
     pub events: Events,
     /// The request to stop.
     pub stop: Stop,
+    /// The gate that a person answers for in this call, if any.
+    pub waiver: Option<Waiver>,
+}
+
+/// A gate that is not asked, because a person answers for it; its receipt says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiver {
+    /// The gate.
+    pub gate: StepId,
+    /// Why, in the person's words.
+    pub because: String,
 }
 
 impl<S: Step, L: Log> Engine<'_, S, L> {
@@ -65,6 +76,7 @@ impl<S: Step, L: Log> Session<'_, S, L> {
             None => steps.len(),
             Some(id) => 1 + self.engine.runbook.place(id).ok_or_else(|| no_such_step(id))?,
         };
+        self.turn_round(through, &steps[end..]).await?;
         self.none_under_way(&steps[end..])?;
         let wanted: Vec<&S> = steps[..end].iter().filter(|step| !self.is_way_back(step, through)).collect();
         for step in wanted {
@@ -94,12 +106,26 @@ impl<S: Step, L: Log> Session<'_, S, L> {
         back == Some(step.id()) && self.phase(step) == Some(StepPhase::Undone)
     }
 
+    /// A way back that was begun and is not settled gives way when the step that it takes back is asked for by name: it is written
+    /// against. When it turns out to be done, the way out is made again.
+    async fn turn_round(&mut self, through: Option<&StepId>, later: &[S]) -> Result<(), Halt> {
+        let takes_back = |step: &&S| through.is_some() && step.takes_back().as_ref() == through;
+        for back in later.iter().filter(takes_back) {
+            self.settle_one(back).await?;
+        }
+        Ok(())
+    }
+
     /// A step further on that was begun and is not settled comes first: two cannot be under way.
     fn none_under_way(&self, later: &[S]) -> Result<(), Halt> {
         let unsettled = |step: &&S| {
-            let phase = self.phase(step);
-            step.reversal() != Reversal::ReadOnly
-                && phase.is_some_and(|phase| !matches!(phase, StepPhase::Done | StepPhase::Undone))
+            let is_settled = match self.phase(step) {
+                None | Some(StepPhase::Done | StepPhase::Undone) => true,
+                // It went back by itself: nothing of it is there.
+                Some(StepPhase::Failed) => self.last_effect(step) == Some(Effect::NotApplied),
+                Some(_) => false,
+            };
+            step.reversal() != Reversal::ReadOnly && !is_settled
         };
         match later.iter().find(unsettled) {
             None => Ok(()),

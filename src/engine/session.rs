@@ -109,6 +109,9 @@ impl<'a, S: Step, L: Log> Session<'a, S, L> {
 
     /// Lets the step act forward, serving its notes.
     pub(super) async fn forward(&mut self, step: &S) -> Result<Result<Value, StepError>, Halt> {
+        if let Some(waiver) = self.engine.waiver.as_ref().filter(|waiver| step.is_gate() && waiver.gate == step.id()) {
+            return Ok(Ok(json!({ "waived": waiver.because })));
+        }
         let (context, notes) = self.context(step);
         let stops = match step.reversal() {
             _ if step.may_be_cut() => StopPoint::Here,

@@ -54,19 +54,25 @@ impl<S: Step, L: Log> Session<'_, S, L> {
     /// Sees that no one-way step stands: refuses when one is done, and has an unknown one written against.
     async fn settle_one_way(&mut self) -> Result<(), Halt> {
         for step in self.engine.runbook.steps().iter().rev().filter(|step| step.reversal() == Reversal::OneWay) {
-            match self.phase(step) {
-                None | Some(StepPhase::Undone) => {}
-                // What it took back is undone by it, so that nothing one-way stands.
-                Some(StepPhase::Done) if step.takes_back().is_some() => {}
-                Some(StepPhase::Done) => return Err(past_the_line(step)),
-                Some(StepPhase::Failed) if self.last_effect(step) == Some(Effect::NotApplied) => {}
-                Some(_) => self.write_against(step).await?,
-            }
+            self.settle_one(step).await?;
         }
         Ok(())
     }
 
-    fn last_effect(&self, step: &S) -> Option<Effect> {
+    /// Settles one one-way step: one that is done and takes nothing back is past the line; one whose outcome is unknown is written
+    /// against.
+    pub(super) async fn settle_one(&mut self, step: &S) -> Result<(), Halt> {
+        match self.phase(step) {
+            None | Some(StepPhase::Undone) => Ok(()),
+            // What it took back is undone by it, so that nothing one-way stands.
+            Some(StepPhase::Done) if step.takes_back().is_some() => Ok(()),
+            Some(StepPhase::Done) => Err(past_the_line(step)),
+            Some(StepPhase::Failed) if self.last_effect(step) == Some(Effect::NotApplied) => Ok(()),
+            Some(_) => self.write_against(step).await,
+        }
+    }
+
+    pub(super) fn last_effect(&self, step: &S) -> Option<Effect> {
         let failure = self.state.step(step.id().as_str())?.failure.as_ref()?;
         serde_json::from_value(failure.get("effect")?.clone()).ok()
     }

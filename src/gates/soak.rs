@@ -1,7 +1,48 @@
-//! The gates before a run is finalized.
+//! The gates of the soak: whether green does as well as blue did, and whether a run may be finalized.
 
 use super::Verdict;
+use crate::plan::Soak;
+use crate::traffic::figures::Answers;
 use std::time::Duration;
+
+/// A difference in time that no client notices.
+const UNNOTICED_MS: f64 = 50.0;
+/// Refreshes are rarer than requests: one fifth of `soak.least` is enough to take a share of them.
+const REFRESHES: u64 = 5;
+
+/// Whether green does as well now as blue did before the flip, as far as the plan asks. With too few requests it cannot be told.
+#[must_use]
+pub fn as_good(blue: &Answers, green: &Answers, soak: &Soak) -> Verdict {
+    for (side, answers) in [("green has", green), ("before the flip blue had", blue)] {
+        if answers.requests < soak.least {
+            let (seen, least) = (answers.requests, soak.least);
+            return Verdict::Unclear(format!("{side} answered {seen} requests, and soak.least is {least}"));
+        }
+    }
+    let failed = share("requests failed", blue.failures(), green.failures(), soak.failed);
+    let is_enough = green.refreshes >= soak.least.div_ceil(REFRESHES);
+    let refused = is_enough
+        .then(|| share("refreshes were refused", blue.refusals(), green.refusals(), soak.refused_refreshes))
+        .flatten();
+    let reasons: Vec<String> = [failed, refused, slower(blue, green, soak)].into_iter().flatten().collect();
+    if reasons.is_empty() { Verdict::Go } else { Verdict::NoGo(reasons.join("; ")) }
+}
+
+/// Why a share in per cent is too large, if it is.
+fn share(what: &str, blue: f64, green: f64, allowed: f64) -> Option<String> {
+    (green > blue + allowed).then(|| {
+        format!("{green:.1} % of {what} on green, {blue:.1} % on blue before, at most {allowed} more are allowed")
+    })
+}
+
+fn slower(blue: &Answers, green: &Answers, soak: &Soak) -> Option<String> {
+    let (before, now) = blue.p95_ms.zip(green.p95_ms)?;
+    let most = (before * soak.slower).max(before + UNNOTICED_MS);
+    (now > most).then(|| {
+        let slower = soak.slower;
+        format!("95 of 100 answers took up to {now:.0} ms on green, {before:.0} ms on blue before, at most {slower} times as long is allowed")
+    })
+}
 
 /// Whether green serves and has done so for the planned time; `served_s` is by green's own clock.
 #[must_use]
@@ -42,6 +83,39 @@ pub fn no_dead_letters(dead: usize) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn soak() -> Soak {
+        let over = Duration::from_secs(60);
+        Soak { failed: 1.0, refused_refreshes: 2.0, slower: 3.0, over, least: 50, returns: false }
+    }
+
+    fn answers(failed: u64, refused_refreshes: u64, p95_ms: f64) -> Answers {
+        Answers { requests: 1000, failed, refreshes: 100, refused_refreshes, p95_ms: Some(p95_ms) }
+    }
+
+    #[test]
+    fn gates_compare_green_with_blue_before_the_flip() {
+        let judge = |blue, green| as_good(&blue, &green, &soak());
+        assert_eq!(judge(answers(5, 3, 20.0), answers(5, 3, 20.0)), Verdict::Go);
+        assert_eq!(judge(answers(0, 0, 20.0), answers(10, 2, 69.0)), Verdict::Go, "as much as the plan allows");
+        for (green, word) in
+            [(answers(11, 0, 20.0), "failed"), (answers(0, 3, 20.0), "refused"), (answers(0, 0, 71.0), "answers took")]
+        {
+            let verdict = judge(answers(0, 0, 20.0), green);
+            assert!(matches!(&verdict, Verdict::NoGo(why) if why.contains(word)), "{word}: {verdict:?}");
+        }
+        assert_eq!(judge(answers(500, 90, 400.0), answers(505, 90, 1100.0)), Verdict::Go, "blue was no better");
+    }
+
+    #[test]
+    fn gates_tell_nothing_from_too_few_requests() {
+        let few = Answers { requests: 49, failed: 49, ..answers(0, 0, 1.0) };
+        for (blue, green) in [(answers(0, 0, 1.0), few), (few, answers(0, 0, 1.0))] {
+            assert!(matches!(as_good(&blue, &green, &soak()), Verdict::Unclear(_)));
+        }
+        let rare = Answers { refreshes: 9, refused_refreshes: 9, ..answers(0, 0, 1.0) };
+        assert_eq!(as_good(&answers(0, 0, 1.0), &rare, &soak()), Verdict::Go, "nine refreshes are no share");
+    }
 
     #[test]
     fn gates_let_nobody_finalize_too_early_or_beside_a_running_engine() {

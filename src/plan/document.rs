@@ -62,6 +62,13 @@ pub struct Document {
     /// The built-in gateway: the entrance of the engine.
     #[serde(default)]
     pub gateway: Option<Gateway>,
+    /// How green must do after the flip, for the time of `window.soak`, compared with blue before it.
+    #[serde(default)]
+    pub soak: Soak,
+    /// Cuts green off from every client and system, for good. Run by the way back when green does not answer, before blue opens without
+    /// it; may be run more than once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub isolate_green: Option<Isolate>,
 }
 
 /// The database that serves now and the one to come.

@@ -102,6 +102,8 @@ fn resolve<'a>(
         revocations: document.revocations.as_ref().map(sections::revocations),
         systems: r.systems(&document.systems),
         gateway: document.gateway.as_ref().map(|gateway| r.gateway(gateway)),
+        soak: r.soak(&document.soak),
+        isolate_green: document.isolate_green.as_ref().map(|isolate| r.isolate(isolate)),
     };
     plan.digest = digest(document, &resolver.files);
     plan.files = resolver.files;

@@ -167,6 +167,10 @@ pub struct Plan {
     pub systems: Vec<System>,
     /// The built-in gateway.
     pub gateway: Option<Gateway>,
+    /// How green must do after the flip.
+    pub soak: Soak,
+    /// Cuts a green that does not answer off.
+    pub isolate_green: Option<Isolate>,
 }
 
 /// Both databases.

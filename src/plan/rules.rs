@@ -7,6 +7,10 @@ use super::problem::Problems;
 use super::resolve::parse_table;
 use super::sql_tables::tables_read;
 use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A gateway looks back so many seconds at most.
+const LONGEST_S: u64 = 3600;
 
 /// Looks for every combination that cannot work or breaks a promise.
 pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
@@ -20,6 +24,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
     lost_marks(plan, document, problems);
     systems(plan, document, problems);
     gateway(plan, problems);
+    soak(plan, problems);
 }
 
 /// Three databases; what is said here compares texts, `cutover check` asks the servers.
@@ -281,6 +286,24 @@ fn gateway(plan: &Plan, problems: &mut Problems<'_>) {
             let message = format!("`{place}` is the same address as `gateway.{other}.{other_key}`");
             problems.value(&place, message, "listeners and engines each have an address of their own");
         }
+    }
+}
+
+fn soak(plan: &Plan, problems: &mut Problems<'_>) {
+    let place = Place::top("soak");
+    for (key, share) in [("failed", plan.soak.failed), ("refused_refreshes", plan.soak.refused_refreshes)] {
+        if !(0.0..=100.0).contains(&share) {
+            let place = place.key(key);
+            problems.value(&place, format!("`{place}` is no share"), "from 0 to 100, in percentage points");
+        }
+    }
+    if plan.soak.slower.is_nan() || plan.soak.slower < 1.0 {
+        let place = place.key("slower");
+        problems.value(&place, format!("`{place}` is less than 1"), "how many times as slow as blue green may be");
+    }
+    if plan.soak.over > Duration::from_secs(LONGEST_S) {
+        let place = place.key("over");
+        problems.value(&place, format!("`{place}` is longer than an hour"), "a gateway remembers one hour");
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::document as typed;
 use super::model::{
-    Adapter, CarryTable, CleanupRule, Copy, CopyMethod, Database, Databases, Doors, Gateway, Listen, Migration,
-    MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Sql, System, TableName,
-    TouchedBy, Unexplained, Upstream, Window,
+    Adapter, CarryTable, CleanupRule, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen,
+    Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak, Sql, System,
+    TableName, TouchedBy, Unexplained, Upstream, Window,
 };
 use super::place::Place;
 use super::references;
@@ -84,30 +84,53 @@ impl Resolver<'_, '_> {
     }
 
     fn command(&mut self, place: &Place, typed: &typed::CommandMigration) -> Migration {
-        let run_place = place.key("run");
-        if typed.run.is_empty() {
-            self.problems.value(&run_place, format!("`{run_place}` is empty"), "the program first, then its arguments");
-        }
-        let run =
-            typed.run.iter().enumerate().filter_map(|(i, word)| self.argument(&run_place.index(i), word)).collect();
-        let env_place = place.key("env");
-        let mut env = BTreeMap::new();
-        for (name, value) in &typed.env {
-            let place = env_place.key(name);
-            if !references::is_name(name) {
-                self.problems.key(
-                    &place,
-                    format!("`{name}` is not the name of a variable"),
-                    "letters, digits and underscores",
-                );
-            }
-            env.extend(self.text(&place, value).map(|value| (name.clone(), Secret::new(value))));
-        }
+        let (run, env) = self.program(place, &typed.run, &typed.env);
         let name = match &typed.name {
             Some(name) => self.name(&place.key("name"), name),
             None => command_name(&typed.run),
         };
         Migration { name, after_copy: typed.after_copy, source: MigrationSource::Command { run, env } }
+    }
+
+    /// A program with its arguments, and the environment added for it.
+    fn program(
+        &mut self,
+        place: &Place,
+        run: &[String],
+        env: &BTreeMap<String, String>,
+    ) -> (Vec<String>, BTreeMap<String, Secret>) {
+        let (run_place, env_place) = (place.key("run"), place.key("env"));
+        if run.is_empty() {
+            self.problems.value(&run_place, format!("`{run_place}` is empty"), "the program first, then its arguments");
+        }
+        let run = run.iter().enumerate().filter_map(|(i, word)| self.argument(&run_place.index(i), word)).collect();
+        let mut resolved = BTreeMap::new();
+        for (name, value) in env {
+            let place = env_place.key(name);
+            if !references::is_name(name) {
+                let message = format!("`{name}` is not the name of a variable");
+                self.problems.key(&place, message, "letters, digits and underscores");
+            }
+            resolved.extend(self.text(&place, value).map(|value| (name.clone(), Secret::new(value))));
+        }
+        (run, resolved)
+    }
+
+    pub(super) fn isolate(&mut self, typed: &typed::Isolate) -> Isolate {
+        let (run, env) = self.program(&Place::top("isolate_green"), &typed.run, &typed.env);
+        Isolate { run, env }
+    }
+
+    pub(super) fn soak(&mut self, typed: &typed::Soak) -> Soak {
+        let over = self.length(&Place::top("soak").key("over"), &typed.over).unwrap_or(Duration::from_secs(1));
+        Soak {
+            failed: typed.failed,
+            refused_refreshes: typed.refused_refreshes,
+            slower: typed.slower,
+            over,
+            least: typed.least,
+            returns: typed.when_worse == typed::WhenWorse::Return,
+        }
     }
 
     /// One word of a command; everyone on the machine can see it, so it must not hold a login.

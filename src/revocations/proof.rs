@@ -53,6 +53,20 @@ pub async fn prove_on_target(
     Ok(alive.judge(&events))
 }
 
+/// Asks the side that opens alone, when the other is gone for good: nothing comes from there any more, so what is not alive here stays
+/// dead, whoever knew it.
+///
+/// # Errors
+/// When the side does not answer; nothing is proved then.
+pub async fn prove_alone(
+    target: &impl GenericClient,
+    shape: &Shape,
+    events: &[Event],
+) -> Result<Proof, tokio_postgres::Error> {
+    let alive = Alive { is_alone: true, ..Alive::ask(target, shape, events).await? };
+    Ok(alive.judge(events))
+}
+
 /// Whether a proof needs to know what blue says under its fence.
 fn needs_blue(event: &Event) -> bool {
     match event.what.door {
@@ -72,6 +86,8 @@ struct Alive {
     clients: BTreeSet<(String, String)>,
     known_on_blue: BTreeSet<String>,
     clients_differ: BTreeSet<String>,
+    /// The other side is gone: it brings nothing any more.
+    is_alone: bool,
 }
 
 impl Alive {
@@ -133,7 +149,7 @@ impl Alive {
     /// Absence where nothing was found counts only as far as the sides were asked.
     fn absence_objection(&self, event: &Event) -> Option<String> {
         let what = &event.what;
-        if what.door != Door::Token || !what.chain.requests.is_empty() {
+        if self.is_alone || what.door != Door::Token || !what.chain.requests.is_empty() {
             return None;
         }
         if what.blue == Seen::Unreachable {

@@ -80,17 +80,20 @@ async fn perform(options: &RehearsalOptions, verbs: &Verbs<'_>) -> Result<Value,
             return Ok(stopped(verb, &said));
         }
     }
-    tokio::time::sleep(options.soak).await;
+    let soak = soaked(options, verbs, &env).await?;
     let status = verbs.ask_quietly(on_plan(&options.plan, &env, "status")).await?.summary;
     let forward = held(options, verbs).await?;
-    let begun = Instant::now();
     let mut back = on_plan(&options.plan, &env, "rollback");
     back.push("--yes".to_owned());
-    let said = verbs.ask(back.clone()).await?;
-    if said.code != 0 {
-        return Ok(stopped("rollback", &said));
+    let mut rollback_s = soak["seconds"].clone();
+    if soak["outcome"] != "returned" {
+        let begun = Instant::now();
+        let said = verbs.ask(back.clone()).await?;
+        if said.code != 0 {
+            return Ok(stopped("rollback", &said));
+        }
+        rollback_s = json!(begun.elapsed().as_secs_f64());
     }
-    let rollback_s = begun.elapsed().as_secs_f64();
     // A second one leaves nothing of ours on either side, so that the rehearsal can be held again.
     let undone = verbs.ask(back).await?;
     if undone.code != 0 {
@@ -100,8 +103,19 @@ async fn perform(options: &RehearsalOptions, verbs: &Verbs<'_>) -> Result<Value,
         "event": "summary", "outcome": "done", "live": undone.summary["live"], "plan": plan.summary["plan"],
         "plan_digest": plan.summary["digest"], "fingerprints": status["fingerprints"], "versions": status["versions"],
         "hold_ms_p99": forward.unwrap_or_else(|| status["figures"]["hold_ms"].clone()), "rollback_s": rollback_s,
-        "soak_s": options.soak.as_secs_f64(), "figures": status["figures"],
+        "soak_s": options.soak.as_secs_f64(), "soak": soak, "figures": status["figures"],
     }))
+}
+
+/// Watches green as the plan's soak asks; what it found is recorded and stops no rehearsal.
+async fn soaked(options: &RehearsalOptions, verbs: &Verbs<'_>, env: &Path) -> Result<Value, VerbError> {
+    let mut watch = on_plan(&options.plan, env, "run");
+    let time = format!("window.soak={}ms", options.soak.as_millis().max(1));
+    watch.extend(words(&["--through", "soak", "--set", &time]));
+    let begun = Instant::now();
+    let said = verbs.ask(watch).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    Ok(json!({ "outcome": outcome(said.code), "why": said.summary.get("why"), "seconds": seconds }))
 }
 
 /// What the prober saw of the hold, where there is one.

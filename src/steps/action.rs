@@ -1,5 +1,6 @@
 //! The closed list of steps. A new step is one file and one line here.
 
+use super::abandon_green::{AbandonGreen, GreenIsolated};
 use super::account_rows::AccountRows;
 use super::analyze_green::AnalyzeGreen;
 use super::build_indexes::Build;
@@ -16,10 +17,12 @@ use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::resolve_mapping::ResolveMapping;
 use super::set_sequences::SetSequences;
+use super::soak::Soak;
 use super::soaked::Soaked;
 use super::strip_green::StripGreen;
 use super::world::World;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::plan::Side;
 use serde_json::Value;
 
 macro_rules! actions {
@@ -64,12 +67,18 @@ macro_rules! actions {
                 match self { $(Self::$name(step) => step.before(world, context).await,)* }
             }
             async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
+                if self.is_gone(world) {
+                    return Ok(Standing::Absent);
+                }
                 match self { $(Self::$name(step) => step.verify(world, context).await,)* }
             }
             async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
                 match self { $(Self::$name(step) => step.forward(world, context).await,)* }
             }
             async fn settle(&self, world: &World, context: &Context) -> Result<(), StepError> {
+                if self.is_gone(world) {
+                    return Ok(());
+                }
                 match self { $(Self::$name(step) => step.settle(world, context).await,)* }
             }
             async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
@@ -96,6 +105,28 @@ actions! {
     ReadyToFlip: "The gate before the flip.",
     Flip: "The traffic moves, out or back.",
     ReadyToReturn: "The gate before the way back.",
+    GreenIsolated: "The gate before the way back without green.",
+    AbandonGreen: "Blue opens without a green that is dead.",
+    Soak: "Green is watched for the planned time.",
     Soaked: "The gate before the end.",
     Finalize: "Nothing of ours is left, and there is no way back.",
+}
+
+impl Action {
+    /// Whether its effect is on green alone, and green is cut off: nothing of it acts on anybody any more.
+    fn is_gone(&self, world: &World) -> bool {
+        let is_on_green = match self {
+            Self::Migrate(_)
+            | Self::FenceGreen(_)
+            | Self::StripGreen(_)
+            | Self::CopyRows(_)
+            | Self::Build(_)
+            | Self::LevelBacklog(_)
+            | Self::SetSequences(_)
+            | Self::AnalyzeGreen(_) => true,
+            Self::Capture(capture) => capture.side == Side::Green,
+            _ => false,
+        };
+        is_on_green && world.gone.is_some()
+    }
 }

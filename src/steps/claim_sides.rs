@@ -44,7 +44,7 @@ impl Step for ClaimSides {
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
         let mut ours = 0;
-        for side in [Side::Blue, Side::Green] {
+        for side in there(world).iter().copied() {
             match claim::read(&world.side(side).await?).await.map_err(|error| fail("look at the sides", error))? {
                 Claimed::Nobody => {}
                 Claimed::By { run, side: claimed } if run == context.run() && claimed == side => ours += 1,
@@ -56,7 +56,7 @@ impl Step for ClaimSides {
                 }
             }
         }
-        let complete = ours == 2 && registers_stand(world).await?;
+        let complete = ours == there(world).len() && registers_stand(world).await?;
         Ok(match ours {
             0 => Standing::Absent,
             _ if complete => Standing::present(),
@@ -76,7 +76,7 @@ impl Step for ClaimSides {
     }
 
     async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
-        for side in [Side::Blue, Side::Green] {
+        for side in there(world).iter().copied() {
             let mut client = world.side(side).await?;
             let claimed = claim::read(&client).await.map_err(|error| fail("look at the sides", error))?;
             if matches!(claimed, Claimed::By { run, .. } if run == context.run()) {
@@ -90,8 +90,13 @@ impl Step for ClaimSides {
     }
 }
 
+/// The sides that can be asked: both, unless green is cut off.
+fn there(world: &World) -> &'static [Side] {
+    if world.gone.is_some() { &[Side::Blue] } else { &[Side::Blue, Side::Green] }
+}
+
 async fn registers_stand(world: &World) -> Result<bool, StepError> {
-    for side in [Side::Blue, Side::Green] {
+    for side in there(world).iter().copied() {
         let client = world.side(side).await?;
         let register = register::read(&client).await.map_err(|error| fail("read the registers", error))?;
         let term = term::read(&client).await.map_err(|error| fail("read the terms", error))?;

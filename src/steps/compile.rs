@@ -1,5 +1,6 @@
 //! From a plan to its runbook. Reads as a table of contents: this is what happens, in this order.
 
+use super::abandon_green::{AbandonGreen, GreenIsolated};
 use super::account_rows::AccountRows;
 use super::action::Action;
 use super::analyze_green::AnalyzeGreen;
@@ -17,6 +18,7 @@ use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::resolve_mapping::ResolveMapping;
 use super::set_sequences::SetSequences;
+use super::soak::Soak;
 use super::soaked::Soaked;
 use super::strip_green::StripGreen;
 use crate::engine::{Runbook, RunbookError, StepId};
@@ -53,6 +55,9 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         steps.push(Action::Flip(Flip::of(plan, Route::Out)));
         steps.push(Action::ReadyToReturn(ReadyToReturn));
         steps.push(Action::Flip(Flip::of(plan, Route::Back)));
+        steps.push(Action::GreenIsolated(GreenIsolated));
+        steps.push(Action::AbandonGreen(AbandonGreen { hold: plan.window.hold }));
+        steps.push(Action::Soak(Soak { time: plan.window.soak, limits: plan.soak }));
         steps.push(Action::Soaked(Soaked { soak: plan.window.soak }));
         steps.push(Action::Finalize(Finalize));
     }

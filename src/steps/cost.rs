@@ -5,7 +5,7 @@ use super::world::World;
 use crate::database::capture::Capture;
 use crate::engine::{Facts, StepError};
 use crate::plan::Side;
-use crate::revocations::{Shape, minted};
+use crate::revocations::{Door, Shape, minted};
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
@@ -85,6 +85,53 @@ pub async fn cost(world: &World, run: Uuid, facts: &Facts) -> Result<Cost, StepE
         tokens(&green, opened_at, &mut cost).await.map_err(|error| fail("count green's tokens", error))?;
     }
     Ok(cost)
+}
+
+/// The cost of opening blue without a green that is dead. What green took cannot be counted.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CostAlone {
+    /// Always true: every write that green took since it opened is lost with it.
+    pub writes_lost: bool,
+    /// When green opened, by its own clock, in UTC.
+    pub since: Option<String>,
+    /// Revocations made on green that will be replayed on blue.
+    pub revocations: usize,
+    /// Changes of clients (a new secret, a client disabled) made on green; what they said was in green alone.
+    pub client_changes: usize,
+    /// Revocations that the engine made by itself on green, such as on the reuse of a refresh token: nobody has queued them.
+    pub engine_revocations: &'static str,
+}
+
+impl CostAlone {
+    /// Lines for a person.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let since = self.since.as_deref().unwrap_or("it opened");
+        [
+            "Going back to blue without green will cost:".to_owned(),
+            format!("  every write that green took since {since}: it is lost with green"),
+            "  every token issued or refreshed there: its users log in again".to_owned(),
+            format!("  {} revocations from the queue will be replayed on blue", self.revocations),
+            format!(
+                "  {} changes of clients made on green are not on blue: look after their secrets",
+                self.client_changes
+            ),
+            "  revocations that the engine made by itself on green (reuse of a refresh token) are unknown".to_owned(),
+        ]
+        .join("\n")
+    }
+}
+
+/// Gathers what is known of it without green; reads only. The queue's counts are left out when control does not answer.
+pub async fn cost_alone(world: &World, facts: &Facts) -> CostAlone {
+    let since = facts.receipt(&super::flip::ID).and_then(|flipped| flipped["opened_at"].as_str().map(str::to_owned));
+    let mut cost = CostAlone { writes_lost: true, since, engine_revocations: "unknown", ..CostAlone::default() };
+    let Some(ledger) = world.ledger(Side::Green) else { return cost };
+    if let Ok(pending) = ledger.pending(Duration::ZERO).await {
+        cost.revocations = pending.len();
+        cost.client_changes = pending.iter().filter(|event| event.what.door == Door::ClientUpdate).count();
+    }
+    cost
 }
 
 async fn tokens(green: &tokio_postgres::Client, opened_at: &str, cost: &mut Cost) -> Result<(), tokio_postgres::Error> {

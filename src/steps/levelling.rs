@@ -15,7 +15,7 @@ use crate::database::mapping::Mapping;
 use crate::database::{account, sequences, term};
 use crate::engine::{Context, FailureKind, StepError};
 use crate::plan::{Adapter, Side, TableName, Unexplained};
-use crate::revocations::proof::{Drained, drained, prove, prove_on_target};
+use crate::revocations::proof::{Drained, Proof, drained, prove, prove_alone, prove_on_target};
 use crate::revocations::replay::{reapply_for, replay_each};
 use crate::revocations::{Event, Ledger, Shape, rotation};
 use std::collections::BTreeMap;
@@ -143,7 +143,7 @@ impl Levelling {
         let events = queue.effective(queue.settle).await?;
         let proof = prove_on_target(&self.target, &queue.target_shape, &events).await;
         let proof = proof.map_err(|error| fail("prove revocations", error))?;
-        Ok(proof.open.first().map(|(id, why)| format!("{} revocations do not hold; {id}: {why}", proof.open.len())))
+        Ok(objection(&proof))
     }
 
     fn settle(&self) -> Duration {
@@ -175,19 +175,9 @@ impl Levelling {
     /// Replays what is pending, in one transaction of the worker.
     async fn replay(&mut self, settle: Duration) -> Result<(), StepError> {
         let Some(queue) = &self.queue else { return Ok(()) };
-        let failed = |error| fail("replay revocations", error);
         let pending =
             queue.ledger.pending(settle).await.map_err(|error| fail("read the queue of revocations", error))?;
-        if pending.is_empty() {
-            return Ok(());
-        }
-        let mut transaction = self.worker.target().transaction().await.map_err(failed)?;
-        term::hold(&transaction, &self.term).await.map_err(|error| fail("replay revocations", error))?;
-        let settings = "set local session_replication_role = replica; set local synchronous_commit = on";
-        transaction.batch_execute(settings).await.map_err(failed)?;
-        let results = replay_each(&mut transaction, &queue.target_shape, &pending).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        queue.note(results).await
+        replay_on(self.worker.target(), &self.term, &queue.ledger, &queue.target_shape, &pending).await
     }
 
     /// The last batch, under the hold and the fence of the side being left: everything on the target, every revocation proved there,
@@ -291,7 +281,7 @@ impl Queue {
         Ok(Some(Self {
             ledger,
             gateways: gateways.map(|system| system.name.clone()).collect(),
-            settle: world.plan.gateway.as_ref().map_or(SETTLE, |gateway| gateway.request_timeout.max(SETTLE)),
+            settle: settle_time(world),
             source_shape: Shape::detect(source).await.map_err(shape)?,
             target_shape: Shape::detect(target).await.map_err(shape)?,
         }))
@@ -300,16 +290,81 @@ impl Queue {
     async fn effective(&self, settle: Duration) -> Result<Vec<Event>, StepError> {
         self.ledger.effective(settle).await.map_err(|error| fail("read the queue of revocations", error))
     }
+}
 
-    async fn note(&self, results: Vec<(Uuid, Result<u64, tokio_postgres::Error>)>) -> Result<(), StepError> {
-        let done: Vec<Uuid> = results.iter().filter(|(_, result)| result.is_ok()).map(|(id, _)| *id).collect();
-        let noted = |error| fail("note what was replayed", error);
-        self.ledger.replayed(&done).await.map_err(noted)?;
-        for (id, result) in results {
-            if let Err(error) = result {
-                self.ledger.failed(id, &error.to_string()).await.map_err(noted)?;
-            }
-        }
-        Ok(())
+/// Kills on a side what events say, in one transaction under our term, and notes in the queue how it went.
+async fn replay_on(
+    target: &mut Client,
+    term: &term::Term,
+    ledger: &Ledger,
+    shape: &Shape,
+    events: &[Event],
+) -> Result<(), StepError> {
+    if events.is_empty() {
+        return Ok(());
     }
+    let failed = |error| fail("replay revocations", error);
+    let mut transaction = target.transaction().await.map_err(failed)?;
+    term::hold(&transaction, term).await.map_err(|error| fail("replay revocations", error))?;
+    let settings = "set local session_replication_role = replica; set local synchronous_commit = on";
+    transaction.batch_execute(settings).await.map_err(failed)?;
+    let results = replay_each(&mut transaction, shape, events).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    let noted = |error| fail("note what was replayed", error);
+    let done: Vec<Uuid> = results.iter().filter(|(_, result)| result.is_ok()).map(|(id, _)| *id).collect();
+    ledger.replayed(&done).await.map_err(noted)?;
+    for (id, result) in results {
+        if let Err(error) = result {
+            ledger.failed(id, &error.to_string()).await.map_err(noted)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first revocation that does not hold on `side`, as far as it alone can tell; none when all hold or the plan has no queue.
+///
+/// # Errors
+/// When control or the side does not answer.
+pub(super) async fn unproved(world: &World, side: Side) -> Result<Option<String>, StepError> {
+    let Some(ledger) = world.ledger(side.other()) else { return Ok(None) };
+    let client = world.side(side).await?;
+    let shape = Shape::detect(&client).await.map_err(|error| fail("look at the engine's tables", error))?;
+    let events = ledger.effective(settle_time(world)).await;
+    let events = events.map_err(|error| fail("read the queue of revocations", error))?;
+    let proof = prove_on_target(&client, &shape, &events).await.map_err(|error| fail("prove revocations", error))?;
+    Ok(objection(&proof))
+}
+
+fn objection(proof: &Proof) -> Option<String> {
+    let (id, why) = proof.open.first()?;
+    Some(format!("{} revocations do not hold; {id}: {why}", proof.open.len()))
+}
+
+/// Age at which no request that made an event can still be in flight.
+fn settle_time(world: &World) -> Duration {
+    world.plan.gateway.as_ref().map_or(SETTLE, |gateway| gateway.request_timeout.max(SETTLE))
+}
+
+/// Replays on blue every revocation that was made while green served, and proves all of them there, without green. One that may not have
+/// been executed is replayed too: nobody was told that its token lives.
+///
+/// # Errors
+/// `stuck` when one does not hold on blue afterwards; it must not open then.
+pub(super) async fn replay_alone(world: &World, context: &Context) -> Result<(), StepError> {
+    let Some(ledger) = world.ledger(Side::Green) else { return Ok(()) };
+    let mut blue = world.side(Side::Blue).await?;
+    let target_shape = Shape::detect(&blue).await.map_err(|error| fail("look at the engine's tables", error))?;
+    let read = |error| fail("read the queue of revocations", error);
+    let pending = ledger.pending(Duration::ZERO).await.map_err(read)?;
+    replay_on(&mut blue, &context.term(), &ledger, &target_shape, &pending).await?;
+    let events = ledger.effective(Duration::ZERO).await.map_err(read)?;
+    let proof = prove_alone(&blue, &target_shape, &events).await.map_err(|error| fail("prove revocations", error))?;
+    ledger.proved(&proof.proved).await.map_err(|error| fail("note what is proved", error))?;
+    let dead = ledger.dead().await.map_err(read)?.len();
+    let why = match objection(&proof) {
+        None if dead == 0 => return Ok(()),
+        None => format!("{dead} revocations could not be read or replayed"),
+        Some(why) => why,
+    };
+    Err(StepError::stuck(format!("blue must not open: {why}"), "cutover status PLAN"))
 }

@@ -1,8 +1,10 @@
 //! The runbook: which steps, in which order, in words. No SQL, no HTTP of its own.
 
+pub mod abandon_green;
 mod account_rows;
 mod action;
 mod analyze_green;
+mod answers;
 mod build_indexes;
 mod capture;
 mod check_servers;
@@ -23,6 +25,7 @@ mod ready_to_flip;
 mod ready_to_return;
 mod resolve_mapping;
 mod set_sequences;
+pub mod soak;
 mod soaked;
 pub mod standing;
 mod strip_green;
@@ -30,8 +33,9 @@ mod world;
 
 pub use action::Action;
 pub use compile::{FLIP_POINT, compile};
-pub use cost::{Cost, cost};
+pub use cost::{Cost, CostAlone, cost, cost_alone};
 pub use figures::figures;
 pub use live::{WayBack, way_back};
 pub use resolve_mapping::preview_cleanup;
-pub use world::World;
+pub use soaked::{obstacles, served};
+pub use world::{Gone, World};

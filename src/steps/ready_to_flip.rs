@@ -66,7 +66,7 @@ impl Step for ReadyToFlip {
         let mut verdicts = vec![gates::window(&world.plan.window, jiff::Timestamp::now())];
         verdicts.push(green_closed(world, context).await?);
         verdicts.push(log_kept(world, context).await?);
-        verdicts.extend(systems(world, context, Route::Out).await);
+        verdicts.extend(systems(world, context.run(), Route::Out).await);
         match Verdict::all(verdicts) {
             Verdict::Go => Ok(json!({ "blue_epoch": found.blue.epoch }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => Err(StepError::refused(
@@ -101,8 +101,8 @@ async fn log_kept(world: &World, context: &Context) -> Result<Verdict, StepError
 }
 
 /// Whether every system answers and serves the side to be left.
-pub(super) async fn systems(world: &World, context: &Context, route: Route) -> Vec<Verdict> {
-    let lockstep = Lockstep::new(&world.plan.systems, &world.http, context.run(), 0, Uuid::nil());
+pub(super) async fn systems(world: &World, run: Uuid, route: Route) -> Vec<Verdict> {
+    let lockstep = Lockstep::new(&world.plan.systems, &world.http, run, 0, Uuid::nil());
     let mut verdicts = Vec::new();
     for system in lockstep.systems() {
         let reading = match system.standing(PATIENCE).await {

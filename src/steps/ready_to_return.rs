@@ -58,7 +58,7 @@ impl Step for ReadyToReturn {
             return Ok(json!({ "decided": true }).into());
         }
         let mut verdicts = vec![captured(world, context).await?];
-        verdicts.extend(systems(world, context, Route::Back).await);
+        verdicts.extend(systems(world, context.run(), Route::Back).await);
         match Verdict::all(verdicts) {
             Verdict::Go => Ok(json!({ "green_epoch": found.green.epoch }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => {

@@ -5,13 +5,15 @@ use super::failure::fail;
 use super::finalize;
 use super::flip::{self, Registers, Route};
 use super::ready_to_flip::systems;
+use super::soak::is_begun;
 use super::world::World;
 use crate::database::claim;
-use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::engine::{Context, Facts, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::{self, Verdict};
 use crate::plan::Side;
 use serde_json::json;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// Says whether the run may be finalized.
 #[derive(Debug, Clone)]
@@ -59,18 +61,8 @@ impl Step for Soaked {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let green = world.side(Side::Green).await?;
-        let flipped = context.facts().receipt(&flip::ID).cloned().unwrap_or_default();
-        let opened_at = flipped["opened_at"].as_str().unwrap_or_default();
-        let served = claim::seconds_since(&green, opened_at).await;
-        let served = served.map_err(|error| fail("ask green how long it has served", error))?;
-        let state = Registers::read(world).await?.green.state;
-        let mut verdicts = vec![gates::soaked(state.as_str(), served, self.soak)];
-        verdicts.push(left_alone(world).await?);
-        verdicts.push(dead_letters(world).await?);
-        verdicts.extend(systems(world, context, Route::Back).await);
-        match Verdict::all(verdicts) {
-            Verdict::Go => Ok(json!({ "served_s": served }).into()),
+        match obstacles(world, context.run(), context.facts(), self.soak).await? {
+            Verdict::Go => Ok(json!({ "served_s": served(world, context.facts()).await? }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => {
                 Err(StepError::refused(why, "nothing was changed; the way back is still open: cutover rollback PLAN"))
             }
@@ -82,6 +74,34 @@ impl Step for Soaked {
     }
 }
 
+/// What speaks against finalizing now, all of it; once it has begun nothing does, it has to be finished.
+///
+/// # Errors
+/// When somebody who must be asked does not answer.
+pub async fn obstacles(world: &World, run: Uuid, facts: &Facts, soak: Duration) -> Result<Verdict, StepError> {
+    if is_begun(world).await? {
+        return Ok(Verdict::Go);
+    }
+    let state = Registers::read(world).await?.green.state;
+    let mut verdicts = vec![gates::soaked(state.as_str(), served(world, facts).await?, soak)];
+    verdicts.push(left_alone(world).await?);
+    verdicts.push(dead_letters(world).await?);
+    verdicts.extend(systems(world, run, Route::Back).await);
+    Ok(Verdict::all(verdicts))
+}
+
+/// For how many seconds green has served since the flip, by its own clock.
+///
+/// # Errors
+/// When green does not answer.
+pub async fn served(world: &World, facts: &Facts) -> Result<Option<f64>, StepError> {
+    let green = world.side(Side::Green).await?;
+    let flipped = facts.receipt(&flip::ID).cloned().unwrap_or_default();
+    let opened_at = flipped["opened_at"].as_str().unwrap_or_default();
+    let served = claim::seconds_since(&green, opened_at).await;
+    served.map_err(|error| fail("ask green how long it has served", error))
+}
+
 /// Without its seal blue would take the writes of an engine that still runs there.
 async fn left_alone(world: &World) -> Result<Verdict, StepError> {
     let blue = world.side(Side::Blue).await?;
@@ -90,7 +110,7 @@ async fn left_alone(world: &World) -> Result<Verdict, StepError> {
     Ok(gates::left_alone(sessions))
 }
 
-async fn dead_letters(world: &World) -> Result<Verdict, StepError> {
+pub(super) async fn dead_letters(world: &World) -> Result<Verdict, StepError> {
     let Some(ledger) = world.ledger(Side::Green) else { return Ok(Verdict::Go) };
     let dead = ledger.dead().await.map_err(|error| fail("look for revocations that failed", error))?;
     Ok(gates::no_dead_letters(dead.len()))

@@ -20,6 +20,17 @@ pub struct World {
     pub plan: Plan,
     /// Speaks HTTP to the systems.
     pub http: reqwest::Client,
+    /// Set when green does not answer and everything has to be done without it; nothing is asked of it then.
+    pub gone: Option<Gone>,
+}
+
+/// Why a green that does not answer may be left out: it serves nobody any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gone {
+    /// A person says that it is cut off from every client, and how they know.
+    Said(String),
+    /// The plan's `isolate_green` cuts it off before anything opens without it.
+    ByCommand,
 }
 
 impl World {
@@ -28,6 +39,9 @@ impl World {
     /// # Errors
     /// When the server does not answer; nothing was changed, and it may pass.
     pub async fn side(&self, side: Side) -> Result<Client, StepError> {
+        if side == Side::Green && self.gone.is_some() {
+            return Err(StepError::stuck("green is cut off: nothing is asked of it", "cutover status PLAN"));
+        }
         connect(self.url(side), side.as_str()).await.map_err(|error| fail("reach the server", error).retry())
     }
 

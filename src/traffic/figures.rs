@@ -4,7 +4,7 @@
 use crate::plan::Side;
 use serde::{Deserialize, Serialize};
 
-/// The longest time that a gateway looks back.
+/// The longest time that a gateway looks back; `soak.over` of a plan may not be longer.
 pub const LONGEST_S: u64 = 3600;
 
 /// What was answered on each side within the last `seconds`.
@@ -46,6 +46,18 @@ impl Figures {
 }
 
 impl Answers {
+    /// Share of failed requests, in per cent.
+    #[must_use]
+    pub fn failures(&self) -> f64 {
+        percent(self.failed, self.requests)
+    }
+
+    /// Share of refused refreshes, in per cent.
+    #[must_use]
+    pub fn refusals(&self) -> f64 {
+        percent(self.refused_refreshes, self.refreshes)
+    }
+
     /// Of several gateways: counts added, the slowest one's time.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -61,6 +73,10 @@ impl Answers {
             p95_ms: slowest(self.p95_ms, other.p95_ms),
         }
     }
+}
+
+fn percent(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
 #[cfg(test)]

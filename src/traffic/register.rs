@@ -370,10 +370,12 @@ pub enum Decision {
 /// An open register below `accepted` settles nothing: the flip of that epoch may be deciding just now. A blue without a register
 /// has never been part of a cutover or was fully undone, and is served at epoch 0: a decision is only ever made on a register that
 /// exists, and a sealed one is never removed. Still, one who has accepted an epoch wants to have seen green too. Both open means
-/// that the two rows were read across a change: read again.
+/// that the two rows were read across a change, or that a side that was left for dead came back: the higher epoch is the later one.
 #[must_use]
 pub fn decide(blue: &Seen, green: &Seen, accepted: i64) -> Decision {
     match (open_at(blue), open_at(green)) {
+        (Some(blue), Some(green)) if blue > green => settle(Side::Blue, blue, accepted),
+        (Some(blue), Some(green)) if green > blue => settle(Side::Green, green, accepted),
         (Some(_), Some(_)) => Decision::Undecided,
         (Some(epoch), None) => settle(Side::Blue, epoch, accepted),
         (None, Some(epoch)) => settle(Side::Green, epoch, accepted),

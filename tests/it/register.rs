@@ -38,7 +38,10 @@ fn only_what_is_definite_is_concluded() {
         (Seen::Absent, Seen::Unreachable, 2, Unreachable, "it once was part of one"),
         (Seen::Absent, green(Closed, 0), 2, Serving(Side::Blue, 0), "fully undone on blue"),
         (Seen::Absent, green(Open, 2), 0, Serving(Side::Green, 2), "green is open"),
-        (blue(Open, 1), green(Open, 2), 0, Undecided, "read across a change"),
+        (blue(Open, 1), green(Open, 2), 0, Serving(Side::Green, 2), "read across a change: the later one"),
+        (blue(Open, 4), green(Open, 2), 0, Serving(Side::Blue, 4), "green was left for dead and came back"),
+        (blue(Open, 4), green(Open, 2), 5, Undecided, "a flip of epoch 5 may be deciding"),
+        (blue(Open, 2), green(Open, 2), 0, Undecided, "this cannot be"),
         (Seen::Unreachable, Seen::Unreachable, 0, Unreachable, "nothing answers"),
     ];
     for (blue, green, accepted, expected, why) in cases {

@@ -41,7 +41,7 @@ impl Walk {
         let lease = journal.acquire(&claim, &[&blue, &green]).await.expect("the lease");
         let log = journal.begin(&lease, &plan.name, &plan.digest, &json!({}), json!({})).await.expect("the run");
         let steps = compile(&plan).expect("a runbook").steps().to_vec();
-        let world = World { plan, http: cutover::traffic::http_client().expect("a client") };
+        let world = World { plan, http: cutover::traffic::http_client().expect("a client"), gone: None };
         Self { stage, world, steps, lease, run: log.info().id, facts: Facts::default(), before: BTreeMap::new() }
     }
 

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "gateway",
         &["plan", "revocations", "traffic::register", "traffic::protocol", "database::client", "database::sql"],
     ),
-    ("gates", &["plan", "database"]),
+    ("gates", &["plan", "database", "traffic::figures"]),
     ("steps", &["plan", "engine", "journal", "database", "revocations", "traffic", "gates"]),
     ("report", &["plan", "journal", "engine"]),
     ("sandbox", &["plan", "database::client", "database::sql", "traffic::protocol"]),

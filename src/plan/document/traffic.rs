@@ -3,6 +3,7 @@
 use super::{Length, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The queue and the replay of revocations.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -149,4 +150,57 @@ pub struct Upstream {
 pub enum Doors {
     /// Those of Ory Hydra, 1.x and 2.x.
     Hydra,
+}
+
+/// How green must do after the flip. Shares are compared with blue's in the hour before it, as the gateway saw both.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Soak {
+    /// Most requests that may fail (5xx, or no answer in time), in percentage points above blue's share.
+    pub failed: f64,
+    /// Most refreshes of tokens that may be refused, in percentage points above blue's share.
+    pub refused_refreshes: f64,
+    /// How many times as slow as on blue 95 of 100 answers may be, from 1; less than 50 ms more is never too slow.
+    pub slower: f64,
+    /// How far each look goes back.
+    pub over: Length,
+    /// Fewest requests of which a share is taken; with fewer on green in the whole soak, or on blue before, nothing can be told.
+    pub least: u64,
+    /// What happens when green does worse than that: `stay` or `return`.
+    pub when_worse: WhenWorse,
+}
+
+impl Default for Soak {
+    fn default() -> Self {
+        Self {
+            failed: 1.0,
+            refused_refreshes: 2.0,
+            slower: 3.0,
+            over: Length("1m".to_owned()),
+            least: 50,
+            when_worse: WhenWorse::Stay,
+        }
+    }
+}
+
+/// What happens when green does worse than the soak allows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenWorse {
+    /// A person decides.
+    #[default]
+    Stay,
+    /// The traffic goes back to blue by itself.
+    Return,
+}
+
+/// A command that cuts a side off.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Isolate {
+    /// Program and arguments, one a list item; no shell. It succeeds only when no client can reach green's database or engine any more.
+    pub run: Vec<String>,
+    /// Environment added for the command.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
 }

@@ -1,6 +1,6 @@
 //! The resolved sections about clients: revocations, the systems that flip together, the gateway.
 
-use super::Side;
+use super::{Secret, Side};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -111,4 +111,30 @@ pub struct Upstream {
 pub enum Doors {
     /// The doors of Ory Hydra, 1.x and 2.x.
     Hydra,
+}
+
+/// How green must do after the flip, compared with blue in the hour before it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Soak {
+    /// Most failed requests, in percentage points above blue's share.
+    pub failed: f64,
+    /// Most refused refreshes of tokens, in percentage points above blue's share.
+    pub refused_refreshes: f64,
+    /// How many times as slow as on blue 95 of 100 answers may be.
+    pub slower: f64,
+    /// How far each look goes back.
+    pub over: Duration,
+    /// Fewest requests of which a share is taken.
+    pub least: u64,
+    /// Whether the traffic goes back to blue by itself when green does worse.
+    pub returns: bool,
+}
+
+/// A command that cuts a side off; no shell.
+#[derive(Debug, Clone)]
+pub struct Isolate {
+    /// Program and arguments.
+    pub run: Vec<String>,
+    /// Environment added for it; values are secret.
+    pub env: BTreeMap<String, Secret>,
 }

@@ -5,10 +5,12 @@ use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, lockstep_failed};
 use crate::database::fence::{Budget, Fence, Sealing, Unfenced, lock_holders};
 use crate::database::refusal;
 use crate::engine::{Context, Effect, FailureKind, Receipt, StepError};
+use crate::steps::answers::answers;
 use crate::steps::failure::fail;
 use crate::steps::levelling::Levelling;
 use crate::steps::world::World;
 use crate::traffic::Lockstep;
+use crate::traffic::figures::LONGEST_S;
 use crate::traffic::register::{self, Change, Recovered, State};
 use serde_json::json;
 use std::time::Duration;
@@ -24,6 +26,7 @@ impl Flip {
         let mut levelling = Levelling::open(world, context, self.route).await?;
         levelling.until_level(self.level, context).await?;
         self.nothing_in_the_way(world).await?;
+        self.note_baseline(world, context).await?;
         let found = Registers::read(world).await?;
         let lockstep = self.propose(world, context, &found).await?;
         let begun = Instant::now();
@@ -63,6 +66,20 @@ impl Flip {
                 return Err(StepError::refused(why, hint));
             }
             tokio::time::sleep(FORWARD_PAUSE * 4).await;
+        }
+    }
+
+    /// What the soak compares green with: how blue has done until now. A flip does not fail for want of it.
+    async fn note_baseline(&self, world: &World, context: &Context) -> Result<(), StepError> {
+        if self.route == Route::Back {
+            return Ok(());
+        }
+        match answers(world, self.route.from(), LONGEST_S).await {
+            Ok(baseline) => context.note(json!({ "phase": "baseline", "baseline": baseline })).await,
+            Err(error) => {
+                tracing::warn!(error = %error.why(), "how blue has done is not known; the soak will have nothing to compare with");
+                Ok(())
+            }
         }
     }
 

@@ -29,7 +29,11 @@ impl Flip {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            if error.kind == FailureKind::Locked || Instant::now() >= until {
+            if error.kind == FailureKind::Locked {
+                // Another process has taken over and finishes it.
+                return Err(error);
+            }
+            if Instant::now() >= until {
                 let why = format!("decided for {}, and not finished: {}", self.route.to(), error.why());
                 return Err(StepError::stuck(why, format!("go on: {}", self.route.command())));
             }
@@ -63,10 +67,11 @@ impl Flip {
     fn release_note(&self, context: &Context, epoch: i64) -> Value {
         let notes = context.notes();
         let last = |phase: &str| notes.iter().rev().find(|note| note["phase"] == phase).cloned().unwrap_or_default();
-        let (opening, decided) = (last("opening"), last("decided"));
+        let (opening, decided, baseline) = (last("opening"), last("decided"), last("baseline"));
         json!({
             "phase": "released", "epoch": epoch, "live": self.route.to().as_str(),
             "opened_at": opening["opened_at"], "opened_lsn": opening["opened_lsn"], "since_hold_ms": decided["since_hold_ms"],
+            "baseline": baseline["baseline"],
         })
     }
 

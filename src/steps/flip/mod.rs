@@ -4,6 +4,7 @@
 //! Its phases are notes; its recovery reads and writes registers, never the journal. Before the decision every failure stays on the
 //! side that serves, by a write against the decision; after it there is only forward, or a new epoch.
 
+pub(super) mod alone;
 mod attempt;
 mod finish;
 mod route;
@@ -47,13 +48,13 @@ pub struct Flip {
 }
 
 /// The newest proposal in this step's notes, if any: its epoch and nonce.
-fn last_proposal(notes: &[Value]) -> Option<(i64, Uuid)> {
+pub(super) fn last_proposal(notes: &[Value]) -> Option<(i64, Uuid)> {
     let proposal = notes.iter().rev().find(|note| note["phase"] == "propose")?;
     Some((proposal["epoch"].as_i64()?, proposal["nonce"].as_str()?.parse().ok()?))
 }
 
 /// The note of the release at `epoch`, if all systems were released there.
-fn released(context: &Context, epoch: i64) -> Option<Value> {
+pub(super) fn released(context: &Context, epoch: i64) -> Option<Value> {
     context.notes().into_iter().rev().find(|note| note["phase"] == "released" && note["epoch"] == epoch)
 }
 
@@ -150,6 +151,10 @@ impl Step for Flip {
     }
 
     async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
+        if world.gone.is_some() && self.route == Route::Back {
+            // Whatever was proposed to green, nobody can decide it there any more.
+            return Ok(());
+        }
         self.settle(world, context).await
     }
 }

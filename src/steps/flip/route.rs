@@ -4,7 +4,7 @@ use crate::engine::{StepError, StepId};
 use crate::plan::Side;
 use crate::steps::failure::fail;
 use crate::steps::world::World;
-use crate::traffic::register::{self, Register};
+use crate::traffic::register::{self, Register, State};
 
 /// The way out, to green, and the way back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,13 @@ impl Registers {
     /// # Errors
     /// `failed`, to be tried again, when a side does not answer; `stuck` when one has no register.
     pub(in crate::steps) async fn read(world: &World) -> Result<Self, StepError> {
-        Ok(Self { blue: read(world, Side::Blue).await?, green: read(world, Side::Green).await? })
+        let blue = read(world, Side::Blue).await?;
+        let green = match world.gone {
+            // Cut off, it serves nobody: as good as closed.
+            Some(_) => Register { side: Side::Green, state: State::Closed, fence_pid: None, ..blue.clone() },
+            None => read(world, Side::Green).await?,
+        };
+        Ok(Self { blue, green })
     }
 
     /// One side's.

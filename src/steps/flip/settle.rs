@@ -1,5 +1,6 @@
 //! Settling a proposal without an owner: by a write against it, never by reading. And going back while the other side is not open.
 
+use super::alone::open_blue_alone;
 use super::route::Registers;
 use super::{Flip, last_proposal};
 use crate::database::fence::terminate_fence;
@@ -16,6 +17,9 @@ impl Flip {
     pub(super) async fn settle(&self, world: &World, context: &Context) -> Result<(), StepError> {
         let found = Registers::read(world).await?;
         match (found.of(self.route.from()).state, found.of(self.route.to()).state) {
+            (State::Sealed | State::Closed, State::Closed) if world.gone.is_some() => {
+                open_blue_alone(world, context).await.map(drop)
+            }
             (State::Sealed, State::Closed) => self.unseal(world, context, &found).await,
             _ => self.settle_older_proposal(world, context).await,
         }

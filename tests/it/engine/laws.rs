@@ -3,7 +3,7 @@
 use super::toy::{Fault, MortalLog, Play, There, Toy, Verb, World};
 use cutover::engine::{
     Context, Engine, Event, Events, FailureKind, Halt, Limits, Outcome, Reversal, RunPhase, Runbook, RunbookError,
-    StepId, Stop, StopPoint, Survey,
+    StepId, Stop, StopPoint, Survey, Waiver,
 };
 use cutover::journal::{Kind, Log, MemoryLog, Phase, StepPhase};
 use serde_json::json;
@@ -200,7 +200,7 @@ async fn a_stop_parks_between_steps_and_the_next_run_goes_on() {
 /// Runs to the halt with a stop asked for twice while step `a` is under way; where it was said to stop.
 async fn stopped_in_a(play: &Play) -> (Halt, Vec<StopPoint>, MemoryLog) {
     let (log, (ask, stop), (events, mut told)) = (MemoryLog::new(Uuid::nil()), Stop::channel(), Events::channel());
-    let engine = Engine { runbook: &play.runbook, world: &play.world, log: &log, events, stop };
+    let engine = Engine { runbook: &play.runbook, world: &play.world, log: &log, events, stop, waiver: None };
     let asking = async {
         for by in ["SIGINT", "SIGTERM"] {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -355,7 +355,7 @@ async fn events_tell_what_is_recorded_with_its_place() {
     let log = MortalLog::new(&world, Vec::new(), None);
     let runbook = Runbook::new(vec![Toy { notes: 1, ..Toy::undoable("a") }]).unwrap();
     let (events, mut heard) = Events::channel();
-    let engine = Engine { runbook: &runbook, world: &world, log: &log, events, stop: Stop::never() };
+    let engine = Engine { runbook: &runbook, world: &world, log: &log, events, stop: Stop::never(), waiver: None };
     assert_eq!(engine.advance(None).await, Outcome::Done);
     drop(engine);
     let mut told = Vec::new();
@@ -423,10 +423,56 @@ async fn a_way_back_that_is_under_way_comes_before_everything_else() {
     play.through("out").await;
     play.world.fault(&StepId::new("back"), Fault::Half);
     assert_eq!(halt(play.through("back").await).kind, FailureKind::Failed);
-    let refused = halt(play.through("out").await);
+    let refused = halt(play.through("a").await);
     assert_eq!((refused.kind, refused.hint.as_str()), (FailureKind::Refused, "finish it first: cutover rollback PLAN"));
     assert_eq!(play.through("back").await, Outcome::Done);
     assert_eq!(play.see("out"), There::Nothing);
+}
+
+#[tokio::test]
+async fn a_way_back_that_is_not_done_gives_way_to_the_way_out() {
+    for fault in [Fault::Half, Fault::UnknownNothing, Fault::DiesHalf] {
+        let mut play = out_and_back();
+        play.through("out").await;
+        play.world.fault(&StepId::new("back"), fault);
+        halt(play.through("back").await);
+        assert_eq!(play.through("out").await, Outcome::Done, "{fault:?}");
+        assert_eq!((play.see("out"), play.see("back")), (There::Whole, There::Nothing), "{fault:?}");
+        assert_eq!(Survey::of(&play.runbook, &play.state()).phase, RunPhase::Flipped, "{fault:?}");
+        assert_eq!(play.through("back").await, Outcome::Done, "{fault:?}: it can be gone all the same");
+    }
+}
+
+#[tokio::test]
+async fn a_way_back_that_was_done_unseen_is_followed_by_the_way_out() {
+    let mut play = out_and_back();
+    play.through("out").await;
+    play.world.fault(&StepId::new("back"), Fault::UnknownWhole);
+    halt(play.through("back").await);
+    assert_eq!(play.through("out").await, Outcome::Done);
+    assert_eq!((play.see("out"), play.see("back")), (There::Whole, There::Nothing));
+    assert!(play.world.asked().iter().filter(|asked| *asked == "forward out").count() == 2, "{:?}", play.world.asked());
+}
+
+#[tokio::test]
+async fn a_waived_gate_is_not_asked_and_the_journal_says_why() {
+    let steps = vec![Toy::gate("soak").until("end"), Toy::gate("other"), Toy::new("end", Reversal::OneWay)];
+    let mut play = Play::new(steps);
+    play.world.fault(&StepId::new("soak"), Fault::Clean);
+    assert_eq!(halt(play.through("end").await).kind, FailureKind::Failed);
+    play.waiver = Some(Waiver { gate: StepId::new("soak"), because: "a quiet night".to_owned() });
+    play.world.fault(&StepId::new("soak"), Fault::Clean);
+    assert_eq!(play.through("end").await, Outcome::Done);
+    assert_eq!(play.state().step("soak").unwrap().receipt, Some(json!({ "waived": "a quiet night" })));
+    assert!(play.world.asked().contains(&"forward other".to_owned()), "only the gate that was named is left out");
+}
+
+#[tokio::test]
+async fn only_a_gate_can_be_waived() {
+    let mut play = Play::new(vec![Toy::undoable("a")]);
+    play.waiver = Some(Waiver { gate: StepId::new("a"), because: "no".to_owned() });
+    assert_eq!(play.through("a").await, Outcome::Done);
+    assert_eq!(play.see("a"), There::Whole);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use cutover::engine::{
     Context, Effect, Engine, Events, FailureKind, Limits, Outcome, Receipt, Reversal, Runbook, Standing, Step,
-    StepError, StepId, Stop,
+    StepError, StepId, Stop, Waiver,
 };
 use cutover::journal::{Entry, JournalError, Log, MemoryLog, Record, RunState, Term};
 use serde_json::{Value, json};
@@ -154,11 +154,22 @@ impl Toy {
         Self { takes_back: Some(StepId::new(step)), ..Self::new(name, Reversal::OneWay) }
     }
 
+    /// A whole effect takes away the one that it takes back, or that had taken it back.
+    fn put(&self, world: &World, there: There) {
+        world.put(&self.id, there);
+        if there == There::Whole {
+            if let Some(other) = &self.takes_back {
+                world.put(other, There::Nothing);
+            }
+            world.taken_back(&self.id);
+        }
+    }
+
     async fn act(&self, world: &World, fault: Option<Fault>, whole: There) -> Result<(), StepError> {
         let failed = || StepError::new(FailureKind::Failed, format!("toy {} failed", self.id));
         let retry = |error: StepError| error.remedy(cutover::engine::Remedy::Retry);
         match fault {
-            None => world.put(&self.id, whole),
+            None => self.put(world, whole),
             Some(Fault::Clean) => return Err(retry(failed().effect(Effect::NotApplied))),
             Some(Fault::Half) => {
                 world.put(&self.id, There::Half);
@@ -166,12 +177,12 @@ impl Toy {
             }
             Some(Fault::UnknownNothing) => return Err(retry(failed())),
             Some(Fault::UnknownWhole) => {
-                world.put(&self.id, whole);
+                self.put(world, whole);
                 return Err(retry(failed()));
             }
             Some(Fault::Lingers) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
-                world.put(&self.id, whole);
+                self.put(world, whole);
             }
             Some(Fault::LiesNothing) => {}
             Some(Fault::LiesHalf) => world.put(&self.id, There::Half),
@@ -247,10 +258,6 @@ impl Step for Toy {
             context.note(json!(note)).await?;
         }
         self.act(world, next_fault(&world.faults, &self.id), There::Whole).await?;
-        if let Some(other) = &self.takes_back {
-            world.put(other, There::Nothing);
-        }
-        world.taken_back(&self.id);
         Ok(Receipt::from(json!("made")))
     }
 
@@ -331,11 +338,12 @@ pub(crate) struct Play {
     pub(crate) runbook: Runbook<Toy>,
     pub(crate) world: World,
     pub(crate) records: Vec<Record>,
+    pub(crate) waiver: Option<Waiver>,
 }
 
 impl Play {
     pub(crate) fn new(steps: Vec<Toy>) -> Self {
-        Self { runbook: Runbook::new(steps).unwrap(), world: World::default(), records: Vec::new() }
+        Self { runbook: Runbook::new(steps).unwrap(), world: World::default(), records: Vec::new(), waiver: None }
     }
 
     /// One process does one verb, perhaps dying on the way.
@@ -357,7 +365,8 @@ impl Play {
         self.world.dead.store(false, Ordering::SeqCst);
         let log = MortalLog::new(&self.world, std::mem::take(&mut self.records), crash);
         let (runbook, world) = (&self.runbook, &self.world);
-        let engine = Engine { runbook, world, log: &log, events: Events::silent(), stop };
+        let waiver = self.waiver.clone();
+        let engine = Engine { runbook, world, log: &log, events: Events::silent(), stop, waiver };
         let outcome = match verb {
             Verb::Advance => engine.advance(through.as_ref()).await,
             Verb::Unwind => engine.unwind().await,

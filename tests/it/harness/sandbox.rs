@@ -30,6 +30,13 @@ impl Sandbox {
         summary(&command.output().await.expect("the binary runs"))
     }
 
+    /// Adds text at the end of the sandbox's plan.
+    pub(crate) fn add_to_plan(&self, more: &str) {
+        let file = self.dir.join("plan.yaml");
+        let plan = std::fs::read_to_string(&file).expect("the plan");
+        std::fs::write(&file, format!("{plan}{more}")).expect("the plan is written");
+    }
+
     /// One of the verbs of a run and its options, on the sandbox's plan.
     fn on_plan(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
@@ -75,11 +82,15 @@ impl Sandbox {
         client.execute(statement, &[]).await.expect("the statement runs")
     }
 
+    /// A connection to the database whose URL the variable holds.
+    pub(crate) async fn client(&self, variable: &str) -> tokio_postgres::Client {
+        let url = Secret::new(self.variable(variable));
+        cutover::database::client::connect(&url, "database").await.expect("it answers")
+    }
+
     /// One number, asked of the database whose URL the variable holds.
     pub(crate) async fn ask(&self, variable: &str, query: &str) -> i64 {
-        let url = Secret::new(self.variable(variable));
-        let client = cutover::database::client::connect(&url, "database").await.expect("it answers");
-        client.query_one(query, &[]).await.expect("the query runs").get(0)
+        self.client(variable).await.query_one(query, &[]).await.expect("the query runs").get(0)
     }
 
     /// Waits until the prober has seen at least `least` of `word`, without its end check.

@@ -80,8 +80,14 @@ async fn taking_over_raises_the_term_everywhere_and_fences_the_zombie() {
     assert!(is_superseded(zombies_log.append(Entry::of_run(Kind::Halted, json!({}))).await));
     let world = World::default();
     let runbook = Runbook::new(vec![Toy::undoable("a")]).unwrap();
-    let engine =
-        Engine { runbook: &runbook, world: &world, log: &zombies_log, events: Events::silent(), stop: Stop::never() };
+    let engine = Engine {
+        runbook: &runbook,
+        world: &world,
+        log: &zombies_log,
+        events: Events::silent(),
+        stop: Stop::never(),
+        waiver: None,
+    };
     let Outcome::Halted(halt) = engine.advance(None).await else { panic!("a zombie went on") };
     assert_eq!((halt.kind, world.see(&StepId::new("a"))), (FailureKind::Locked, There::Nothing));
     let lost = || async { zombie.is_lost().then_some(()) };
@@ -108,7 +114,14 @@ async fn a_run_killed_between_intent_and_outcome_is_resumed() {
 
     let lease = journal.acquire(&naming(id), &[]).await.unwrap();
     let log = resume(&journal, &lease).await;
-    let engine = Engine { runbook: &runbook, world: &world, log: &log, events: Events::silent(), stop: Stop::never() };
+    let engine = Engine {
+        runbook: &runbook,
+        world: &world,
+        log: &log,
+        events: Events::silent(),
+        stop: Stop::never(),
+        waiver: None,
+    };
     assert_eq!(engine.advance(None).await, Outcome::Done);
     assert!(!world.asked().contains(&"forward made".to_owned()), "what is there is not made again");
     let state = journal.state(log.info()).await.unwrap();

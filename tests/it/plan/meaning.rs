@@ -99,6 +99,21 @@ fn the_way_back_has_a_mapping_of_its_own_and_a_cap() {
 }
 
 #[test]
+fn the_soak_compares_with_blue_and_a_person_decides_unless_said_otherwise() {
+    let plan = parsed(whole());
+    let soak = plan.soak;
+    assert_eq!((soak.failed, soak.refused_refreshes, soak.slower, soak.least), (1.0, 2.0, 3.0, 50));
+    assert_eq!((soak.over, soak.returns), (Duration::from_secs(60), false));
+    assert!(plan.isolate_green.is_none());
+    let more =
+        "soak: { failed: 0.5, when_worse: return }\nisolate_green: { run: [cut, green], env: { KEY: \"${KEY}\" } }\n";
+    let other = parsed(&format!("{}{more}", whole()));
+    assert_eq!((other.soak.failed, other.soak.returns), (0.5, true));
+    assert_eq!(other.isolate_green.unwrap().run, ["cut", "green"]);
+    assert_ne!(other.digest, plan.digest, "what happens by itself is part of what was approved");
+}
+
+#[test]
 fn nothing_secret_is_shown() {
     let plan = parsed(whole());
     assert!(plan.control.expose().contains(SENTINEL));

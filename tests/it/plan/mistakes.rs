@@ -246,6 +246,22 @@ const CASES: &[Case] = &[
         "doors: hydra\n  held_requests: 0",
         &["55:18 gateway.held_requests: `gateway.held_requests` must be at least 1"],
     ),
+    (
+        "doors: hydra\n",
+        "doors: hydra\nsoak: { failed: 101, slower: 0.5, over: 2h, when_worse: retry }\nisolate_green: { run: [] }\n",
+        &[
+            "55:17 soak.failed: `soak.failed` is no share",
+            "55:30 soak.slower: `soak.slower` is less than 1",
+            "55:41 soak.over: `soak.over` is longer than an hour",
+            "55:57 soak.when_worse: `soak.when_worse` cannot be `retry`",
+            "56:23 isolate_green.run: `isolate_green.run` is empty",
+        ],
+    ),
+    (
+        "doors: hydra\n",
+        "doors: hydra\nisolate_green: { run: [cut, \"http://me:pw@power.test\"] }\n",
+        &["55:29 isolate_green.run[1]: `isolate_green.run[1]` becomes a URL with a password"],
+    ),
     ("doors: hydra", "doors: *hydra", &["54:10 : this is not YAML: while parsing node, found unknown anchor"]),
     ("doors: hydra", "doors: hydra\n---\nversion: 1", &["55:1 : a plan is one YAML document"]),
     ("name: whole", "name: [whole", &["3:8 : this is not YAML: illegal placement of ':' indicator"]),

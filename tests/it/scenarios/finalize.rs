@@ -1,7 +1,9 @@
 //! The end: after the soak nothing of ours is left, and the gateway goes on without registers.
 
 use super::way_back::LEFT;
+use crate::harness::eventually;
 use crate::harness::sandbox::Sandbox;
+use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing() {
@@ -27,6 +29,7 @@ async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing() {
     for part in ["prober", "engine-blue"] {
         assert_eq!(sandbox.verb(&["fault", part, "kill"]).await["outcome"], "done", "{part}");
     }
+    killed_half_way(&sandbox).await;
     let (code, said) = sandbox.run("finalize --yes --set window.soak=50ms").await;
     assert_eq!((code, said["live"].as_str()), (0, Some("green")), "{said}");
     for side in ["BLUE_URL", "GREEN_URL"] {
@@ -44,4 +47,22 @@ async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing() {
     let version = format!("{}/version", sandbox.variable("GATEWAY_ADMIN"));
     let answer = reqwest::get(&version).await.expect("the gateway answers");
     assert_eq!(answer.headers()["x-cutover-side"], "green");
+}
+
+/// Killed when blue is done and green is not, because somebody holds a lock there. Green is live all the same.
+async fn killed_half_way(sandbox: &Sandbox) {
+    let mut holder = sandbox.client("GREEN_URL").await;
+    let lock = holder.transaction().await.expect("a transaction");
+    lock.batch_execute("lock table hydra_client in access share mode").await.expect("the lock");
+    let verb = "finalize --yes --set window.soak=50ms --waive soak --because the-load-has-ended";
+    let underway = sandbox.start(verb);
+    eventually(Duration::from_secs(60), "blue is done", || async {
+        (sandbox.ask("BLUE_URL", LEFT).await == 0).then_some(())
+    })
+    .await;
+    assert!(underway.kill().await, "killed half-way");
+    assert!(sandbox.ask("GREEN_URL", LEFT).await > 0, "green is not done");
+    let (_, status) = sandbox.run("status").await;
+    assert_eq!(status["live"], "green", "{status}");
+    lock.rollback().await.expect("the lock is gone");
 }

@@ -2,9 +2,12 @@
 
 mod back;
 mod damage;
+mod dead_green;
 mod finalize;
 mod flip;
 mod kills;
 mod park;
 mod rehearse;
+mod soak;
+mod turn_round;
 mod way_back;

@@ -1,0 +1,212 @@
+//! `soak`: the gate that watches green after the flip, for the planned time: does it do as well as blue did, and do the revocations hold?
+//! Reads only. What to do when it says no is the plan's word, or a person's.
+
+use super::answers::answers;
+use super::failure::fail;
+use super::finalize;
+use super::flip::{self, Registers, Route};
+use super::levelling::unproved;
+use super::ready_to_flip::systems;
+use super::soaked::{dead_letters, served};
+use super::world::World;
+use crate::database::claim;
+use crate::engine::{Context, Effect, FailureKind, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::gates::{self, Verdict};
+use crate::plan::{self, Side};
+use crate::traffic::figures::{Answers, LONGEST_S};
+use crate::traffic::register::State;
+use serde_json::json;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// The step's name, as `--through` and `--waive` say it.
+pub const ID: StepId = StepId::new("soak");
+
+/// So many looks in a row must find green worse before it counts: a client that comes back after the flip comes at once.
+const WORSE: u32 = 3;
+/// Looks in a whole soak, and the pauses between them at least and at most.
+const LOOKS: u32 = 40;
+const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Time for the last looks once the soak is over.
+const AFTER: Duration = Duration::from_secs(120);
+
+/// Watches green for the planned time.
+#[derive(Debug, Clone)]
+pub struct Soak {
+    /// How long.
+    pub time: Duration,
+    /// How green must do.
+    pub limits: plan::Soak,
+}
+
+/// What one look found.
+struct Look {
+    verdict: Verdict,
+    detail: String,
+}
+
+impl Soak {
+    async fn watch(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        let (begun, at_first) = (Instant::now(), served(world, context.facts()).await?.unwrap_or_default());
+        let mut worse = 0;
+        loop {
+            let served_s = at_first + begun.elapsed().as_secs_f64();
+            let is_over = served_s >= self.time.as_secs_f64();
+            let look = self.look(world, context, served_s, is_over).await;
+            context.progress(served_s as u64, Some(self.time.as_secs()), "s", look.detail);
+            worse = if matches!(look.verdict, Verdict::NoGo(_)) { worse + 1 } else { 0 };
+            match look.verdict {
+                Verdict::NoGo(why) if worse >= WORSE => return Err(worse_than_blue(why)),
+                Verdict::Go if is_over => return Ok(json!({ "served_s": served_s }).into()),
+                Verdict::Unclear(why) if is_over => return Err(unclear(why)),
+                _ => {}
+            }
+            if context.stop().is_requested() {
+                let why = format!("asked to stop by {} while watching green", context.stop().by());
+                return Err(StepError::parked(why, watch_on()).effect(Effect::NotApplied));
+            }
+            tokio::time::sleep(self.pause()).await;
+        }
+    }
+
+    fn pause(&self) -> Duration {
+        (self.time / LOOKS).clamp(PAUSES.0, PAUSES.1)
+    }
+
+    /// What cannot be asked counts as worse: a side that serves answers.
+    async fn look(&self, world: &World, context: &Context, served_s: f64, is_over: bool) -> Look {
+        match self.try_look(world, context, served_s, is_over).await {
+            Ok(look) => look,
+            Err(error) => Look { verdict: Verdict::NoGo(error.why()), detail: error.why() },
+        }
+    }
+
+    async fn try_look(
+        &self,
+        world: &World,
+        context: &Context,
+        served_s: f64,
+        is_over: bool,
+    ) -> Result<Look, StepError> {
+        let green = Registers::read(world).await?.green;
+        let mut verdicts = vec![match green.state {
+            State::Open => Verdict::Go,
+            other => Verdict::NoGo(format!("green's register is {other}: it does not serve")),
+        }];
+        verdicts.extend(systems(world, context.run(), Route::Back).await);
+        verdicts.push(dead_letters(world).await?);
+        verdicts.push(unproved(world, Side::Green).await?.map_or(Verdict::Go, Verdict::NoGo));
+        let (verdict, detail) = self.compared(world, context, served_s, is_over).await?;
+        verdicts.push(verdict);
+        Ok(Look { verdict: Verdict::all(verdicts), detail })
+    }
+
+    /// Green against blue, over the last while; at the end over the whole soak, as far as a gateway remembers.
+    async fn compared(
+        &self,
+        world: &World,
+        context: &Context,
+        served_s: f64,
+        is_over: bool,
+    ) -> Result<(Verdict, String), StepError> {
+        let back = if is_over { LONGEST_S as f64 } else { self.limits.over.as_secs_f64() };
+        let seconds = served_s.min(back).max(1.0) as u64;
+        let Some(green) = answers(world, Side::Green, seconds).await? else {
+            return Ok((Verdict::Go, "no gateway counts requests".to_owned()));
+        };
+        let receipt = context.facts().receipt(&flip::ID).cloned().unwrap_or_default();
+        let blue: Answers = serde_json::from_value(receipt["baseline"].clone()).unwrap_or_default();
+        let verdict = gates::as_good(&blue, &green, &self.limits);
+        // Until the soak is over there may simply not have been enough requests yet.
+        let verdict = if is_over || matches!(verdict, Verdict::NoGo(_)) { verdict } else { Verdict::Go };
+        Ok((verdict, words(&green, &blue)))
+    }
+}
+
+fn words(green: &Answers, blue: &Answers) -> String {
+    let p95 = |answers: &Answers| answers.p95_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.0}"));
+    format!(
+        "{} requests, {:.1} % failed ({:.1} on blue), {:.1} % of refreshes refused ({:.1}), p95 {} ms ({})",
+        green.requests,
+        green.failures(),
+        blue.failures(),
+        green.refusals(),
+        blue.refusals(),
+        p95(green),
+        p95(blue)
+    )
+}
+
+fn watch_on() -> &'static str {
+    "watch on: cutover run PLAN --through soak; go back: cutover rollback PLAN"
+}
+
+fn worse_than_blue(why: String) -> StepError {
+    let what = format!("green does not do as well as blue did: {why}");
+    StepError::new(FailureKind::FailedOnGreen, what).effect(Effect::NotApplied).hint(watch_on())
+}
+
+fn unclear(why: String) -> StepError {
+    let hint = "wait for more requests: cutover run PLAN --through soak; or answer for it: cutover finalize PLAN --waive soak --because '…'";
+    StepError::refused(format!("whether green does as well as blue did cannot be told: {why}"), hint)
+}
+
+impl Step for Soak {
+    type World = World;
+
+    fn id(&self) -> StepId {
+        ID
+    }
+
+    fn summary(&self) -> String {
+        let (time, limits) = (humantime::format_duration(self.time), &self.limits);
+        let otherwise = if limits.returns { "or go back to blue" } else { "or a person decides" };
+        format!(
+            "gate: for {time} green fails at most {} points more requests than blue did, refuses at most {} points more refreshes, takes at most {} times as long, revocations hold; {otherwise}",
+            limits.failed, limits.refused_refreshes, limits.slower
+        )
+    }
+
+    fn undo_summary(&self) -> String {
+        "nothing: it only reads".to_owned()
+    }
+
+    fn reversal(&self) -> Reversal {
+        Reversal::ReadOnly
+    }
+
+    fn is_gate(&self) -> bool {
+        true
+    }
+
+    fn holds_until(&self) -> Option<StepId> {
+        Some(finalize::ID)
+    }
+
+    fn limits(&self) -> Limits {
+        Limits::once(self.time + AFTER)
+    }
+
+    async fn verify(&self, _world: &World, _context: &Context) -> Result<Standing, StepError> {
+        Ok(Standing::Absent)
+    }
+
+    async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        if is_begun(world).await? {
+            // Green is kept whatever is seen now: the way back is gone already.
+            return Ok(json!({ "finalizing": true }).into());
+        }
+        self.watch(world, context).await
+    }
+
+    async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
+        Ok(())
+    }
+}
+
+/// Whether finalizing has begun: nothing of ours is left on blue, which is emptied first.
+pub(super) async fn is_begun(world: &World) -> Result<bool, StepError> {
+    let blue = world.side(Side::Blue).await?;
+    let left = claim::leftovers(&blue).await.map_err(|error| fail("look for what is left of ours on blue", error))?;
+    Ok(left.is_empty())
+}
