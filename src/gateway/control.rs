@@ -22,7 +22,8 @@ async fn state(State(participant): State<Arc<Participant>>) -> Json<Standing> {
 }
 
 async fn resolve(State(participant): State<Arc<Participant>>) -> Json<Resolution> {
-    Json(participant.registers.read().await.resolution())
+    let readings = participant.registers.read().await;
+    Json(readings.resolution(&participant.position.lock().await.stored))
 }
 
 /// Orders run to their end even when the orchestrator's connection breaks: a half-obeyed order would be a guess.

@@ -77,12 +77,11 @@ impl Readings {
     /// Held by a flip, it obeys only a register at that flip's epoch or above. Otherwise an open register is enough, save that one
     /// below what it has served before may name only the same side: an older state of a database has come back.
     pub(super) fn settle(&self, stored: &Stored) -> Option<Settled> {
-        let is_finalized = self.blue == Seen::Absent && self.green == Seen::Absent && !stored.is_held();
-        if is_finalized && stored.epoch > 0 {
+        if self.are_absent() && !stored.is_held() && stored.epoch > 0 {
             // Both registers were removed on purpose after the last move: what this gateway has stored stands.
             return Some(Settled { side: stored.side, epoch: stored.epoch, nonce: stored.nonce });
         }
-        if self.blue == Seen::Absent && self.green == Seen::Absent && stored.is_held() && stored.side == Side::Green {
+        if self.are_absent() && stored.is_held() && stored.side == Side::Green {
             // Finalized, or undone after a way back that this gateway missed: blue may have no seal any more. A person says.
             return None;
         }
@@ -102,23 +101,37 @@ impl Readings {
         }
     }
 
-    /// What this gateway says as a resolver: only what the registers say.
-    pub(super) fn resolution(&self) -> Resolution {
-        match decide(&self.blue, &self.green, 0) {
-            Decision::Serving(side, epoch) => Resolution { side: Some(side), epoch, state: ResolutionState::Open },
-            Decision::Undecided => Resolution { side: None, epoch: self.highest(), state: ResolutionState::Undecided },
-            Decision::Unreachable => {
-                Resolution { side: None, epoch: self.highest(), state: ResolutionState::Unreachable }
+    /// What this gateway says as a resolver: what the registers say, and where none is seen, what it would serve itself. From absent
+    /// registers alone one would conclude blue at epoch 0, long after clients went to green.
+    pub(super) fn resolution(&self, stored: &Stored) -> Resolution {
+        let epoch = self.highest().unwrap_or(stored.epoch);
+        let decision = match self.highest() {
+            Some(_) => decide(&self.blue, &self.green, 0),
+            None => {
+                self.settle(stored).map_or(self.open_question(), |found| Decision::Serving(found.side, found.epoch))
             }
+        };
+        match decision {
+            Decision::Serving(side, epoch) => Resolution { side: Some(side), epoch, state: ResolutionState::Open },
+            Decision::Undecided => Resolution { side: None, epoch, state: ResolutionState::Undecided },
+            Decision::Unreachable => Resolution { side: None, epoch, state: ResolutionState::Unreachable },
         }
     }
 
-    fn highest(&self) -> i64 {
+    fn open_question(&self) -> Decision {
+        if self.are_absent() { Decision::Undecided } else { Decision::Unreachable }
+    }
+
+    fn are_absent(&self) -> bool {
+        self.blue == Seen::Absent && self.green == Seen::Absent
+    }
+
+    fn highest(&self) -> Option<i64> {
         let epochs = [&self.blue, &self.green].into_iter().filter_map(|seen| match seen {
             Seen::Row(register) => Some(register.epoch),
             _ => None,
         });
-        epochs.max().unwrap_or(0)
+        epochs.max()
     }
 }
 
@@ -134,6 +147,11 @@ mod tests {
 
     fn stored(epoch: i64, state: Standing, side: Side) -> Stored {
         Stored { epoch, nonce: Uuid::nil(), state, side }
+    }
+
+    fn resolved(readings: &Readings, stored: &Stored) -> (Option<Side>, i64, ResolutionState) {
+        let resolution = readings.resolution(stored);
+        (resolution.side, resolution.epoch, resolution.state)
     }
 
     fn settled(readings: &Readings, stored: &Stored) -> Option<(Side, i64)> {
@@ -161,8 +179,37 @@ mod tests {
     fn without_an_answer_there_is_no_side() {
         let dark = Readings { blue: Seen::Unreachable, green: Seen::Unreachable };
         assert_eq!(settled(&dark, &Stored::nothing()), None);
-        assert_eq!(dark.resolution().state, ResolutionState::Unreachable);
+        assert_eq!(dark.resolution(&Stored::nothing()).state, ResolutionState::Unreachable);
         let never = Readings { blue: Seen::Absent, green: Seen::Unreachable };
         assert_eq!(settled(&never, &Stored::nothing()), Some((Side::Blue, 0)));
+    }
+
+    #[test]
+    fn after_a_finalize_a_resolver_says_what_it_serves() {
+        let removed = Readings { blue: Seen::Absent, green: Seen::Absent };
+        let open = |side, epoch| (Some(side), epoch, ResolutionState::Open);
+        assert_eq!(resolved(&removed, &stored(2, Standing::Serving, Side::Green)), open(Side::Green, 2));
+        assert_eq!(resolved(&removed, &stored(3, Standing::Prepared, Side::Blue)), open(Side::Blue, 3));
+        assert_eq!(resolved(&removed, &Stored::nothing()), open(Side::Blue, 0), "there never was a register");
+    }
+
+    #[test]
+    fn without_registers_a_resolver_does_not_guess() {
+        let removed = Readings { blue: Seen::Absent, green: Seen::Absent };
+        for state in [Standing::Holding, Standing::Switched, Standing::Refusing] {
+            let undecided = (None, 2, ResolutionState::Undecided);
+            assert_eq!(resolved(&removed, &stored(2, state, Side::Green)), undecided, "held on green: {state:?}");
+        }
+        let dark = Readings { blue: Seen::Absent, green: Seen::Unreachable };
+        let unreachable = (None, 2, ResolutionState::Unreachable);
+        assert_eq!(resolved(&dark, &stored(2, Standing::Serving, Side::Green)), unreachable, "not blue at epoch 0");
+    }
+
+    #[test]
+    fn a_register_outweighs_what_a_resolver_remembers() {
+        let decided = Readings { blue: row(Side::Blue, 2, State::Sealed), green: row(Side::Green, 2, State::Open) };
+        let green = (Some(Side::Green), 2, ResolutionState::Open);
+        assert_eq!(resolved(&decided, &stored(1, Standing::Serving, Side::Blue)), green);
+        assert_eq!(resolved(&decided, &stored(3, Standing::Holding, Side::Blue)), green, "held, it is still asked");
     }
 }

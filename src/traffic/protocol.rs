@@ -74,9 +74,9 @@ pub struct Conflict {
 /// A resolver's answer to "which side, now?".
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resolution {
-    /// The side whose register is open, when `state` is `open`.
+    /// The side whose register is open, when `state` is `open`; after a finalize, which removes both registers, the side served.
     pub side: Option<Side>,
-    /// The epoch of that register.
+    /// The epoch of that register, or of that side.
     pub epoch: i64,
     /// Whether that is definite.
     pub state: ResolutionState,
