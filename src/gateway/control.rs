@@ -1,20 +1,47 @@
-//! The gateway's own listener: the participant protocol, and the answer to "which side, now?" for other participants.
+//! The gateway's own listener: the participant protocol, the answer to "which side, now?" for other participants, and the figures.
 
+use super::figures::Tallies;
 use super::participant::{Participant, Refused};
+use crate::traffic::figures::LONGEST_S;
 use crate::traffic::protocol::{Order, Resolution, Standing};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use std::sync::Arc;
+use tokio::time::Instant;
 
-pub(super) fn router(participant: Arc<Participant>) -> Router {
+pub(super) fn router(participant: Arc<Participant>, tallies: Arc<Tallies>) -> Router {
+    let told = Router::new().route("/cutover/v1/figures", get(figures)).with_state(tallies);
     Router::new()
         .route("/cutover/v1/state", get(state))
         .route("/cutover/v1/{verb}", post(order))
         .route("/resolve", get(resolve))
         .with_state(participant)
+        .merge(told)
+}
+
+/// How far back figures are wanted.
+#[derive(Deserialize)]
+struct Back {
+    seconds: Option<String>,
+}
+
+async fn figures(State(tallies): State<Arc<Tallies>>, Query(back): Query<Back>) -> Response {
+    match seconds_of(back.seconds.as_deref()) {
+        Some(seconds) => Json(tallies.last(seconds, Instant::now())).into_response(),
+        None => {
+            let why = format!("seconds must be a whole number from 1 to {LONGEST_S}");
+            (StatusCode::BAD_REQUEST, why).into_response()
+        }
+    }
+}
+
+fn seconds_of(asked: Option<&str>) -> Option<u64> {
+    let seconds = asked.map_or(Some(LONGEST_S), |text| text.parse().ok())?;
+    (1..=LONGEST_S).contains(&seconds).then_some(seconds)
 }
 
 async fn state(State(participant): State<Arc<Participant>>) -> Json<Standing> {
@@ -64,6 +91,20 @@ fn answer(result: Result<Standing, Refused>) -> Response {
         Err(Refused::File(error)) => {
             tracing::error!(%error, "an order was not carried out");
             (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_for_a_second_to_an_hour() {
+        assert_eq!(seconds_of(None), Some(LONGEST_S));
+        assert_eq!((seconds_of(Some("1")), seconds_of(Some("3600"))), (Some(1), Some(3600)));
+        for asked in ["0", "3601", "-1", "1.5", "", "all"] {
+            assert_eq!(seconds_of(Some(asked)), None, "{asked}");
         }
     }
 }

@@ -8,6 +8,7 @@ mod capture;
 mod config;
 mod control;
 mod error;
+mod figures;
 mod gate;
 mod headers;
 mod participant;
@@ -16,6 +17,8 @@ mod registers;
 mod server;
 mod settle;
 mod state;
+mod times;
+mod upload;
 mod upstream;
 mod waiting;
 

@@ -5,6 +5,7 @@
 
 use super::answer::{Body, BoxError, come_again, error, full};
 use super::capture::Capture;
+use super::figures::{Asked, Question, Tallies};
 use super::gate::{Gate, Pass, Refusal};
 use super::headers;
 use super::upstream::{Upstreams, chain_of};
@@ -36,6 +37,7 @@ pub(super) struct Proxy {
     gate: Arc<Gate>,
     upstreams: Arc<Upstreams>,
     capture: Arc<Capture>,
+    tallies: Arc<Tallies>,
     request_timeout: Duration,
 }
 
@@ -44,9 +46,10 @@ impl Proxy {
         gate: Arc<Gate>,
         upstreams: Arc<Upstreams>,
         capture: Arc<Capture>,
+        tallies: Arc<Tallies>,
         request_timeout: Duration,
     ) -> Arc<Self> {
-        Arc::new(Self { gate, upstreams, capture, request_timeout })
+        Arc::new(Self { gate, upstreams, capture, tallies, request_timeout })
     }
 
     /// Answers one request of one listener.
@@ -74,7 +77,7 @@ impl Proxy {
         headers::strip_hop_by_hop(&mut head.headers);
         headers::strip_ours(&mut head.headers);
         headers::add_client(&mut head.headers, client);
-        let entered = if head.method == Method::GET && head.uri.path() == VERSION {
+        let entered = if asks_version(&head) {
             self.gate.glance()
         } else {
             self.gate.enter(class, length.unwrap_or(FORM_BYTES as u64)).await
@@ -141,34 +144,55 @@ impl Proxy {
 
     async fn forward(&self, listener: Listener, head: Parts, body: Body, pass: Pass, until: Instant) -> Response<Body> {
         let (side, epoch) = (pass.side, pass.epoch);
+        let question = if asks_version(&head) { Question::Version } else { Question::Other };
+        let (mut asked, body) = Asked::now(&self.tallies, side, question, body);
         let mut response = match timeout_at(until, self.upstreams.send(side, listener, head, body)).await {
-            Ok(Ok(response)) => self.bring_back(response, pass, until).await,
+            Ok(Ok(response)) => self.bring_back(response, pass, asked, until).await,
             Ok(Err(failed)) => {
+                asked.broke();
                 tracing::warn!(error = %chain_of(&failed), %side, "the engine did not answer");
                 error(StatusCode::BAD_GATEWAY, "server_error", "the engine did not answer")
             }
-            Err(_) => error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not answer in time"),
+            Err(_) => {
+                asked.broke();
+                error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not answer in time")
+            }
         };
         headers::stamp(response.headers_mut(), side, epoch);
         response
     }
 
-    async fn bring_back(&self, response: Response<Incoming>, pass: Pass, until: Instant) -> Response<Body> {
+    async fn bring_back(
+        &self,
+        response: Response<Incoming>,
+        pass: Pass,
+        mut asked: Asked,
+        until: Instant,
+    ) -> Response<Body> {
         let (mut head, body) = response.into_parts();
+        asked.answered(head.status);
         headers::strip_hop_by_hop(&mut head.headers);
         if headers::declared_length(&head.headers).is_none_or(|bytes| bytes > SMALL_ANSWER_BYTES) {
-            let rest = Rest { body, _pass: pass, until: Box::pin(sleep_until(until)) };
+            let rest = Rest { body, _pass: pass, asked, until: Box::pin(sleep_until(until)) };
             return Response::from_parts(head, rest.boxed_unsync());
         }
         match timeout_at(until, body.collect()).await {
             Ok(Ok(whole)) => Response::from_parts(head, full(whole.to_bytes())),
             Ok(Err(failed)) => {
+                asked.broke();
                 tracing::warn!(error = %chain_of(&failed), "the engine's answer broke off");
                 error(StatusCode::BAD_GATEWAY, "server_error", "the engine's answer broke off")
             }
-            Err(_) => error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not finish in time"),
+            Err(_) => {
+                asked.broke();
+                error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not finish in time")
+            }
         }
     }
+}
+
+fn asks_version(head: &Parts) -> bool {
+    head.method == Method::GET && head.uri.path() == VERSION
 }
 
 /// Reads a token revocation's form. Anything but one plain form with one token is refused: what cannot be read cannot be captured.
@@ -201,6 +225,7 @@ fn is_form(head: &Parts) -> bool {
 struct Rest {
     body: Incoming,
     _pass: Pass,
+    asked: Asked,
     until: Pin<Box<Sleep>>,
 }
 
@@ -209,10 +234,17 @@ impl hyper::body::Body for Rest {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+        let polled = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Pending => {
+                let late = self.until.as_mut().poll(context);
+                late.map(|()| Some(Err("the answer took longer than a request may".into())))
+            }
+        };
+        if let Poll::Ready(Some(Err(_))) = polled {
+            self.asked.broke();
         }
-        self.until.as_mut().poll(context).map(|()| Some(Err("the answer took longer than a request may".into())))
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -4,6 +4,7 @@ use super::capture::Capture;
 use super::config::Config;
 use super::control;
 use super::error::GatewayError;
+use super::figures::Tallies;
 use super::gate::Gate;
 use super::participant::Participant;
 use super::proxy::Proxy;
@@ -25,7 +26,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use url::Url;
 
 /// Longest time for the head of a request, and so for an idle connection; longer than clients usually keep theirs.
@@ -55,6 +56,7 @@ pub struct Bound {
     addresses: Addresses,
     participant: Arc<Participant>,
     proxy: Arc<Proxy>,
+    tallies: Arc<Tallies>,
 }
 
 /// Runs a gateway until `shutdown` is ready.
@@ -85,9 +87,11 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
         Producer::start(&config.control, &config.plan, &config.name, config.patience, Arc::clone(&config.install));
     let capture = Arc::new(Capture::new(lookups, producer));
     let registers = Registers::new(&config.blue, &config.green, config.patience);
-    let proxy = Proxy::new(Arc::clone(&gate), Arc::clone(&upstreams), Arc::clone(&capture), gateway.request_timeout);
+    let tallies = Tallies::new(Instant::now());
+    let (at_proxy, counted) = (Arc::clone(&gate), Arc::clone(&tallies));
+    let proxy = Proxy::new(at_proxy, Arc::clone(&upstreams), Arc::clone(&capture), counted, gateway.request_timeout);
     let participant = Participant::new(gate, registers, upstreams, capture, file, stored, config.hold);
-    Ok(Bound { public, admin, control, addresses, participant, proxy })
+    Ok(Bound { public, admin, control, addresses, participant, proxy, tallies })
 }
 
 impl Bound {
@@ -107,7 +111,7 @@ impl Bound {
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(self.public, Listener::Public, Arc::clone(&self.proxy), ended.clone()));
         tasks.spawn(accept(self.admin, Listener::Admin, self.proxy, ended.clone()));
-        let router = control::router(self.participant);
+        let router = control::router(self.participant, self.tallies);
         let own = axum::serve(self.control, router).with_graceful_shutdown(until_true(ended));
         let own = tokio::spawn(async move { own.await });
         shutdown.await;

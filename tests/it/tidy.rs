@@ -13,7 +13,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("traffic", &["plan", "database::client", "database::term", "database::sql"]),
     (
         "gateway",
-        &["plan", "revocations", "traffic::register", "traffic::protocol", "database::client", "database::sql"],
+        &[
+            "plan",
+            "revocations",
+            "traffic::register",
+            "traffic::protocol",
+            "traffic::figures",
+            "database::client",
+            "database::sql",
+        ],
     ),
     ("gates", &["plan", "database", "traffic::figures"]),
     ("steps", &["plan", "engine", "journal", "database", "revocations", "traffic", "gates"]),
