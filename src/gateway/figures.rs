@@ -22,6 +22,8 @@ const SLOTS: usize = LONGEST_S as usize;
 pub(super) enum Question {
     /// Who it is: the systems ask that themselves while they verify, so it says nothing of clients.
     Version,
+    /// For a new token, by a refresh token.
+    Refresh,
     /// Anything else.
     Other,
 }
@@ -45,14 +47,33 @@ struct Slot {
 struct Tally {
     requests: u32,
     failed: u32,
+    refreshes: u32,
+    refused_refreshes: u32,
     times: Times,
 }
 
 /// A request that has ended.
 struct Ended {
     side: Side,
-    is_failed: bool,
+    question: Question,
+    status: Option<StatusCode>,
+    is_broken: bool,
     took: Duration,
+}
+
+impl Ended {
+    fn is_failed(&self) -> bool {
+        self.is_broken || self.status.is_some_and(|status| status.is_server_error())
+    }
+
+    /// A refresh that the engine accepted or refused; with 5xx it has done neither.
+    fn is_refresh(&self) -> bool {
+        self.question == Question::Refresh && self.status.is_some_and(|status| !status.is_server_error())
+    }
+
+    fn is_refused_refresh(&self) -> bool {
+        self.is_refresh() && self.status.is_some_and(|status| status.is_client_error())
+    }
 }
 
 impl Slot {
@@ -67,11 +88,13 @@ impl Slot {
 }
 
 impl Tally {
-    const NONE: Self = Self { requests: 0, failed: 0, times: Times::NONE };
+    const NONE: Self = Self { requests: 0, failed: 0, refreshes: 0, refused_refreshes: 0, times: Times::NONE };
 
     fn count(&mut self, ended: &Ended) {
         self.requests += 1;
-        self.failed += u32::from(ended.is_failed);
+        self.failed += u32::from(ended.is_failed());
+        self.refreshes += u32::from(ended.is_refresh());
+        self.refused_refreshes += u32::from(ended.is_refused_refresh());
         self.times.count(ended.took);
     }
 }
@@ -120,6 +143,8 @@ fn add(answers: &mut Answers, times: &mut Sum, tally: &Tally) {
     }
     answers.requests += u64::from(tally.requests);
     answers.failed += u64::from(tally.failed);
+    answers.refreshes += u64::from(tally.refreshes);
+    answers.refused_refreshes += u64::from(tally.refused_refreshes);
     times.add(&tally.times);
 }
 
@@ -165,8 +190,8 @@ impl Drop for Asked {
             return;
         }
         let now = Instant::now();
-        let is_failed = self.is_broken || self.status.is_some_and(|status| status.is_server_error());
-        self.tallies.count(&Ended { side: self.side, is_failed, took: now - self.sent }, now);
+        let Self { side, question, status, is_broken, .. } = *self;
+        self.tallies.count(&Ended { side, question, status, is_broken, took: now - self.sent }, now);
     }
 }
 
@@ -178,7 +203,8 @@ mod tests {
     use http_body_util::StreamBody;
 
     fn ended(side: Side, took_ms: u64) -> Ended {
-        Ended { side, is_failed: false, took: Duration::from_millis(took_ms) }
+        let took = Duration::from_millis(took_ms);
+        Ended { side, question: Question::Other, status: Some(StatusCode::OK), is_broken: false, took }
     }
 
     fn after(tallies: &Tallies, seconds: f64) -> Instant {
@@ -229,7 +255,7 @@ mod tests {
         let tallies = Tallies::new(Instant::now());
         for second in 0..100 {
             tallies.count(&ended(Side::Blue, 10), after(&tallies, f64::from(second)));
-            tallies.count(&Ended { is_failed: true, ..ended(Side::Green, 500) }, after(&tallies, f64::from(second)));
+            tallies.count(&Ended { is_broken: true, ..ended(Side::Green, 500) }, after(&tallies, f64::from(second)));
         }
         let figures = tallies.last(50, after(&tallies, 99.0));
         assert_eq!((figures.blue.requests, figures.blue.failed), (50, 0));
@@ -275,6 +301,20 @@ mod tests {
         ask(Question::Version).broke();
         let blue = tallies.last(9, Instant::now()).blue;
         assert_eq!((blue.requests, blue.failed), (5, 3), "a client that left is no failure, a version no request");
+    }
+
+    #[tokio::test]
+    async fn a_refresh_is_accepted_or_refused_or_neither() {
+        let tallies = Tallies::new(Instant::now());
+        let ask = |question| Asked::now(&tallies, Side::Blue, question, full("")).0;
+        for status in [200, 400, 401, 500] {
+            ask(Question::Refresh).answered(StatusCode::from_u16(status).expect("a status"));
+        }
+        ask(Question::Refresh).broke();
+        ask(Question::Other).answered(StatusCode::BAD_REQUEST);
+        let blue = tallies.last(9, Instant::now()).blue;
+        assert_eq!((blue.requests, blue.refreshes, blue.refused_refreshes), (6, 3, 2));
+        assert_eq!(blue.failed, 2);
     }
 
     #[tokio::test]

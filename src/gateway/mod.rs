@@ -9,6 +9,7 @@ mod config;
 mod control;
 mod error;
 mod figures;
+mod form;
 mod gate;
 mod headers;
 mod participant;

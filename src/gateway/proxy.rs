@@ -1,11 +1,13 @@
 //! One request through the gateway: through the gate, past the doors, to the engine of the side, and its answer back.
 //!
-//! Bodies are streamed both ways, save a token revocation's (read to find the chain) and small answers (read whole, so that the
-//! request is over when the engine is done, however slow the client reads). No POST is ever sent twice.
+//! Bodies are streamed both ways, save a token revocation's (read to find the chain), a token request's (read to see whether it is a
+//! refresh) and small answers (read whole, so that the request is over when the engine is done, however slow the client reads). No POST
+//! is ever sent twice.
 
 use super::answer::{Body, BoxError, come_again, error, full};
 use super::capture::Capture;
 use super::figures::{Asked, Question, Tallies};
+use super::form::{self, FORM_BYTES, Form};
 use super::gate::{Gate, Pass, Refusal};
 use super::headers;
 use super::upstream::{Upstreams, chain_of};
@@ -14,7 +16,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::http::request::Parts;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode};
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,8 +26,6 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 /// Largest body of a request.
 const BODY_BYTES: usize = 8 * 1024 * 1024;
-/// Largest body of a token revocation, which is read whole.
-const FORM_BYTES: usize = 64 * 1024;
 /// Answers up to this size are read whole before they are passed on.
 const SMALL_ANSWER_BYTES: u64 = 64 * 1024;
 
@@ -99,8 +99,7 @@ impl Proxy {
     ) -> Response<Body> {
         let until = Instant::now() + self.request_timeout;
         if reading == Reading::Passes {
-            let body = Limited::new(body, BODY_BYTES).boxed_unsync();
-            return self.forward(listener, head, body, pass, until).await;
+            return self.ask(listener, head, body, pass, until).await;
         }
         // A revocation runs to its end even when its client goes away: what is queued must also be executed.
         let proxy = Arc::clone(self);
@@ -109,6 +108,18 @@ impl Proxy {
             tracing::error!(%failed, "a revocation's task failed");
             come_again("the revocation could not be carried out")
         })
+    }
+
+    /// Passes on what is no revocation.
+    async fn ask(&self, listener: Listener, head: Parts, body: Incoming, pass: Pass, until: Instant) -> Response<Body> {
+        match recognized(listener, &head, body, until).await {
+            Some((question, body)) => self.forward(listener, head, body, question, pass, until).await,
+            None => {
+                let mut response = not_in_time();
+                headers::stamp(response.headers_mut(), pass.side, pass.epoch);
+                response
+            }
+        }
     }
 
     async fn revoke(
@@ -121,9 +132,9 @@ impl Proxy {
         until: Instant,
     ) -> Response<Body> {
         let read = match reading {
-            Reading::Knocks(knock) => Ok((knock, Limited::new(body, BODY_BYTES).boxed_unsync())),
+            Reading::Knocks(knock) => Ok((knock, streamed(body))),
             Reading::TokenInBody => read_token(&head, body, until).await,
-            Reading::Passes => return self.forward(listener, head, full(Bytes::new()), pass, until).await,
+            Reading::Passes => return self.ask(listener, head, body, pass, until).await,
         };
         let (knock, body) = match read {
             Ok(read) => read,
@@ -136,15 +147,22 @@ impl Proxy {
                 return come_again("the revocation could not be recorded; nothing was revoked");
             }
         };
-        let response = self.forward(listener, head, body, pass, until).await;
+        let response = self.forward(listener, head, body, Question::Other, pass, until).await;
         // Our own 502 and 504 say nothing of what the engine did, and neither does any other 5xx.
         self.capture.settle(receipt, knock.door(), response.status()).await;
         response
     }
 
-    async fn forward(&self, listener: Listener, head: Parts, body: Body, pass: Pass, until: Instant) -> Response<Body> {
+    async fn forward(
+        &self,
+        listener: Listener,
+        head: Parts,
+        body: Body,
+        question: Question,
+        pass: Pass,
+        until: Instant,
+    ) -> Response<Body> {
         let (side, epoch) = (pass.side, pass.epoch);
-        let question = if asks_version(&head) { Question::Version } else { Question::Other };
         let (mut asked, body) = Asked::now(&self.tallies, side, question, body);
         let mut response = match timeout_at(until, self.upstreams.send(side, listener, head, body)).await {
             Ok(Ok(response)) => self.bring_back(response, pass, asked, until).await,
@@ -155,7 +173,7 @@ impl Proxy {
             }
             Err(_) => {
                 asked.broke();
-                error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not answer in time")
+                not_in_time()
             }
         };
         headers::stamp(response.headers_mut(), side, epoch);
@@ -173,7 +191,7 @@ impl Proxy {
         asked.answered(head.status);
         headers::strip_hop_by_hop(&mut head.headers);
         if headers::declared_length(&head.headers).is_none_or(|bytes| bytes > SMALL_ANSWER_BYTES) {
-            let rest = Rest { body, _pass: pass, asked, until: Box::pin(sleep_until(until)) };
+            let rest = Rest { body, asked, _pass: pass, until: Box::pin(sleep_until(until)) };
             return Response::from_parts(head, rest.boxed_unsync());
         }
         match timeout_at(until, body.collect()).await {
@@ -195,19 +213,46 @@ fn asks_version(head: &Parts) -> bool {
     head.method == Method::GET && head.uri.path() == VERSION
 }
 
+fn not_in_time() -> Response<Body> {
+    error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not answer in time")
+}
+
+fn streamed<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    Limited::new(body, BODY_BYTES).boxed_unsync()
+}
+
+/// What is asked, and the body to pass on, as it came. Whether it is a refresh is seen where a token request has a plain form of usual
+/// size; none when that form did not arrive in time.
+async fn recognized(listener: Listener, head: &Parts, body: Incoming, until: Instant) -> Option<(Question, Body)> {
+    let is_token = hydra::is_token_endpoint(listener, &head.method, head.uri.path());
+    if !is_token || !form::is_plain(head) || form::is_declared_large(head) {
+        let question = if asks_version(head) { Question::Version } else { Question::Other };
+        return Some((question, streamed(body)));
+    }
+    match form::read(body, until).await {
+        Form::Whole(bytes) if hydra::is_refresh(&bytes) => Some((Question::Refresh, full(bytes))),
+        Form::Whole(bytes) => Some((Question::Other, full(bytes))),
+        Form::Unread(body) => Some((Question::Other, streamed(body))),
+        Form::Late => None,
+    }
+}
+
 /// Reads a token revocation's form. Anything but one plain form with one token is refused: what cannot be read cannot be captured.
 async fn read_token(head: &Parts, body: Incoming, until: Instant) -> Result<(Knock, Body), Box<Response<Body>>> {
     let refuse = |status, why: &str| Err(Box::new(error(status, "invalid_request", why)));
-    if head.headers.contains_key(header::CONTENT_ENCODING) || !is_form(head) {
+    if !form::is_plain(head) {
         return refuse(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "a revocation is a plain form (application/x-www-form-urlencoded)",
         );
     }
-    let bytes = match timeout_at(until, Limited::new(body, FORM_BYTES).collect()).await {
-        Ok(Ok(whole)) => whole.to_bytes(),
-        Ok(Err(_)) => return refuse(StatusCode::BAD_REQUEST, "the form is too large or broke off"),
-        Err(_) => return refuse(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time"),
+    let bytes = match form::read(body, until).await {
+        Form::Whole(bytes) => bytes,
+        Form::Unread(_) => return refuse(StatusCode::BAD_REQUEST, "the form is too large or broke off"),
+        Form::Late => return refuse(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time"),
     };
     match hydra::token_of(&bytes) {
         Ok(token) => Ok((Knock::Token { signatures: hydra::signature_forms(&token) }, full(bytes))),
@@ -215,17 +260,11 @@ async fn read_token(head: &Parts, body: Incoming, until: Instant) -> Result<(Kno
     }
 }
 
-fn is_form(head: &Parts) -> bool {
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = kind.split(';').next().unwrap_or_default().trim();
-    kind.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-}
-
 /// The rest of an answer: in flight until its end, and no longer than its request may take.
 struct Rest {
     body: Incoming,
-    _pass: Pass,
     asked: Asked,
+    _pass: Pass,
     until: Pin<Box<Sleep>>,
 }
 

@@ -147,9 +147,22 @@ pub fn class(listener: Listener, method: &Method, path: &str, query: Option<&str
         (Listener::Admin, "POST", ["oauth2", "introspect"]) | (Listener::Public, _, ["userinfo"]) => {
             Class::Introspection
         }
-        (Listener::Public, "POST", ["oauth2", "token"]) => Class::Token,
+        _ if is_token_endpoint(listener, method, &path) => Class::Token,
         _ => Class::Other,
     }
+}
+
+/// Whether a request asks for tokens; by which grant stands in its form body, see [`is_refresh`].
+#[must_use]
+pub fn is_token_endpoint(listener: Listener, method: &Method, path: &str) -> bool {
+    listener == Listener::Public && *method == Method::POST && normal(path) == "oauth2/token"
+}
+
+/// Whether the form of a token request presents a refresh token. As an engine does, it takes the first grant that the form names.
+#[must_use]
+pub fn is_refresh(form: &[u8]) -> bool {
+    let grant = url::form_urlencoded::parse(form).find(|(key, _)| key == "grant_type");
+    grant.is_some_and(|(_, grant)| grant == "refresh_token")
 }
 
 fn knocks(knock: Knock) -> Reading {
@@ -291,6 +304,21 @@ mod tests {
         assert_eq!(knock(Listener::Public, "GET", "/oauth2/sessions/logout"), Reading::Passes);
         let confirmed = knock(Listener::Public, "GET", "/oauth2/sessions/logout?logout_verifier=v1");
         assert_eq!(confirmed, knocks(Knock::Logout { verifier: "v1".into() }));
+    }
+
+    #[test]
+    fn a_refresh_is_known_by_its_place_and_its_grant() {
+        let is_token =
+            |listener, method: &str, path| is_token_endpoint(listener, &method.parse().expect("a method"), path);
+        for path in ["/oauth2/token", "/oauth2//token/", "/oauth2/%74oken"] {
+            assert!(is_token(Listener::Public, "POST", path), "{path}");
+        }
+        assert!(!is_token(Listener::Admin, "POST", "/oauth2/token"));
+        assert!(!is_token(Listener::Public, "OPTIONS", "/oauth2/token"));
+        assert!(!is_token(Listener::Public, "POST", "/oauth2/tokens") && !is_token(Listener::Public, "POST", "/"));
+        assert!(is_refresh(b"refresh_token=a.b&grant_type=refresh%5Ftoken"));
+        assert!(!is_refresh(b"grant_type=authorization_code&grant_type=refresh_token"));
+        assert!(!is_refresh(b"refresh_token=a.b") && !is_refresh(b""));
     }
 
     #[test]

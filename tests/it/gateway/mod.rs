@@ -1,6 +1,7 @@
-//! The gateway: routing, holding, the participant protocol, what it does without word, and capture.
+//! The gateway: routing, holding, the participant protocol, what it does without word, capture, and its figures.
 
 mod capture;
+mod figures;
 mod hold;
 mod protocol;
 mod world;

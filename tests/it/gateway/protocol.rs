@@ -148,6 +148,17 @@ async fn gateway_resolves_by_the_registers_and_never_guesses() {
 }
 
 #[tokio::test]
+async fn gateway_resolves_after_a_finalize_what_it_serves() {
+    let world = World::new().await;
+    world.must("release", &to_green(2, LONG)).await;
+    for place in [&world.pair.blue, &world.pair.green] {
+        place.execute("drop table cutover.register cascade").await;
+    }
+    let resolution = world.ask_control("/resolve").await;
+    assert_eq!(resolution, serde_json::json!({"side": "green", "epoch": 2, "state": "open"}));
+}
+
+#[tokio::test]
 async fn gateway_accepts_no_proposal_for_an_engine_that_does_not_answer() {
     let world = World::with(|config| {
         let dead = "http://127.0.0.1:1".to_owned();

@@ -3,13 +3,16 @@
 use crate::harness::{Pair, fresh_folder};
 use crate::revocations::{install, tables};
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cutover::gateway::{Addresses, Config, bind};
 use cutover::plan::{Doors, Gateway, Listen, Secret, Side, Upstream};
 use cutover::revocations::Ledger;
 use cutover::traffic::protocol::{Order, Standing};
 use cutover::traffic::register;
+use futures_util::{StreamExt, stream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -29,6 +32,8 @@ pub(crate) struct Engine {
     pub(crate) queued_at_revoke: Arc<Mutex<Vec<i64>>>,
     /// What revocations are answered by.
     pub(crate) revoke_status: Arc<Mutex<u16>>,
+    /// What token requests are answered by.
+    pub(crate) token_status: Arc<Mutex<u16>>,
     /// Requests to `/slow` wait for a permit.
     pub(crate) slow: Arc<Semaphore>,
 }
@@ -44,6 +49,7 @@ impl Engine {
             seen: Arc::default(),
             queued_at_revoke: Arc::default(),
             revoke_status: Arc::new(Mutex::new(200)),
+            token_status: Arc::new(Mutex::new(200)),
             slow: Arc::new(Semaphore::new(0)),
         };
         let router = Router::new().fallback(answer).with_state(engine.clone());
@@ -69,13 +75,41 @@ async fn answer(State(engine): State<Engine>, request: Request) -> Response {
             engine.slow.acquire().await.expect("open").forget();
             engine.side.as_str().into_response()
         }
-        "/echo" => {
-            let headers = format!("{:?}", request.headers());
-            let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
-            format!("{headers}\n{}", String::from_utf8_lossy(&body)).into_response()
+        "/echo" => echo(request).await.into_response(),
+        "/oauth2/token" => {
+            let status = *engine.token_status.lock().expect("no panic");
+            (status_of(status), echo(request).await).into_response()
         }
-        _ => engine.side.as_str().into_response(),
+        "/broken/small" => ([("content-length", "9")], half(true)).into_response(),
+        "/broken/streamed" => half(true).into_response(),
+        "/endless" => half(false).into_response(),
+        path => match path.strip_prefix("/status/") {
+            Some(status) => status_of(status.parse().expect("a number")).into_response(),
+            None => engine.side.as_str().into_response(),
+        },
     }
+}
+
+/// What was asked, headers and body.
+async fn echo(request: Request) -> String {
+    let headers = format!("{:?}", request.headers());
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap_or_default();
+    format!("{headers}\n{}", String::from_utf8_lossy(&body))
+}
+
+fn status_of(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).expect("a status")
+}
+
+/// A body that breaks off after one piece, or never comes to its end.
+fn half(is_broken: bool) -> Body {
+    let begun = stream::iter([Ok("half")]);
+    let broken = stream::once(async {
+        // What was begun must be on its way by then.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Err(std::io::Error::other("broken off"))
+    });
+    if is_broken { Body::from_stream(begun.chain(broken)) } else { Body::from_stream(begun.chain(stream::pending())) }
 }
 
 async fn revoke(engine: &Engine) -> Response {
@@ -84,7 +118,7 @@ async fn revoke(engine: &Engine) -> Response {
         engine.queued_at_revoke.lock().expect("no panic").push(row.get(0));
     }
     let status = *engine.revoke_status.lock().expect("no panic");
-    axum::http::StatusCode::from_u16(status).expect("a status").into_response()
+    status_of(status).into_response()
 }
 
 /// A gateway in a runtime of its own, so that it can die at once and whole.
