@@ -37,7 +37,7 @@ impl Capture {
 
     /// Whether green holds a position for blue's slot; none for green's own, which nobody reads yet.
     async fn position(&self, world: &World, context: &Context) -> Result<Option<bool>, StepError> {
-        if self.side == Side::Green {
+        if self.side == Side::Green || world.gone.is_some() {
             return Ok(None);
         }
         let green = world.side(Side::Green).await?;
@@ -134,7 +134,7 @@ impl Step for Capture {
         let mut client = world.side(self.side).await?;
         let stopped = self.slot(context).stop(&mut client, &context.term()).await;
         stopped.map_err(|error| fail(self.undo_summary(), error))?;
-        if self.side == Side::Blue {
+        if self.side == Side::Blue && world.gone.is_none() {
             let mut green = world.side(Side::Green).await?;
             let ended = end_progress(&mut green, &context.term(), &self.slot(context)).await;
             ended.map_err(|error| fail("forget green's position", error))?;

@@ -124,6 +124,20 @@ impl Lockstep {
         self.all("prepare", side, bound, State::Prepared).await
     }
 
+    /// Announces the proposal to those that serve; one that is held already has stopped its work and only waits for a release.
+    ///
+    /// # Errors
+    /// The first system that does not answer or does not accept; nothing is held by it.
+    pub async fn prepare_serving(&self, side: Side, bound: Duration) -> Result<(), LockstepError> {
+        let order = self.order(side, bound);
+        for system in &self.systems {
+            if matches!(system.standing(bound).await?.state, State::Serving | State::Prepared) {
+                self.expect(system, &system.order("prepare", &order).await?, State::Prepared)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Holds every system, the outermost first, so that work under way inside still finds what it needs. Each answers when it has
     /// nothing in flight; the hold ends by itself `bound` after each system received it.
     ///

@@ -77,7 +77,7 @@ async fn open(world: &World, context: &Context, found: Register) -> Result<Locks
     let (epoch, nonce) = (closed_at.max(accepted) + 1, Uuid::new_v4());
     context.note(json!({ "phase": "propose", "epoch": epoch, "nonce": nonce })).await?;
     let lockstep = proposal(world, context, epoch, nonce);
-    let prepared = lockstep.prepare(Side::Blue, hold).await;
+    let prepared = lockstep.prepare_serving(Side::Blue, hold).await;
     prepared.map_err(|error| lockstep_failed("see blue's engine answer on every system's path", error))?;
     let closed_at = close(world, context, &found, closed_at).await?;
     replay_alone(world, context).await?;
