@@ -10,4 +10,5 @@ mod park;
 mod rehearse;
 mod soak;
 mod turn_round;
+mod twin;
 mod way_back;
