@@ -41,7 +41,7 @@ async fn obey(State(participant): State<Participant>, Path(verb): Path<String>, 
 fn refuse(error: OrderError) -> Response {
     match error {
         OrderError::Conflict(conflict) => (StatusCode::CONFLICT, Json(conflict)).into_response(),
-        OrderError::StillBusy(standing) => (StatusCode::SERVICE_UNAVAILABLE, Json(standing)).into_response(),
+        OrderError::NotNow(standing) => (StatusCode::SERVICE_UNAVAILABLE, Json(standing)).into_response(),
         OrderError::Failed(error) => (StatusCode::BAD_GATEWAY, Json(json!({"error": error}))).into_response(),
     }
 }

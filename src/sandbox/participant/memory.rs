@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Why the state file could not be used.
@@ -48,6 +49,9 @@ pub(super) struct Memory {
     /// Counts orders of this process, so that an older hold's end does not end a newer one.
     #[serde(skip)]
     pub(super) generation: u64,
+    /// When the hold of this generation ends by itself.
+    #[serde(skip)]
+    pub(super) hold_ends: Option<Instant>,
 }
 
 impl Memory {
@@ -59,6 +63,7 @@ impl Memory {
             state: State::Serving,
             resolvers: Vec::new(),
             generation: 0,
+            hold_ends: None,
         }
     }
 
@@ -91,26 +96,33 @@ impl Memory {
         matches!(self.state, State::Holding | State::Switched | State::Refusing)
     }
 
-    /// Takes over the order's epoch, or says why not: a lower epoch, or an equal one with another nonce.
-    pub(super) fn accept(&mut self, order: &Order) -> Result<(), Conflict> {
+    /// Whether an order is of the proposal accepted last (true) or of a new one (false).
+    ///
+    /// # Errors
+    /// A lower epoch, or an equal one with another nonce.
+    pub(super) fn admit(&self, order: &Order) -> Result<bool, Conflict> {
         if order.epoch < self.epoch {
             return Err(self.conflict("the epoch is older than the one accepted here"));
         }
         if order.epoch == self.epoch && self.nonce != order.nonce && self.nonce != NO_NONCE {
             return Err(self.conflict("another orchestrator proposed this epoch"));
         }
+        Ok(order.epoch == self.epoch && order.nonce == self.nonce)
+    }
+
+    /// Takes over the epoch of an order that was admitted.
+    pub(super) fn accept(&mut self, order: &Order) {
         self.epoch = order.epoch;
         self.nonce = order.nonce;
         if !order.resolvers.is_empty() {
             self.resolvers.clone_from(&order.resolvers);
         }
-        Ok(())
     }
 
     /// Begins a new hold, or a renewed one; the older hold's end no longer counts.
-    pub(super) fn renew(&mut self, order: &Order) -> u64 {
-        debug_assert_eq!(order.epoch, self.epoch, "accepted first");
+    pub(super) fn renew(&mut self, ends: Instant) -> u64 {
         self.generation += 1;
+        self.hold_ends = Some(ends);
         self.generation
     }
 

@@ -54,8 +54,8 @@ struct Inner {
 pub(crate) enum OrderError {
     /// The epoch is older, or the same with another nonce, or the order does not fit where the participant stands.
     Conflict(Conflict),
-    /// Work was still in flight at the deadline; the hold goes on until its end.
-    StillBusy(Standing),
+    /// Not now: work was still in flight at a hold's deadline, or an older hold is not over.
+    NotNow(Standing),
     /// The state could not be stored, or the engine did not answer a `verify`; nothing was promised.
     Failed(String),
 }
@@ -94,78 +94,92 @@ impl Participant {
     /// Accepts the proposal of an epoch; work goes on.
     pub(crate) async fn prepare(&self, order: &Order) -> Result<Standing, OrderError> {
         let mut memory = self.inner.memory.lock().await;
-        memory.accept(order)?;
-        if memory.state == State::Serving {
-            memory.state = State::Prepared;
+        let is_known = memory.admit(order)?;
+        match memory.state {
+            State::Refusing => return Err(self.not_now(&memory)),
+            _ if is_known => {}
+            State::Holding | State::Switched => return Err(self.not_now(&memory)),
+            State::Serving | State::Prepared => {
+                memory.accept(order);
+                memory.state = State::Prepared;
+                self.store(&memory).await?;
+            }
         }
-        self.store(&memory).await?;
         Ok(memory.standing(self.inner.gate.in_flight()))
     }
 
     /// Stops starting work and answers when none is in flight.
     pub(crate) async fn hold(&self, order: &Order) -> Result<Standing, OrderError> {
-        let ends = self.begin_hold(order).await?;
+        let ends = Instant::now() + Duration::from_millis(order.deadline_ms);
+        let mut memory = self.inner.memory.lock().await;
+        let is_known = memory.admit(order)?;
+        let ends = match (memory.state, memory.hold_ends) {
+            // A repeated order never prolongs the hold.
+            (State::Holding, Some(ends)) if is_known => ends,
+            (State::Serving, _) if is_known => {
+                return Err(OrderError::Conflict(memory.conflict("hold: this epoch was released already")));
+            }
+            (State::Serving | State::Prepared, _) => {
+                self.begin_hold(&mut memory, order, ends).await?;
+                ends
+            }
+            _ => return Err(self.not_now(&memory)),
+        };
+        drop(memory);
         self.drained(ends).await
     }
 
-    /// Closes the gate and stores the promise; answers when the hold ends.
-    async fn begin_hold(&self, order: &Order) -> Result<Instant, OrderError> {
-        let ends = Instant::now() + Duration::from_millis(order.deadline_ms);
-        let mut memory = self.inner.memory.lock().await;
-        let switched = memory.state == State::Switched && memory.epoch == order.epoch;
-        memory.accept(order)?;
+    /// Closes the gate and stores the promise, until `ends`.
+    async fn begin_hold(&self, memory: &mut Memory, order: &Order, ends: Instant) -> Result<(), OrderError> {
+        let is_switched = memory.state == State::Switched && memory.epoch == order.epoch;
+        memory.accept(order);
         self.inner.gate.hold();
-        if !switched {
+        if !is_switched {
             memory.state = State::Holding;
         }
-        let generation = memory.renew(order);
-        self.store(&memory).await?;
-        drop(memory);
+        let generation = memory.renew(ends);
+        self.store(memory).await?;
         self.watch_hold(generation, ends);
-        Ok(ends)
+        Ok(())
     }
 
     async fn drained(&self, ends: Instant) -> Result<Standing, OrderError> {
         let idle = tokio::time::timeout_at(ends, self.inner.gate.idle()).await.is_ok();
         let standing = self.standing().await;
-        if idle { Ok(standing) } else { Err(OrderError::StillBusy(standing)) }
+        if idle { Ok(standing) } else { Err(OrderError::NotNow(standing)) }
     }
 
     /// Turns to the order's side, still held. One that was not holding holds first: it may have missed the word.
     pub(crate) async fn switch(&self, order: &Order) -> Result<Standing, OrderError> {
-        if let Some(already) = self.already_there(order).await? {
-            return Ok(already);
+        let ends = Instant::now() + Duration::from_millis(order.deadline_ms);
+        let mut memory = self.inner.memory.lock().await;
+        if memory.admit(order)? && memory.state == State::Serving {
+            return self.after_the_last_word(&memory, order);
         }
-        let ends = self.begin_hold(order).await?;
+        self.begin_hold(&mut memory, order, ends).await?;
+        drop(memory);
         self.drained(ends).await?;
         let mut memory = self.inner.memory.lock().await;
-        memory.accept(order)?;
+        memory.admit(order)?;
         memory.side = order.side;
         memory.state = State::Switched;
-        let generation = memory.renew(order);
+        let generation = memory.renew(ends);
         self.store(&memory).await?;
         self.watch_hold(generation, ends);
         Ok(memory.standing(self.inner.gate.in_flight()))
     }
 
-    /// A participant that serves at this very epoch has had the last word: `switch` to its side changes nothing, to the other is
-    /// refused.
-    async fn already_there(&self, order: &Order) -> Result<Option<Standing>, OrderError> {
-        let mut memory = self.inner.memory.lock().await;
-        let before = (memory.epoch, memory.state);
-        memory.accept(order)?;
-        if before != (order.epoch, State::Serving) {
-            return Ok(None);
-        }
+    /// At the epoch at which it was released an order for the side that it serves changes nothing, and one for the other is refused.
+    fn after_the_last_word(&self, memory: &Memory, order: &Order) -> Result<Standing, OrderError> {
         if memory.side == order.side {
-            return Ok(Some(memory.standing(self.inner.gate.in_flight())));
+            return Ok(memory.standing(self.inner.gate.in_flight()));
         }
-        Err(OrderError::Conflict(memory.conflict("switch: already serving the other side at this epoch")))
+        Err(OrderError::Conflict(memory.conflict("this epoch was released to the other side")))
     }
 
     /// Makes a real request on the system's own path to the engine and says who answered.
     pub(crate) async fn verify(&self, order: &Order) -> Result<Standing, OrderError> {
-        self.inner.memory.lock().await.accept(order)?;
+        self.inner.memory.lock().await.admit(order)?;
         let version = self.engine_version(order).await.map_err(OrderError::Failed)?;
         let mut standing = self.standing().await;
         standing.answered_by = Some(version);
@@ -188,7 +202,10 @@ impl Participant {
     /// Serves the order's side again.
     pub(crate) async fn release(&self, order: &Order) -> Result<Standing, OrderError> {
         let mut memory = self.inner.memory.lock().await;
-        memory.accept(order)?;
+        if memory.admit(order)? && memory.state == State::Serving {
+            return self.after_the_last_word(&memory, order);
+        }
+        memory.accept(order);
         self.serve(&mut memory, order.side).await?;
         Ok(memory.standing(self.inner.gate.in_flight()))
     }
@@ -201,6 +218,10 @@ impl Participant {
         self.store(memory).await?;
         self.inner.gate.serve(side);
         Ok(())
+    }
+
+    fn not_now(&self, memory: &Memory) -> OrderError {
+        OrderError::NotNow(memory.standing(self.inner.gate.in_flight()))
     }
 
     async fn store(&self, memory: &Memory) -> Result<(), OrderError> {

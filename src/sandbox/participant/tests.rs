@@ -58,17 +58,18 @@ async fn hold_waits_for_work_in_flight_and_lets_none_start_until_release() {
     let nonce = Uuid::new_v4();
     let pass = participant.enter().await.unwrap();
     let busy = participant.hold(&order(1, nonce, Side::Green, 50, "http://127.0.0.1:9")).await;
-    assert!(matches!(busy, Err(OrderError::StillBusy(Standing { in_flight: 1, .. }))), "{busy:?}");
+    assert!(matches!(busy, Err(OrderError::NotNow(Standing { in_flight: 1, .. }))), "{busy:?}");
+    participant.release(&order(1, nonce, Side::Blue, 1000, "")).await.unwrap();
     drop(pass);
-    let held = participant.hold(&order(1, nonce, Side::Green, 10_000, "")).await.unwrap();
+    let held = participant.hold(&order(2, nonce, Side::Green, 10_000, "")).await.unwrap();
     assert_eq!((held.state, held.in_flight), (State::Holding, 0));
     let waiting = tokio::spawn({
         let participant = participant.clone();
         async move { participant.enter().await.map(|pass| pass.side) }
     });
-    assert_eq!(participant.switch(&order(1, nonce, Side::Green, 10_000, "")).await.unwrap().state, State::Switched);
+    assert_eq!(participant.switch(&order(2, nonce, Side::Green, 10_000, "")).await.unwrap().state, State::Switched);
     assert!(!waiting.is_finished(), "switched is still held");
-    participant.release(&order(1, nonce, Side::Green, 10_000, "")).await.unwrap();
+    participant.release(&order(2, nonce, Side::Green, 10_000, "")).await.unwrap();
     assert_eq!(waiting.await.unwrap(), Ok(Side::Green));
 }
 
