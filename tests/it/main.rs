@@ -11,6 +11,7 @@ mod harness;
 mod journal;
 mod level;
 mod level_back;
+mod lockstep;
 mod plan;
 mod plan_hydra;
 mod plan_hydra_back;

@@ -4,4 +4,4 @@ mod capture;
 mod figures;
 mod hold;
 mod protocol;
-mod world;
+pub(crate) mod world;

@@ -39,7 +39,7 @@ pub(crate) struct Engine {
 }
 
 impl Engine {
-    async fn start(side: Side, control: Secret) -> Self {
+    pub(crate) async fn start(side: Side, control: Secret) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let engine = Self {

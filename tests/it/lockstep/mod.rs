@@ -1,0 +1,5 @@
+//! The lockstep's parts, transition by transition, to green and to blue: participants over HTTP, registers on a real server.
+
+mod orders;
+mod registers;
+mod subject;
