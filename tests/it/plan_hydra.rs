@@ -54,7 +54,7 @@ pub(crate) fn plan_of(pair: &Pair) -> Plan {
     plan::load(&path, &lookup).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
-async fn seeded(place: &Place) {
+pub(crate) async fn seeded(place: &Place) {
     migrate(&place.application_url(), EngineVersion::V1).await.expect("version 1 migrates");
     fill(&place.url(), SIZE).await.expect("the seed fills");
 }
@@ -71,8 +71,14 @@ async fn resolved(pair: &Pair) -> Mapping {
 pub(crate) async fn carried() -> (Pair, Mapping) {
     let pair = Pair::shared().await;
     seeded(&pair.blue).await;
+    let mapping = carry(&pair).await;
+    (pair, mapping)
+}
+
+/// Fills green from a blue of version 1.
+pub(crate) async fn carry(pair: &Pair) -> Mapping {
     migrate(&pair.green.application_url(), EngineVersion::V2).await.expect("version 2 migrates an empty database");
-    let mapping = resolved(&pair).await;
+    let mapping = resolved(pair).await;
     let term = Term { term: 1, nonce: Uuid::new_v4() };
     term::install(&pair.green.client().await, &term).await.expect("green takes our term");
     let (blue, green) = (pair.blue.url(), pair.green.url());
@@ -85,7 +91,7 @@ pub(crate) async fn carried() -> (Pair, Mapping) {
         ))
         .await;
     copy::copy(&options, &mapping, &|_| ()).await.expect("the copy");
-    (pair, mapping)
+    mapping
 }
 
 /// Every row as JSON text without what is random in each database.

@@ -1,6 +1,6 @@
 //! The stand-in engine's API, both versions, on real servers.
 
-mod world;
+pub(crate) mod world;
 
 use crate::harness::{Place, eventually, server};
 use cutover::sandbox::engine::{EngineVersion, migrate};

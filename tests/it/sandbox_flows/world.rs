@@ -15,29 +15,29 @@ use tokio::sync::oneshot;
 use url::Url;
 
 /// RFC 7636, appendix B.
-pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub(crate) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 /// Where the test's client is sent back to.
-pub(super) const CALLBACK: &str = "https://app.example/callback";
+pub(crate) const CALLBACK: &str = "https://app.example/callback";
 
 /// A client as it was made.
 #[derive(Clone)]
-pub(super) struct Registered {
-    pub(super) id: String,
-    pub(super) secret: String,
+pub(crate) struct Registered {
+    pub(crate) id: String,
+    pub(crate) secret: String,
 }
 
 /// One engine on one database.
-pub(super) struct World {
-    pub(super) public: String,
-    pub(super) admin: String,
-    pub(super) http: reqwest::Client,
+pub(crate) struct World {
+    pub(crate) public: String,
+    pub(crate) admin: String,
+    pub(crate) http: reqwest::Client,
     _end: oneshot::Sender<()>,
 }
 
 /// A status with its JSON body.
-pub(super) type Answer = (StatusCode, Value);
+pub(crate) type Answer = (StatusCode, Value);
 
-pub(super) fn challenge() -> String {
+pub(crate) fn challenge() -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER.as_bytes()))
 }
 
@@ -47,7 +47,7 @@ fn address() -> SocketAddr {
 
 impl World {
     /// Serves `version` on `place`, which is migrated to it, until dropped.
-    pub(super) async fn serving(place: &Place, version: EngineVersion) -> Self {
+    pub(crate) async fn serving(place: &Place, version: EngineVersion) -> Self {
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let (public, admin) = (address(), address());
         let options = EngineOptions {
@@ -90,13 +90,13 @@ impl World {
     }
 
     /// Asks the admin API.
-    pub(super) async fn administer(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+    pub(crate) async fn administer(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
         let request = self.http.request(method, format!("{}{path}", self.admin));
         Self::answer(if let Some(body) = body { request.json(&body) } else { request }).await
     }
 
     /// Makes a client that may do everything.
-    pub(super) async fn register(&self) -> Registered {
+    pub(crate) async fn register(&self) -> Registered {
         let (status, made) = self
             .administer(
                 Method::POST,
@@ -114,7 +114,7 @@ impl World {
     }
 
     /// Asks the token endpoint as the client.
-    pub(super) async fn token(&self, client: &Registered, form: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn token(&self, client: &Registered, form: &[(&str, &str)]) -> Answer {
         let request = self.http.post(format!("{}/oauth2/token", self.public)).form(form);
         Self::answer(request.basic_auth(&client.id, Some(&client.secret))).await
     }
@@ -133,7 +133,7 @@ impl World {
     }
 
     /// A browser's way to the consent screen; gives the consent challenge.
-    pub(super) async fn ask_consent(&self, client: &Registered, subject: &str) -> String {
+    pub(crate) async fn ask_consent(&self, client: &Registered, subject: &str) -> String {
         let asked = Url::parse_with_params(
             &format!("{}/oauth2/auth", self.public),
             [
@@ -158,13 +158,13 @@ impl World {
     }
 
     /// The consent request of a challenge.
-    pub(super) async fn consent_request(&self, challenge: &str) -> Value {
+    pub(crate) async fn consent_request(&self, challenge: &str) -> Value {
         let path = format!("/oauth2/auth/requests/consent?consent_challenge={challenge}");
         self.administer(Method::GET, &path, None).await.1
     }
 
     /// A browser's way through login and consent; gives the code.
-    pub(super) async fn code(&self, client: &Registered, subject: &str) -> String {
+    pub(crate) async fn code(&self, client: &Registered, subject: &str) -> String {
         let consent = self.ask_consent(client, subject).await;
         let path = format!("/oauth2/auth/requests/consent/accept?consent_challenge={consent}");
         let answer = json!({ "grant_scope": ["openid", "offline_access", "read"], "remember": true, "remember_for": 0,
@@ -178,7 +178,7 @@ impl World {
     }
 
     /// Exchanges a code.
-    pub(super) async fn exchange(&self, client: &Registered, code: &str, verifier: &str) -> Answer {
+    pub(crate) async fn exchange(&self, client: &Registered, code: &str, verifier: &str) -> Answer {
         let form = [
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -189,24 +189,24 @@ impl World {
     }
 
     /// A whole grant; gives access and refresh token.
-    pub(super) async fn grant(&self, client: &Registered, subject: &str) -> (String, String) {
+    pub(crate) async fn grant(&self, client: &Registered, subject: &str) -> (String, String) {
         let code = self.code(client, subject).await;
         pair(&self.exchange(client, &code, VERIFIER).await)
     }
 
     /// Refreshes.
-    pub(super) async fn refresh(&self, client: &Registered, token: &str) -> Answer {
+    pub(crate) async fn refresh(&self, client: &Registered, token: &str) -> Answer {
         self.token(client, &[("grant_type", "refresh_token"), ("refresh_token", token)]).await
     }
 
     /// Revokes.
-    pub(super) async fn revoke(&self, client: &Registered, token: &str) -> StatusCode {
+    pub(crate) async fn revoke(&self, client: &Registered, token: &str) -> StatusCode {
         let request = self.http.post(format!("{}/oauth2/revoke", self.public)).form(&[("token", token)]);
         Self::answer(request.basic_auth(&client.id, Some(&client.secret))).await.0
     }
 
     /// Introspects.
-    pub(super) async fn introspect(&self, token: &str) -> Value {
+    pub(crate) async fn introspect(&self, token: &str) -> Value {
         let request = self.http.post(format!("{}/oauth2/introspect", self.admin)).form(&[("token", token)]);
         let (status, said) = Self::answer(request).await;
         assert_eq!(status, StatusCode::OK, "{said}");
@@ -214,18 +214,18 @@ impl World {
     }
 
     /// Whether a token is active.
-    pub(super) async fn is_active(&self, token: &str) -> bool {
+    pub(crate) async fn is_active(&self, token: &str) -> bool {
         self.introspect(token).await["active"] == json!(true)
     }
 
     /// What userinfo says.
-    pub(super) async fn userinfo(&self, token: &str) -> Answer {
+    pub(crate) async fn userinfo(&self, token: &str) -> Answer {
         Self::answer(self.http.get(format!("{}/userinfo", self.public)).bearer_auth(token)).await
     }
 }
 
 /// Access and refresh token of a token answer.
-pub(super) fn pair((status, body): &Answer) -> (String, String) {
+pub(crate) fn pair((status, body): &Answer) -> (String, String) {
     assert_eq!(*status, StatusCode::OK, "{body}");
     let text = |name: &str| body[name].as_str().expect("a token").to_owned();
     (text("access_token"), text("refresh_token"))
