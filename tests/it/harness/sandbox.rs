@@ -93,12 +93,17 @@ impl Sandbox {
         self.client(variable).await.query_one(query, &[]).await.expect("the query runs").get(0)
     }
 
-    /// Waits until the prober has seen at least `least` of `word`, without its end check.
-    pub(crate) async fn until(&self, word: &str, least: u64) {
+    /// How many of `word` the prober has seen, without its end check.
+    pub(crate) async fn seen(&self, word: &str) -> Option<u64> {
         let url = format!("{}/report", self.variable("PROBER_CONTROL"));
+        let report: Value = reqwest::get(&url).await.expect("the prober").json().await.expect("a report");
+        report["prober"][word].as_u64()
+    }
+
+    /// Waits until the prober has seen at least `least` of `word`.
+    pub(crate) async fn until(&self, word: &str, least: u64) {
         for _ in 0..600 {
-            let report: Value = reqwest::get(&url).await.expect("the prober").json().await.expect("a report");
-            if report["prober"][word].as_u64().is_some_and(|seen| seen >= least) {
+            if self.seen(word).await.is_some_and(|seen| seen >= least) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
