@@ -7,6 +7,7 @@ mod finalize;
 mod flip;
 mod kills;
 mod park;
+mod phases;
 mod rehearse;
 mod soak;
 mod turn_round;
