@@ -123,3 +123,10 @@ impl System {
         eventually(SOON, "the system answers", async || self.http.get(&url).send().await.ok()?.json().await.ok()).await
     }
 }
+
+impl Drop for System {
+    fn drop(&mut self) {
+        // Its process dies with it; a folder that stays is in nobody's way.
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}

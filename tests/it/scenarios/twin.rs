@@ -275,8 +275,6 @@ async fn after_a_run_killed_in_its_copy_and_undone_blue_equals_its_twin() {
     let witnessed = Witnessed::up("twin-killed").await;
     let copies = |event: &Value| event["event"] == "step_started" && event["step"] == "copy-rows";
     assert!(witnessed.sandbox.killed("run", copies, Duration::from_millis(20)).await, "killed while it copies");
-    let (_, status) = witnessed.sandbox.run("status").await;
-    assert_eq!((status["live"].as_str(), status["step"].as_str()), (Some("blue"), Some("copy-rows")), "{status}");
     let (code, back) = witnessed.sandbox.run("rollback").await;
     assert_eq!((code, back["outcome"].as_str(), back["live"].as_str()), (0, Some("done"), Some("blue")), "{back}");
     witnessed.judge().await;
