@@ -53,6 +53,8 @@ pub(super) struct TableSql {
     pub(super) all_on_target: String,
     /// `copy … to stdout` on the source of every key the select gives.
     pub(super) all_on_source: String,
+    /// What follows `from` to read the target's rows under touched keys, as `t`.
+    pub(super) touched_rows: String,
     /// For each touch: the captured table, the query on the source, the statement on the target.
     pub(super) touches: Vec<TouchSql>,
     select: String,
@@ -127,6 +129,10 @@ impl TableSql {
                 spare(&table.spared)
             ),
             all_on_source: format!("copy (select {} from ({}) q) to stdout", list("q.", &table.key), table.select),
+            touched_rows: format!(
+                "(select distinct {key_list} from pg_temp.{keys}) k join {target} t on {}",
+                equal_keys("t", "k", &table.key)
+            ),
             touches: touches_sql(table, &target, &keys, captured, catalog),
             target: table.target.clone(),
             select: table.select.clone(),

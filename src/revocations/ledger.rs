@@ -8,21 +8,26 @@ use super::event::{Captured, Chain, Door, Event, Outcome, Seen};
 use super::link::Link;
 use crate::plan::{Secret, Side};
 use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 /// Failures after which an event is dead.
 const MOST_ATTEMPTS: i32 = 5;
+/// Events read or marked in one call.
+const PAGE: usize = 2000;
 
 const COLUMNS: &str = "select id, incarnation, seq, captured_at, live, epoch, door, chain, blue_seen, green_seen, outcome from cutover.revocation";
 const ALIVE: &str = "plan = $1 and outcome <> 'refused' and dead_at is null";
 /// A captured event whose request may still be under way is left alone: it may yet turn out refused.
 const SETTLED: &str = "(outcome = 'executed' or captured_at <= clock_timestamp() - make_interval(secs => $2))";
 const REPLAYED: &str =
-    "update cutover.revocation set replayed_at = coalesce(replayed_at, clock_timestamp()) where id = any($1)";
+    "update cutover.revocation set replayed_at = clock_timestamp() where id = any($1) and replayed_at is null";
 const PROVED: &str =
-    "update cutover.revocation set proved_at = coalesce(proved_at, clock_timestamp()) where id = any($1)";
+    "update cutover.revocation set proved_at = clock_timestamp() where id = any($1) and proved_at is null";
 const FAILED: &str = "update cutover.revocation set attempts = attempts + 1, last_error = $2,
   dead_at = case when attempts + 1 >= $3 then clock_timestamp() end where id = $1";
 const DEAD: &str =
@@ -108,9 +113,21 @@ impl Ledger {
     /// # Errors
     /// When control does not answer.
     pub async fn pending(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
-        let live = self.from.as_str();
-        let query = format!("{COLUMNS} where {ALIVE} and {SETTLED} and live = '{live}' and replayed_at is null");
-        self.select(&query, settle).await
+        self.pending_among(settle, &mut BTreeMap::new()).await
+    }
+
+    /// The same, for one who knows many events already: only those that do not stand in `known` are read, and added to it.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn pending_among(
+        &self,
+        settle: Duration,
+        known: &mut BTreeMap<Uuid, Event>,
+    ) -> Result<Vec<Event>, RevocationError> {
+        let ids = self.ids(&format!("live = '{}' and replayed_at is null", self.from.as_str()), settle).await?;
+        self.read_new(&ids, known).await?;
+        Ok(ids.iter().filter_map(|id| known.get(id)).cloned().collect())
     }
 
     /// All events, whichever side was live, replayed or not: what a level batch re-applies, and what must hold when a side opens.
@@ -118,7 +135,56 @@ impl Ledger {
     /// # Errors
     /// When control does not answer.
     pub async fn effective(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
-        self.select(&format!("{COLUMNS} where {ALIVE} and {SETTLED}"), settle).await
+        let mut events = BTreeMap::new();
+        let ids = self.ids("true", settle).await?;
+        self.read_new(&ids, &mut events).await?;
+        Ok(ids.iter().filter_map(|id| events.remove(id)).collect())
+    }
+
+    /// The same, kept by one who asks often: of events that stand in `known` only the ids are asked for, since what an event kills never
+    /// changes. Those that count no more are taken out.
+    ///
+    /// # Errors
+    /// When control does not answer; `known` is then not to be relied on.
+    pub async fn refresh(&self, settle: Duration, known: &mut BTreeMap<Uuid, Event>) -> Result<(), RevocationError> {
+        let ids = self.ids("true", settle).await?;
+        let counting: BTreeSet<&Uuid> = ids.iter().collect();
+        known.retain(|id, _| counting.contains(id));
+        self.read_new(&ids, known).await
+    }
+
+    /// Ids of events that count, oldest first.
+    async fn ids(&self, condition: &str, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
+        let query = format!(
+            "select id from cutover.revocation where {ALIVE} and {SETTLED} and {condition} order by captured_at, incarnation, seq"
+        );
+        let rows = self.rows(query, settle.as_secs_f64()).await?;
+        Ok(rows.iter().map(|row| row.get(0)).collect())
+    }
+
+    /// Reads those that are not known yet, a page at a time, so that a long queue does not outlast the bound of a call.
+    async fn read_new(&self, ids: &[Uuid], known: &mut BTreeMap<Uuid, Event>) -> Result<(), RevocationError> {
+        let new: Vec<Uuid> = ids.iter().filter(|id| !known.contains_key(id)).copied().collect();
+        for page in new.chunks(PAGE) {
+            let rows = self.rows(format!("{COLUMNS} where plan = $1 and id = any($2)"), page.to_vec()).await?;
+            for row in &rows {
+                match event(row) {
+                    Ok(event) => drop(known.insert(event.id, event)),
+                    Err(error) => {
+                        tracing::error!(%error, "a queued revocation cannot be understood");
+                        self.fail(row.get(0), error.to_string(), 0).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for rows of the plan, which is `$1`; the parameter is `$2`.
+    async fn rows(&self, query: String, parameter: impl ToSql + Sync + Send) -> Result<Vec<Row>, RevocationError> {
+        let plan = self.plan.clone();
+        let ask = |client: Arc<Client>| async move { client.query(&query, &[&plan, &parameter]).await };
+        self.link.run("read the queue of revocations", ask).await
     }
 
     /// Notes that events were replayed, after the commit there.
@@ -190,29 +256,6 @@ impl Ledger {
         Ok(rows.iter().map(standing).collect())
     }
 
-    async fn select(&self, query: &str, settle: Duration) -> Result<Vec<Event>, RevocationError> {
-        let plan = self.plan.clone();
-        let query = format!("{query} order by captured_at, incarnation, seq");
-        let settle_s = settle.as_secs_f64();
-        let rows =
-            self.link
-                .run("read the queue of revocations", |client| async move {
-                    client.query(&query, &[&plan, &settle_s]).await
-                })
-                .await?;
-        let mut events = Vec::with_capacity(rows.len());
-        for row in &rows {
-            match event(row) {
-                Ok(event) => events.push(event),
-                Err(error) => {
-                    tracing::error!(%error, "a queued revocation cannot be understood");
-                    self.fail(row.get(0), error.to_string(), 0).await?;
-                }
-            }
-        }
-        Ok(events)
-    }
-
     async fn fail(&self, id: Uuid, why: String, most: i32) -> Result<(), RevocationError> {
         self.link
             .run("note a failed replay", |client| async move { client.execute(FAILED, &[&id, &why, &most]).await })
@@ -221,13 +264,11 @@ impl Ledger {
     }
 
     async fn mark(&self, statement: &'static str, ids: &[Uuid]) -> Result<(), RevocationError> {
-        if ids.is_empty() {
-            return Ok(());
+        for page in ids.chunks(PAGE) {
+            let ids = page.to_vec();
+            let mark = |client: Arc<Client>| async move { client.execute(statement, &[&ids]).await };
+            self.link.run("note how far revocations have come", mark).await?;
         }
-        let ids = ids.to_vec();
-        self.link
-            .run("note how far revocations have come", |client| async move { client.execute(statement, &[&ids]).await })
-            .await?;
         Ok(())
     }
 }

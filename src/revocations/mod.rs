@@ -17,6 +17,7 @@ pub mod proof;
 pub mod replay;
 pub mod rotation;
 mod shape;
+mod touched;
 
 pub use drained::{Drained, drained};
 pub use error::RevocationError;
@@ -26,3 +27,4 @@ pub use link::Link;
 pub use minted::{Minted, minted};
 pub use producer::{Install, Producer, Receipt};
 pub use shape::Shape;
+pub use touched::{Touched, TouchedRows};

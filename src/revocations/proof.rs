@@ -5,7 +5,7 @@
 
 pub use super::drained::{Drained, drained};
 use super::event::{Door, Event, Seen};
-use super::replay::by_signature_sql;
+use super::replay::{by_signature_sql, clients_alive_sql};
 use super::shape::{Shape, ask};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::GenericClient;
@@ -274,11 +274,8 @@ async fn living_clients(
         if clients.is_empty() {
             continue;
         }
-        let parts = client_tables(shape, door).into_iter().map(|(table, and_active)| {
-            format!(
-                "select distinct c.client, c.until from {table} t, unnest($1::text[], $2::text[]) as c (client, until) where t.client_id = c.client and t.requested_at <= c.until::timestamp{and_active}"
-            )
-        });
+        let parts =
+            client_tables(shape, door).into_iter().map(|(table, and_alive)| clients_alive_sql(table, and_alive));
         let query = parts.collect::<Vec<_>>().join(" union ");
         let rows = ask(green, &query, &[&clients, &untils]).await?;
         alive.extend(rows.iter().map(|row| (row.get(0), row.get(1))));

@@ -3,25 +3,24 @@
 //! Towards green used by `level-backlog` outside the hold and by `flip` under it; towards blue by `return`. Only here do the two hands
 //! meet.
 
+use super::again::{Again, Established};
 use super::failure::fail;
 use super::flip::Route;
 use super::resolve_mapping::{mapping, resolve_back};
 use super::world::World;
 use crate::database::capture::{Capture, CaptureStanding};
-use crate::database::level::{
-    Answer, BatchReport, Explained, Gone, LevelSetup, Limits, Reapply, Worker, begin_progress,
-};
+use crate::database::level::{BatchReport, LevelSetup, Limits, Worker, begin_progress};
 use crate::database::mapping::Mapping;
 use crate::database::{account, sequences, term};
 use crate::engine::{Context, FailureKind, StepError};
 use crate::plan::{Adapter, Side, TableName, Unexplained};
 use crate::revocations::proof::{Drained, Proof, drained, prove, prove_alone, prove_on_target};
-use crate::revocations::replay::{reapply_for, replay_each};
-use crate::revocations::{Event, Ledger, Shape, rotation};
+use crate::revocations::replay::replay_each;
+use crate::revocations::{Event, Ledger, Shape};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// A batch that was at most this far behind at its commit counts as level.
@@ -43,6 +42,7 @@ pub(super) struct Levelling {
     source: Client,
     target: Client,
     queue: Option<Queue>,
+    established: Established,
     term: term::Term,
     renamed: BTreeMap<TableName, TableName>,
     /// Bounds what the way back deletes without an explanation.
@@ -56,28 +56,8 @@ struct Queue {
     settle: Duration,
     source_shape: Shape,
     target_shape: Shape,
-}
-
-/// Kills again, in a batch's own transaction, what it may have brought back; and knows the engine's own reasons for a row to go.
-struct Again<'a> {
-    source_shape: &'a Shape,
-    target_shape: &'a Shape,
-    events: Vec<Event>,
-}
-
-impl Reapply for Again<'_> {
-    fn reapply<'a>(&'a self, target: &'a Transaction<'a>) -> Answer<'a, u64> {
-        Box::pin(reapply_for(target, self.target_shape, &self.events))
-    }
-
-    fn explain<'a>(&'a self, source: &'a Transaction<'a>, gone: Gone<'a>) -> Answer<'a, Explained> {
-        Box::pin(async move {
-            if rotation::holds_used_marks(&gone.table.name) {
-                return Ok(Explained::All);
-            }
-            rotation::known_chains(source, self.source_shape, gone.chains).await.map(Explained::Chains)
-        })
-    }
+    /// Every revocation that counts, as last read.
+    events: BTreeMap<Uuid, Event>,
 }
 
 impl Levelling {
@@ -100,7 +80,8 @@ impl Levelling {
         let queue = Queue::open(world, from, &source, &target).await?;
         let cap = world.plan.window.unexplained;
         let renamed = world.renamed(route);
-        Ok(Self { route, worker, source, target, queue, term: context.term(), renamed, cap })
+        let (established, term) = (Established::default(), context.term());
+        Ok(Self { route, worker, source, target, queue, established, term, renamed, cap })
     }
 
     /// Rounds until one leaves nothing behind and every revocation holds on green; bounded. What can be proved before the hold is
@@ -137,12 +118,16 @@ impl Levelling {
         StepError::parked(format!("asked to stop by {} while levelling", context.stop().by()), hint)
     }
 
-    /// The first revocation that does not hold on the target, as far as it alone can tell.
-    async fn objection(&self) -> Result<Option<String>, StepError> {
-        let Some(queue) = &self.queue else { return Ok(None) };
-        let events = queue.effective(queue.settle).await?;
+    /// The first revocation that does not hold on the target, as far as it alone can tell. A proof that is taken here stands until a
+    /// batch touches the chain.
+    async fn objection(&mut self) -> Result<Option<String>, StepError> {
+        let Some(queue) = &mut self.queue else { return Ok(None) };
+        queue.refresh(queue.settle).await?;
+        let events = self.established.unproved(&queue.events);
         let proof = prove_on_target(&self.target, &queue.target_shape, &events).await;
         let proof = proof.map_err(|error| fail("prove revocations", error))?;
+        let proved = self.established.proof_taken(&proof.proved);
+        queue.ledger.proved(&proved).await.map_err(|error| fail("note what is proved", error))?;
         Ok(objection(&proof))
     }
 
@@ -152,14 +137,17 @@ impl Levelling {
 
     /// One batch and one replay. None when a lock kept the batch away this time.
     async fn round(&mut self, settle: Duration) -> Result<Option<BatchReport>, StepError> {
-        let report = match &self.queue {
+        let report = match &mut self.queue {
             Some(queue) => {
-                let again = Again {
-                    source_shape: &queue.source_shape,
-                    target_shape: &queue.target_shape,
-                    events: queue.effective(settle).await?,
-                };
-                self.worker.batch(&again).await
+                queue.refresh(settle).await?;
+                let again = Again::new(&queue.source_shape, &queue.target_shape, &queue.events, &self.established);
+                let report = self.worker.batch(&again).await;
+                let seen = again.seen();
+                match &report {
+                    Ok(_) => self.established.batch_committed(seen),
+                    Err(_) => self.established.batch_failed(),
+                }
+                report
             }
             None => self.worker.batch(&()).await,
         };
@@ -174,9 +162,9 @@ impl Levelling {
 
     /// Replays what is pending, in one transaction of the worker.
     async fn replay(&mut self, settle: Duration) -> Result<(), StepError> {
-        let Some(queue) = &self.queue else { return Ok(()) };
-        let pending =
-            queue.ledger.pending(settle).await.map_err(|error| fail("read the queue of revocations", error))?;
+        let Some(queue) = &mut self.queue else { return Ok(()) };
+        let pending = queue.ledger.pending_among(settle, &mut queue.events).await;
+        let pending = pending.map_err(|error| fail("read the queue of revocations", error))?;
         replay_on(self.worker.target(), &self.term, &queue.ledger, &queue.target_shape, &pending).await
     }
 
@@ -232,9 +220,10 @@ impl Levelling {
         Err(StepError::stuck(why, hint))
     }
 
-    async fn prove(&self, epoch: i64) -> Result<(), StepError> {
-        let Some(queue) = &self.queue else { return Ok(()) };
-        let events = queue.effective(Duration::ZERO).await?;
+    async fn prove(&mut self, epoch: i64) -> Result<(), StepError> {
+        let Some(queue) = &mut self.queue else { return Ok(()) };
+        queue.refresh(Duration::ZERO).await?;
+        let events = self.established.unproved(&queue.events);
         let proof = prove(&self.target, &queue.target_shape, &self.source, &queue.source_shape, &events).await;
         let proof = proof.map_err(|error| fail("prove revocations", error))?;
         queue.ledger.proved(&proof.proved).await.map_err(|error| fail("note what is proved", error))?;
@@ -284,11 +273,13 @@ impl Queue {
             settle: settle_time(world),
             source_shape: Shape::detect(source).await.map_err(shape)?,
             target_shape: Shape::detect(target).await.map_err(shape)?,
+            events: BTreeMap::new(),
         }))
     }
 
-    async fn effective(&self, settle: Duration) -> Result<Vec<Event>, StepError> {
-        self.ledger.effective(settle).await.map_err(|error| fail("read the queue of revocations", error))
+    async fn refresh(&mut self, settle: Duration) -> Result<(), StepError> {
+        let refreshed = self.ledger.refresh(settle, &mut self.events).await;
+        refreshed.map_err(|error| fail("read the queue of revocations", error))
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod abandon_green;
 mod account_rows;
 mod action;
+mod again;
 mod analyze_green;
 mod answers;
 mod build_indexes;

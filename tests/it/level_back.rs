@@ -3,7 +3,8 @@
 use crate::harness::{Pair, Place};
 use cutover::database::capture::{Capture, CaptureError};
 use cutover::database::level::{
-    Answer, BatchReport, Explained, Gone, LevelError, LevelSetup, Limits, Reapply, Unexplained, Worker, begin_progress,
+    Answer, BatchReport, Explained, Gone, LevelError, LevelSetup, Limits, Reapply, TouchedTable, Unexplained, Worker,
+    begin_progress,
 };
 use cutover::database::mapping::{Mapping, resolve, resolve_back};
 use cutover::database::term::{self, Term};
@@ -79,7 +80,7 @@ struct Known {
 }
 
 impl Reapply for Known {
-    fn reapply<'a>(&'a self, target: &'a Transaction<'a>) -> Answer<'a, u64> {
+    fn reapply<'a>(&'a self, target: &'a Transaction<'a>, _touched: &'a [TouchedTable<'a>]) -> Answer<'a, u64> {
         Box::pin(async move {
             let dead = target.execute("delete from token where request_id = any($1)", &[&self.revoked]).await?;
             let off = "update refresh set active = false where request_id = any($1) and active";

@@ -4,7 +4,9 @@ use crate::harness::Pair;
 use crate::plan_hydra::{carried, carry, plan_of, seeded};
 use crate::sandbox_flows::world::{Registered, World, pair as tokens_of};
 use cutover::database::capture::Capture;
-use cutover::database::level::{Answer, Explained, Gone, LevelSetup, Limits, Reapply, Worker, begin_progress};
+use cutover::database::level::{
+    Answer, Explained, Gone, LevelSetup, Limits, Reapply, TouchedTable, Worker, begin_progress,
+};
 use cutover::database::mapping::{self, Mapping};
 use cutover::database::{catalog, term};
 use cutover::plan::Side;
@@ -34,7 +36,7 @@ impl Known {
 }
 
 impl Reapply for Known {
-    fn reapply<'a>(&'a self, target: &'a Transaction<'a>) -> Answer<'a, u64> {
+    fn reapply<'a>(&'a self, target: &'a Transaction<'a>, _touched: &'a [TouchedTable<'a>]) -> Answer<'a, u64> {
         Box::pin(reapply_for(target, &self.blue, &self.events))
     }
 

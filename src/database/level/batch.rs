@@ -3,7 +3,7 @@
 //! Everything of one snapshot goes into one transaction of the target; memory is bounded by pages of keys and by temporary tables, never
 //! by splitting that transaction.
 
-use super::{BatchReport, LevelError};
+use super::{BatchReport, LevelError, TouchedTable};
 use crate::database::apply::{Falls, StricterSql, TableSql, TouchedSql, copy_line};
 use crate::database::catalog::Catalog;
 use crate::database::changes::{CapturedTable, ChangeReader, Key};
@@ -175,6 +175,12 @@ impl Batch<'_> {
     pub(super) fn touched_places(&self, is_equal: bool) -> Vec<usize> {
         let is_meant = |place: &usize| self.keys[*place] > 0 && self.stricter[*place].is_none() == is_equal;
         (0..self.sql.len()).filter(is_meant).collect()
+    }
+
+    /// The touched rows of every table, as the target now holds them.
+    pub(super) fn touched_tables(&self) -> Vec<TouchedTable<'_>> {
+        let tables = self.sql.iter().zip(&self.keys).filter(|(_, keys)| **keys > 0);
+        tables.map(|(sql, keys)| TouchedTable { table: &sql.target, from: &sql.touched_rows, keys: *keys }).collect()
     }
 
     /// Tells the planner how many keys there are, and sees that no key was derived twice.

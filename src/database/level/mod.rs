@@ -27,7 +27,7 @@ mod unexplained;
 
 pub use error::LevelError;
 pub use progress::{age_s, begin_progress, end_progress, has_position};
-pub use reapply::{Answer, Explained, Gone, Reapply};
+pub use reapply::{Answer, Explained, Gone, Reapply, TouchedTable};
 pub use report::{BatchReport, Levelled};
 pub use unexplained::Unexplained;
 
@@ -277,7 +277,8 @@ impl Worker {
         batch.derive().await?;
         batch.make_equal().await?;
         batch.check_foreign_keys().await?;
-        let reapplied = reapply.reapply(&target).await.map_err(on_target("apply revocations again"))?;
+        let reapplied =
+            reapply.reapply(&target, &batch.touched_tables()).await.map_err(on_target("apply revocations again"))?;
         batch.judge(reapply).await?;
         let mut report = BatchReport { rows_reapplied: reapplied, ..batch.report };
         let lsn = consumed.unwrap_or(self.lsn).max(self.lsn);

@@ -27,10 +27,21 @@ pub enum Explained {
     Chains(BTreeSet<String>),
 }
 
+/// Rows of one table of the target whose keys a batch touched, those that it did not have to change included.
+#[derive(Debug, Clone, Copy)]
+pub struct TouchedTable<'a> {
+    /// The target's table.
+    pub table: &'a TableName,
+    /// What follows `from` in the batch's transaction to read them, as `t`.
+    pub from: &'a str,
+    /// At most how many there are.
+    pub keys: u64,
+}
+
 /// What is done in each batch's transaction beside making rows equal.
 pub trait Reapply: Sync {
-    /// Kills again what the batch may have brought back. Gives the number of rows changed.
-    fn reapply<'a>(&'a self, target: &'a Transaction<'a>) -> Answer<'a, u64>;
+    /// Kills again what the batch may have brought back: `touched` is all that it can have written. Gives the number of rows changed.
+    fn reapply<'a>(&'a self, target: &'a Transaction<'a>, touched: &'a [TouchedTable<'a>]) -> Answer<'a, u64>;
 
     /// Which of the rows that are gone on the source, as it is at the batch's snapshot, are explained there. None, unless said otherwise.
     fn explain<'a>(&'a self, _source: &'a Transaction<'a>, _gone: Gone<'a>) -> Answer<'a, Explained> {
@@ -40,7 +51,7 @@ pub trait Reapply: Sync {
 
 /// Nothing to do again, and nothing to explain.
 impl Reapply for () {
-    fn reapply<'a>(&'a self, _target: &'a Transaction<'a>) -> Answer<'a, u64> {
+    fn reapply<'a>(&'a self, _target: &'a Transaction<'a>, _touched: &'a [TouchedTable<'a>]) -> Answer<'a, u64> {
         Box::pin(async { Ok(0) })
     }
 }

@@ -253,8 +253,8 @@ const CASES: &[Case] = &[
             "55:17 soak.failed: `soak.failed` is no share",
             "55:30 soak.slower: `soak.slower` is less than 1",
             "55:41 soak.over: `soak.over` is longer than an hour",
-            "55:57 soak.when_worse: `soak.when_worse` cannot be `retry`",
-            "56:23 isolate_green.run: `isolate_green.run` is empty",
+            "55:57 soak.when_worse: `soak.when_worse` must be `stay` or `return`, not `retry`",
+            "56:18 isolate_green.run: `isolate_green.run` is empty",
         ],
     ),
     (

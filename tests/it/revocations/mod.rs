@@ -4,6 +4,7 @@ mod proof;
 mod queue;
 mod rotation;
 pub(crate) mod tables;
+mod touched;
 
 use crate::harness::Pair;
 use cutover::plan::Side;
