@@ -70,7 +70,7 @@ impl World {
             serve(options, ended).await.expect("the engine serves");
         });
         let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-        let http = http.timeout(Duration::from_secs(20)).build().expect("a client");
+        let http = http.timeout(Duration::from_secs(60)).build().expect("a client");
         let prefix = if version == EngineVersion::V2 { "/admin" } else { "" };
         let world =
             Self { public: format!("http://{public}"), admin: format!("http://{admin}{prefix}"), http, _end: end };

@@ -28,7 +28,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 /// Longest an answer may take; a database that says nothing is answered for with 503.
-const ANSWER_WITHIN: Duration = Duration::from_secs(12);
+const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 /// Longest that requests under way may go on after the engine was told to end.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
