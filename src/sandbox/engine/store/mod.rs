@@ -66,7 +66,7 @@ impl Store {
     /// is not there yet.
     pub(super) async fn warm(&self) {
         let mut held = Vec::new();
-        while held.len() < self.pool.status().max_size {
+        while self.pool.status().size < self.pool.status().max_size {
             match self.pool.get().await {
                 Ok(connection) => held.push(connection),
                 Err(_) => tokio::time::sleep(WARM_AGAIN).await,
