@@ -205,10 +205,19 @@ impl TableSql {
 fn parent_check(gone: &str, child: &TableName, key: &ForeignKey) -> String {
     let values: Vec<String> = key.parent_columns.iter().map(|column| format!("p.{}::text", ident(column))).collect();
     format!(
-        "select concat_ws(', ', {}) from pg_temp.{gone} p join {} c on {} where not exists (select from {} n where {}) limit 1",
+        "select concat_ws(', ', {}) from {} join {} c on {} limit 1",
         values.join(", "),
+        lost_rows(gone, key),
         qualified(&child.schema, &child.name),
-        pairs("c", &key.columns, "p", &key.parent_columns),
+        pairs("c", &key.columns, "p", &key.parent_columns)
+    )
+}
+
+/// The rows `p` of the temporary table `gone` whose key the parent no longer holds. Asked first, since most rows were only replaced; without
+/// the offset the planner joins all of them with their children, and reads whole tables of these.
+fn lost_rows(gone: &str, key: &ForeignKey) -> String {
+    format!(
+        "(select * from pg_temp.{gone} p where not exists (select from {} n where {}) offset 0) p",
         qualified(&key.parent.schema, &key.parent.name),
         pairs("n", &key.parent_columns, "p", &key.parent_columns)
     )

@@ -2,7 +2,7 @@
 //!
 //! Only rows whose parent is really gone fall; one that was replaced under its key keeps its children.
 
-use super::{pairs, parent_check};
+use super::{lost_rows, pairs, parent_check};
 use crate::database::catalog::{Catalog, ForeignKey, OnDelete, Table};
 use crate::database::sql::{ident, qualified};
 use crate::plan::TableName;
@@ -63,22 +63,17 @@ impl Falls {
     fn fall(&self, child: &Table, key: &ForeignKey, gone: &str) -> Fall {
         let fallen = (key.on_delete == OnDelete::Cascade).then(|| self.name(&child.name));
         let table = qualified(&child.name.schema, &child.name.name);
-        let lost = format!(
-            "{} and not exists (select from {} n where {})",
-            pairs("c", &key.columns, "p", &key.parent_columns),
-            qualified(&key.parent.schema, &key.parent.name),
-            pairs("n", &key.parent_columns, "p", &key.parent_columns)
-        );
+        let (lost, is_child) = (lost_rows(gone, key), pairs("c", &key.columns, "p", &key.parent_columns));
         let let_go = |to: &str| {
             let columns: Vec<String> = key.columns.iter().map(|column| format!("{} = {to}", ident(column))).collect();
-            format!("update {table} c set {} from pg_temp.{gone} p where {lost}", columns.join(", "))
+            format!("update {table} c set {} from {lost} where {is_child}", columns.join(", "))
         };
         let statement = match key.on_delete {
             OnDelete::Refuse => None,
             OnDelete::SetNull => Some(let_go("null")),
             OnDelete::SetDefault => Some(let_go("default")),
             OnDelete::Cascade => fallen.as_ref().map(|fallen| {
-                format!("with fell as (delete from {table} c using pg_temp.{gone} p where {lost} returning c.*) insert into pg_temp.{fallen} select * from fell")
+                format!("with fell as (delete from {table} c using {lost} where {is_child} returning c.*) insert into pg_temp.{fallen} select * from fell")
             }),
         };
         let check = parent_check(gone, &child.name, key);
