@@ -2,13 +2,17 @@
 
 use super::Verdict;
 use crate::plan::Soak;
-use crate::traffic::figures::Answers;
+use crate::traffic::figures::{Answers, Share};
 use std::time::Duration;
 
 /// A difference in time that no client notices.
 const UNNOTICED_MS: f64 = 50.0;
 /// Refreshes are rarer than requests: one fifth of `soak.least` is enough to take a share of them.
 const REFRESHES: u64 = 5;
+
+/// A share of green's counts as larger only when it lies more than so many standard deviations above what is allowed: about one look in a thousand
+/// finds a difference of this size where there is none.
+const BEYOND_CHANCE: f64 = 3.0;
 
 /// Whether green does as well now as blue did before the flip, as far as the plan asks. With too few requests it cannot be told.
 #[must_use]
@@ -19,20 +23,29 @@ pub fn as_good(blue: &Answers, green: &Answers, soak: &Soak) -> Verdict {
             return Verdict::Unclear(format!("{side} answered {seen} requests, and soak.least is {least}"));
         }
     }
-    let failed = share("requests failed", blue.failures(), green.failures(), soak.failed);
+    let failed = larger("requests failed", blue.failed(), green.failed(), soak.failed);
     let is_enough = green.refreshes >= soak.least.div_ceil(REFRESHES);
     let refused = is_enough
-        .then(|| share("refreshes were refused", blue.refusals(), green.refusals(), soak.refused_refreshes))
+        .then(|| larger("refreshes were refused", blue.refused(), green.refused(), soak.refused_refreshes))
         .flatten();
     let reasons: Vec<String> = [failed, refused, slower(blue, green, soak)].into_iter().flatten().collect();
     if reasons.is_empty() { Verdict::Go } else { Verdict::NoGo(reasons.join("; ")) }
 }
 
-/// Why a share in per cent is too large, if it is.
-fn share(what: &str, blue: f64, green: f64, allowed: f64) -> Option<String> {
-    (green > blue + allowed).then(|| {
-        format!("{green:.1} % of {what} on green, {blue:.1} % on blue before, at most {allowed} more are allowed")
+/// Why green's share is too large, if it is: above blue's by more percentage points than `allowed`, and by more than chance explains.
+fn larger(what: &str, blue: Share, green: Share, allowed: f64) -> Option<String> {
+    let (before, now) = (blue.percent(), green.percent());
+    let most = before + allowed;
+    (now > most + BEYOND_CHANCE * deviation(most, blue, green)).then(|| {
+        format!("{now:.1} % of {what} on green, {before:.1} % on blue before, at most {allowed} more are allowed")
     })
+}
+
+/// Standard deviation, in percentage points, of the difference of two shares that were both taken where the true one is `percent`.
+fn deviation(percent: f64, one: Share, other: Share) -> f64 {
+    let spread = (percent * (100.0 - percent)).max(0.0);
+    let samples = |share: Share| 1.0 / share.whole.max(1) as f64;
+    (spread * (samples(one) + samples(other))).sqrt()
 }
 
 fn slower(blue: &Answers, green: &Answers, soak: &Soak) -> Option<String> {
@@ -98,13 +111,22 @@ mod tests {
         let judge = |blue, green| as_good(&blue, &green, &soak());
         assert_eq!(judge(answers(5, 3, 20.0), answers(5, 3, 20.0)), Verdict::Go);
         assert_eq!(judge(answers(0, 0, 20.0), answers(10, 2, 69.0)), Verdict::Go, "as much as the plan allows");
+        assert_eq!(judge(answers(0, 0, 20.0), answers(20, 7, 69.0)), Verdict::Go, "chance explains as much");
         for (green, word) in
-            [(answers(11, 0, 20.0), "failed"), (answers(0, 3, 20.0), "refused"), (answers(0, 0, 71.0), "answers took")]
+            [(answers(30, 0, 20.0), "failed"), (answers(0, 9, 20.0), "refused"), (answers(0, 0, 71.0), "answers took")]
         {
             let verdict = judge(answers(0, 0, 20.0), green);
             assert!(matches!(&verdict, Verdict::NoGo(why) if why.contains(word)), "{word}: {verdict:?}");
         }
         assert_eq!(judge(answers(500, 90, 400.0), answers(505, 90, 1100.0)), Verdict::Go, "blue was no better");
+    }
+
+    #[test]
+    fn gates_see_a_small_difference_once_there_are_enough_requests() {
+        let of = |refreshes, refused_refreshes| Answers { refreshes, refused_refreshes, ..answers(0, 0, 1.0) };
+        let blue = of(2000, 490);
+        assert_eq!(as_good(&blue, &of(18, 6), &soak()), Verdict::Go, "33 % of 18 beside 24.5 % is chance");
+        assert!(matches!(as_good(&blue, &of(1800, 600), &soak()), Verdict::NoGo(_)), "of 1800 it is not");
     }
 
     #[test]

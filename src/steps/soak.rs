@@ -128,10 +128,10 @@ fn words(green: &Answers, blue: &Answers) -> String {
     format!(
         "{} requests, {:.1} % failed ({:.1} on blue), {:.1} % of refreshes refused ({:.1}), p95 {} ms ({})",
         green.requests,
-        green.failures(),
-        blue.failures(),
-        green.refusals(),
-        blue.refusals(),
+        green.failed().percent(),
+        blue.failed().percent(),
+        green.refused().percent(),
+        blue.refused().percent(),
         p95(green),
         p95(blue)
     )

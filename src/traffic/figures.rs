@@ -34,6 +34,23 @@ pub struct Answers {
     pub p95_ms: Option<f64>,
 }
 
+/// So many of so many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Those of the kind asked for.
+    pub part: u64,
+    /// All of them.
+    pub whole: u64,
+}
+
+impl Share {
+    /// In per cent; 0 of nothing.
+    #[must_use]
+    pub fn percent(self) -> f64 {
+        if self.whole == 0 { 0.0 } else { self.part as f64 * 100.0 / self.whole as f64 }
+    }
+}
+
 impl Figures {
     /// One side's.
     #[must_use]
@@ -46,16 +63,16 @@ impl Figures {
 }
 
 impl Answers {
-    /// Share of failed requests, in per cent.
+    /// Failed ones among all requests.
     #[must_use]
-    pub fn failures(&self) -> f64 {
-        percent(self.failed, self.requests)
+    pub fn failed(&self) -> Share {
+        Share { part: self.failed, whole: self.requests }
     }
 
-    /// Share of refused refreshes, in per cent.
+    /// Refused ones among the refreshes.
     #[must_use]
-    pub fn refusals(&self) -> f64 {
-        percent(self.refused_refreshes, self.refreshes)
+    pub fn refused(&self) -> Share {
+        Share { part: self.refused_refreshes, whole: self.refreshes }
     }
 
     /// Of several gateways: counts added, the slowest one's time.
@@ -73,10 +90,6 @@ impl Answers {
             p95_ms: slowest(self.p95_ms, other.p95_ms),
         }
     }
-}
-
-fn percent(part: u64, whole: u64) -> f64 {
-    if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
 #[cfg(test)]
