@@ -205,6 +205,9 @@ mod tests {
             rows,
             source_rows,
             cleaned: vec![("orphans".to_owned(), left), ("none".to_owned(), 0)],
+            chunks: 1,
+            repeated: 0,
+            is_mixed: false,
         });
         TableAccount { table, green_rows, copied }
     }

@@ -13,6 +13,7 @@ pub(super) use stricter::StricterSql;
 use super::catalog::{Catalog, ForeignKey};
 use super::changes::{CapturedTable, Key};
 use super::mapping::{KeyColumn, TableMapping};
+use super::repair;
 use super::sql::{ident, literal, qualified};
 use crate::plan::TableName;
 
@@ -51,6 +52,8 @@ pub(super) struct TableSql {
     pub(super) inserts: Vec<String>,
     /// Touches every key that the target holds.
     pub(super) all_on_target: String,
+    /// Touches the keys that wait to be derived anew.
+    pub(super) repaired: String,
     /// `copy … to stdout` on the source of every key the select gives.
     pub(super) all_on_source: String,
     /// What follows `from` to read the target's rows under touched keys, as `t`.
@@ -128,6 +131,7 @@ impl TableSql {
                 ident(&table.target.name),
                 spare(&table.spared)
             ),
+            repaired: format!("insert into pg_temp.{keys} {}", repair::keys_of(&table.target, &table.key)),
             all_on_source: format!("copy (select {} from ({}) q) to stdout", list("q.", &table.key), table.select),
             touched_rows: format!(
                 "(select distinct {key_list} from pg_temp.{keys}) k join {target} t on {}",

@@ -37,7 +37,7 @@ pub async fn preview(blue: &mut Client, mapping: &Mapping) -> Result<Vec<Preview
     let look = begin.start().await.map_err(failed)?;
     let mut previews = Vec::new();
     for table in mapping.tables.iter().filter(|table| !table.cleanup.is_empty()) {
-        let (source_rows, by_rule) = count_source(&look, table).await?;
+        let (source_rows, by_rule) = count_source(&look, table, &table.count_sql).await?;
         previews.extend(of_table(table, source_rows, &by_rule));
     }
     look.commit().await.map_err(failed)?;

@@ -8,9 +8,10 @@ use super::sql::{ident, qualified};
 use super::term::{Term, TermError, hold};
 use crate::plan::{Secret, TableName};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use thiserror::Error;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
 
 /// Why indexes or keys could not be read, dropped or built.
@@ -35,6 +36,13 @@ pub enum IndexError {
     },
 }
 
+impl IndexError {
+    /// Whether two rows share what must be unique.
+    fn is_duplicate(&self) -> bool {
+        matches!(self, Self::Server { source, .. } if source.code() == Some(&SqlState::UNIQUE_VIOLATION))
+    }
+}
+
 /// An index, and the constraint it stands for, if any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
@@ -50,6 +58,14 @@ pub struct Index {
     pub builds_itself: bool,
     /// Whether it can be used.
     pub is_valid: bool,
+}
+
+impl Index {
+    /// Whether it refuses two rows that are alike.
+    #[must_use]
+    pub fn is_unique(&self) -> bool {
+        self.definition.starts_with("CREATE UNIQUE INDEX ")
+    }
 }
 
 /// A foreign key.
@@ -146,6 +162,9 @@ fn drop_constraint(table: &TableName, name: &str) -> String {
 
 /// Builds what is missing of `wanted.indexes` with `workers` connections, the largest tables first, and tells of each as it stands.
 ///
+/// The rows of `mixed` tables come from more than one moment of the source: a unique index that finds two of them alike is left to a later
+/// call, when they are level.
+///
 /// # Errors
 /// The first object that could not be built; the others under way are finished, the rest is left for the next attempt.
 pub async fn build(
@@ -153,6 +172,7 @@ pub async fn build(
     term: &Term,
     wanted: &Definitions,
     workers: usize,
+    mixed: &BTreeSet<TableName>,
     tell: &(dyn Fn(usize, usize, &str) + Sync),
 ) -> Result<(), IndexError> {
     let client = connect(url, "green").await?;
@@ -165,7 +185,10 @@ pub async fn build(
     let work = || async {
         let mut builder = connect(url, "green").await?;
         while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            build_one(&mut builder, term, index).await?;
+            match build_one(&mut builder, term, index).await {
+                Err(error) if error.is_duplicate() && mixed.contains(&index.table) => continue,
+                other => other?,
+            }
             tell(1 + done.fetch_add(1, Ordering::Relaxed), wanted.indexes.len(), &index.name);
         }
         Ok::<(), IndexError>(())
@@ -244,10 +267,17 @@ async fn alter(
     transaction.commit().await.map_err(failed)
 }
 
-/// What of `wanted` is missing or differs in `standing`, in words; nothing when all of it stands and is valid.
+/// What of `wanted` is missing or differs in `standing`, in words; nothing when all of it stands and is valid. Unique indexes of `mixed`
+/// tables may wait.
 #[must_use]
-pub fn missing(wanted: &Definitions, standing: &Definitions, with_foreign_keys: bool) -> Vec<String> {
-    let indexes = wanted.indexes.iter().filter(|index| !standing.indexes.contains(index));
+pub fn missing(
+    wanted: &Definitions,
+    standing: &Definitions,
+    with_foreign_keys: bool,
+    mixed: &BTreeSet<TableName>,
+) -> Vec<String> {
+    let may_wait = |index: &&Index| index.is_unique() && mixed.contains(&index.table);
+    let indexes = wanted.indexes.iter().filter(|index| !standing.indexes.contains(index) && !may_wait(index));
     let mut words: Vec<String> = indexes.map(|index| format!("index {} of {}", index.name, index.table)).collect();
     if with_foreign_keys {
         let keys = wanted.foreign_keys.iter().filter(|key| !standing.foreign_keys.contains(key));

@@ -87,6 +87,9 @@ pub struct TableMapping {
     pub own_columns: Vec<String>,
     /// Whether a carried column is an identity that refuses given values without `overriding system value`.
     pub overrides_identity: bool,
+    /// The ordinary table of the source of whose rows each gives at most one of the target's, under its own name in `select`; none where the
+    /// plan wrote the select, or where the rows lie in partitions.
+    pub driven_by: Option<TableName>,
     /// A select over the source that gives exactly `columns`, rows left behind by a rule taken out.
     pub select: String,
     /// A query on the source with one row: all its rows, then the rows each of `cleanup` leaves behind (the first rule that matches counts).
@@ -99,6 +102,14 @@ pub struct TableMapping {
     pub spared: Vec<String>,
     /// The server's estimate of its rows on the source, for ordering work; 0 when unknown.
     pub estimated_rows: u64,
+}
+
+impl TableMapping {
+    /// `select` and `count_sql` over those rows only that satisfy a predicate over `driven_by`.
+    pub(super) fn within(&self, predicate: &str) -> (String, String) {
+        let and = if self.cleanup.is_empty() { "where" } else { "and" };
+        (format!("{} {and} {predicate}", self.select), format!("{} where {predicate}", self.count_sql))
+    }
 }
 
 /// All carried tables.

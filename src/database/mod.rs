@@ -23,6 +23,7 @@ mod migrate_worker;
 pub mod pgoutput;
 pub mod preflight;
 pub mod refusal;
+mod repair;
 pub mod sequences;
 pub mod snapshot;
 pub mod sql;

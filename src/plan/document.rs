@@ -105,7 +105,7 @@ pub struct Window {
     pub write_gap: Option<Length>,
     /// Bound on bringing green level before the hold begins.
     pub level: Length,
-    /// Bound on the copy of one table.
+    /// Bound on the copy of one chunk: a table, or 64 MB of a large one.
     pub copy: Length,
     /// Bound on one migration or one index.
     pub migrate: Length,

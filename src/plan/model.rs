@@ -215,7 +215,7 @@ pub struct Window {
     pub write_gap: Duration,
     /// Bound on bringing green level before the hold begins.
     pub level: Duration,
-    /// Bound on the copy of one table.
+    /// Bound on the copy of one chunk: a table, or 64 MB of a large one.
     pub copy: Duration,
     /// Bound on one migration or one index.
     pub migrate: Duration,

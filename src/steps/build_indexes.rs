@@ -4,16 +4,18 @@ use super::failure::fail;
 use super::resolve_mapping::mapping;
 use super::strip_green::definitions;
 use super::world::World;
-use crate::database::indexes;
+use crate::database::{copy, indexes};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
-use crate::plan::Side;
+use crate::plan::{Side, TableName};
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::time::Duration;
+use tokio_postgres::Client;
 
 /// Builds green's indexes, or its foreign keys, again.
 #[derive(Debug, Clone)]
 pub struct Build {
-    /// Foreign keys, which come after the backlog; indexes otherwise.
+    /// Foreign keys, which come after the backlog, and unique indexes that had to wait for it; indexes otherwise.
     pub foreign_keys: bool,
     /// Bound on the whole step.
     pub bound: Duration,
@@ -24,7 +26,18 @@ impl Build {
         let green = world.side(Side::Green).await?;
         let standing = indexes::read(&green, &mapping(context)?.carried()).await;
         let standing = standing.map_err(|error| fail("read green's indexes and keys", error))?;
-        Ok(indexes::missing(&definitions(context)?, &standing, self.foreign_keys))
+        let mixed = self.mixed(&green).await?;
+        Ok(indexes::missing(&definitions(context)?, &standing, self.foreign_keys, &mixed))
+    }
+
+    /// Tables of which a unique index may have to wait for the backlog; none afterwards.
+    async fn mixed(&self, green: &Client) -> Result<BTreeSet<TableName>, StepError> {
+        if self.foreign_keys {
+            return Ok(BTreeSet::new());
+        }
+        let copied = copy::read_copied(green).await.map_err(|error| fail("read what was copied", error))?;
+        let mixed = copied.into_iter().flatten().filter(|table| table.is_mixed);
+        Ok(mixed.map(|table| table.table).collect())
     }
 }
 
@@ -72,18 +85,19 @@ impl Step for Build {
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
         let wanted = definitions(context)?;
-        let url = world.url(Side::Green);
+        let mut green = world.side(Side::Green).await?;
+        let mixed = self.mixed(&green).await?;
+        let tell = |done: usize, total: usize, name: &str| {
+            context.progress(done as u64, Some(total as u64), "indexes", name);
+        };
+        let (url, workers) = (world.url(Side::Green), world.plan.copy.workers);
+        let built = indexes::build(url, &context.term(), &wanted, workers, &mixed, &tell).await;
+        built.map_err(|error| fail("build green's indexes", error))?;
         if self.foreign_keys {
-            let mut green = world.side(Side::Green).await?;
             let built = indexes::build_foreign_keys(&mut green, &context.term(), &wanted).await;
             built.map_err(|error| fail("build green's foreign keys", error))?;
             return Ok(json!({ "built": wanted.foreign_keys.len() }).into());
         }
-        let tell = |done: usize, total: usize, name: &str| {
-            context.progress(done as u64, Some(total as u64), "indexes", name);
-        };
-        let built = indexes::build(url, &context.term(), &wanted, world.plan.copy.workers, &tell).await;
-        built.map_err(|error| fail("build green's indexes", error))?;
         Ok(json!({ "built": wanted.indexes.len() }).into())
     }
 

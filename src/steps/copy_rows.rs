@@ -1,8 +1,9 @@
-//! `copy-rows`: every carried table goes through its mapping into green, from one snapshot of blue.
+//! `copy-rows`: every carried table goes through its mapping into green, chunk by chunk; after a crash only what is missing.
 
 use super::failure::fail;
 use super::resolve_mapping::mapping;
 use super::world::World;
+use crate::database::capture::{Capture, CaptureError, CaptureStanding};
 use crate::database::copy::{self, Copied, CopyOptions, CopyProgress};
 use crate::engine::{Context, Effect, FailureKind, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
@@ -13,12 +14,15 @@ use std::time::Duration;
 /// The step's name.
 pub(super) const ID: StepId = StepId::new("copy-rows");
 
+/// Blocks of blue in one chunk, 64 MB of the usual size: a second or two of work, which is what a crash costs.
+const CHUNK_BLOCKS: i64 = 8192;
+
 /// Copies the rows.
 #[derive(Debug, Clone)]
 pub struct CopyRows {
     /// Parallel workers.
     pub workers: usize,
-    /// Bound on one table.
+    /// Bound on one chunk; twice as long on all of it.
     pub bound: Duration,
     /// How many cleanup rules leave rows behind.
     pub rules: usize,
@@ -28,9 +32,27 @@ fn receipt(copied: &[Copied]) -> Receipt {
     json!({
         "rows": copied.iter().map(|table| table.rows).sum::<u64>(),
         "cleaned": copied.iter().map(Copied::cleaned_rows).sum::<u64>(),
+        "chunks": copied.iter().map(|table| table.chunks).sum::<u64>(),
+        "chunks_repeated": copied.iter().map(|table| table.repeated).sum::<u64>(),
         "tables": copied,
     })
     .into()
+}
+
+/// What was written on blue since the last chunk must still be told by the capture, and told of the same columns: else more rows are in vain.
+async fn require_capture(world: &World, context: &Context) -> Result<(), StepError> {
+    let hint = "begin anew: cutover rollback PLAN, then cutover run PLAN";
+    let refused = |why: String| StepError::refused(why, hint);
+    let blue = world.side(Side::Blue).await?;
+    let capture = Capture { run: context.run(), side: Side::Blue };
+    let standing = capture.verify(&blue).await.map_err(|error| fail("look at the capture on blue", error))?;
+    let CaptureStanding::Present(captured) = standing else {
+        return Err(refused(format!("the capture on blue does not stand any more: {standing:?}")));
+    };
+    match capture.require_unaltered(&blue, &captured).await {
+        Err(error @ (CaptureError::Altered { .. } | CaptureError::NoTable { .. })) => Err(refused(error.to_string())),
+        other => other.map_err(|error| fail("compare blue's tables with those captured", error)),
+    }
 }
 
 impl Step for CopyRows {
@@ -46,7 +68,7 @@ impl Step for CopyRows {
             1 => ", one cleanup rule applied".to_owned(),
             rules => format!(", {rules} cleanup rules applied"),
         };
-        format!("copy every carried table through its mapping, from one snapshot, {} at a time{rules}", self.workers)
+        format!("copy every carried table through its mapping, chunk by chunk, {} at a time{rules}", self.workers)
     }
 
     fn undo_summary(&self) -> String {
@@ -79,12 +101,14 @@ impl Step for CopyRows {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        require_capture(world, context).await?;
         let options = CopyOptions {
             blue: world.url(Side::Blue),
             green: world.url(Side::Green),
             term: context.term(),
             workers: self.workers,
-            table_bound: self.bound,
+            bound: self.bound,
+            chunk_blocks: CHUNK_BLOCKS,
         };
         let tell = |progress: CopyProgress<'_>| {
             context.progress(progress.rows, Some(progress.rows_expected), "rows", progress.table.to_string());

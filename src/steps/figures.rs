@@ -13,6 +13,7 @@ pub fn figures(state: &RunState) -> Value {
     let copied = receipts.get("copy-rows").cloned().unwrap_or_default();
     json!({
         "rows_copied": copied["rows"].as_u64().unwrap_or(0),
+        "chunks_repeated": copied["chunks_repeated"].as_u64().unwrap_or(0),
         "rows_cleaned": copied["cleaned"].as_u64().unwrap_or(0),
         "migrations_applied": sum("migrations_applied"),
         "indexes_concurrent": sum("indexes_concurrent"),

@@ -65,7 +65,14 @@ async fn claimed(pair: &Pair) -> Term {
 
 async fn copied(pair: &Pair, term: Term, mapping: &Mapping) -> Result<Vec<Copied>, CopyError> {
     let (blue, green) = (pair.blue.url(), pair.green.url());
-    let options = CopyOptions { blue: &blue, green: &green, term, workers: 2, table_bound: Duration::from_secs(60) };
+    let options = CopyOptions {
+        blue: &blue,
+        green: &green,
+        term,
+        workers: 2,
+        bound: Duration::from_secs(60),
+        chunk_blocks: 8192,
+    };
     copy::copy(&options, mapping, &|progress| assert!(progress.rows <= progress.rows_expected)).await
 }
 
@@ -114,6 +121,7 @@ async fn fill_leaves_cleaned_rows_behind_and_accounts_for_them() {
     let told: Vec<(&str, u64, u64, bool)> =
         previews.iter().map(|one| (one.rule.as_str(), one.rows, one.source_rows, one.is_over_cap)).collect();
     assert_eq!(told, [("expired", 200, 1001, true), ("ownerless", 100, 1001, false)]);
+    copy::empty(&mut pair.green.client().await, &term, &mapping).await.expect("the copy is undone");
     let refused = copied(&pair, term, &mapping).await.expect_err("over the cap");
     assert!(refused.is_refused(), "{refused}");
     let words = refused.to_string();
@@ -138,7 +146,7 @@ async fn fill_stops_when_another_has_taken_over() {
 async fn fill_sees_one_moment_of_blue() {
     let pair = Pair::shared().await;
     pair.blue.execute("create table one (id int primary key); insert into one values (1)").await;
-    let snapshot = copy::ExportedSnapshot::export(&pair.blue.url(), "blue").await.expect("a snapshot");
+    let snapshot = copy::ExportedSnapshot::export(&pair.blue.url(), "blue", &[]).await.expect("a snapshot");
     pair.blue.execute("insert into one values (2)").await;
     let mut other = client::connect(&pair.blue.url(), "blue").await.expect("a connection");
     let look = snapshot.look(&mut other).await.expect("a look through it");

@@ -206,9 +206,10 @@ create table grant_made (id int primary key);
 create table flow (id int, at int, primary key (id, at)) partition by range (at);
 create table flow_1 partition of flow for values from (0) to (50);
 create table flow_2 partition of flow for values from (50) to (1000);
-create table cutover.copied (green_table text primary key, rows bigint not null, source_rows bigint not null, cleaned bigint not null,
-  cleaned_by_rule jsonb not null default '[]');
-insert into cutover.copied values ('public.grant_made', 300, 310, 10, '[[\"orphans\", 10]]'), ('public.flow', 100, 100, 0, '[]')";
+create table cutover.copied (green_table text, first_block bigint, end_block bigint, attempts integer not null default 1,
+  rows bigint, source_rows bigint, cleaned_by_rule jsonb not null default '[]', snapshot text, file text);
+insert into cutover.copied (green_table, first_block, rows, source_rows, cleaned_by_rule)
+values ('public.grant_made', 0, 300, 310, '[[\"orphans\", 10]]'), ('public.flow', 0, 100, 100, '[]')";
 
 #[tokio::test]
 async fn database_accounts_for_rows_and_knows_what_is_analyzed() {

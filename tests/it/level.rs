@@ -65,6 +65,7 @@ fn table(
         count_sql: String::new(),
         cleanup: Vec::new(),
         touched_by,
+        driven_by: None,
         spared: Vec::new(),
         estimated_rows: 0,
     }

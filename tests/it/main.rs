@@ -6,6 +6,7 @@ mod database_migrate;
 mod database_preflight;
 mod engine;
 mod fence;
+mod fill_resume;
 mod gateway;
 mod harness;
 mod journal;

@@ -82,7 +82,8 @@ pub(crate) async fn carry(pair: &Pair) -> Mapping {
     let term = Term { term: 1, nonce: Uuid::new_v4() };
     term::install(&pair.green.client().await, &term).await.expect("green takes our term");
     let (blue, green) = (pair.blue.url(), pair.green.url());
-    let options = CopyOptions { blue: &blue, green: &green, term, workers: 2, table_bound: Duration::from_secs(60) };
+    let options =
+        CopyOptions { blue: &blue, green: &green, term, workers: 2, bound: Duration::from_secs(60), chunk_blocks: 2 };
     // Secondary keys stand here, so the order of tables would matter: the copy's own connections may not be told otherwise.
     pair.green
         .execute(&format!(

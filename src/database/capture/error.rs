@@ -56,6 +56,20 @@ pub enum CaptureError {
         /// The table.
         table: TableName,
     },
+    /// A captured table is not what it was when the capture began.
+    #[error(
+        "capture on {side}: the columns of {table} changed (were: {before}; are: {now}); undo that change, or begin a new run"
+    )]
+    Altered {
+        /// The side.
+        side: Side,
+        /// The table.
+        table: String,
+        /// Its columns at the start.
+        before: String,
+        /// Its columns now.
+        now: String,
+    },
     /// Transactions of others did not end in time.
     #[error(
         "{what} on {side} waited {waited_s} s for transactions that do not end: {blockers}; end them and run again, nothing has changed for clients"

@@ -1,10 +1,10 @@
 //! What captured tables look like: columns whose change parks a run, files whose change means that every key was touched.
 
-use super::{Capture, CaptureError};
+use super::{Capture, CaptureError, Captured};
 use crate::plan::TableName;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use tokio_postgres::GenericClient;
+use tokio_postgres::{Client, GenericClient};
 
 const RELATIONS: &str = "select c.oid is not null,
   (select string_agg(format('%s %s', quote_ident(a.attname), format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
@@ -31,6 +31,23 @@ pub type Relations = BTreeMap<TableNameKey, RelationState>;
 pub type TableNameKey = String;
 
 impl Capture {
+    /// That every captured table still has the columns with which the capture began.
+    ///
+    /// # Errors
+    /// The first table that was altered or dropped.
+    pub async fn require_unaltered(&self, client: &Client, captured: &Captured) -> Result<(), CaptureError> {
+        let tables: Vec<TableName> = captured.relations.keys().map(|name| table_name(name)).collect();
+        let now = self.relations(client, &tables).await?;
+        let altered = captured.relations.iter().zip(now.values()).find(|((_, was), is)| was.columns != is.columns);
+        let Some(((table, was), is)) = altered else { return Ok(()) };
+        Err(CaptureError::Altered {
+            side: self.side,
+            table: table.clone(),
+            before: was.columns.clone(),
+            now: is.columns.clone(),
+        })
+    }
+
     /// What the tables look like now; hold a lock on them for the answer to last.
     pub(in crate::database) async fn relations(
         &self,
@@ -46,6 +63,11 @@ impl Capture {
         };
         tables.iter().zip(&rows).map(state).collect()
     }
+}
+
+fn table_name(key: &str) -> TableName {
+    let (schema, name) = key.split_once('.').unwrap_or(("public", key));
+    TableName { schema: schema.to_owned(), name: name.to_owned() }
 }
 
 fn text(row: &tokio_postgres::Row, at: usize) -> String {

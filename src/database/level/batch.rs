@@ -8,6 +8,7 @@ use crate::database::apply::{Falls, StricterSql, TableSql, TouchedSql, copy_line
 use crate::database::catalog::Catalog;
 use crate::database::changes::{CapturedTable, ChangeReader, Key};
 use crate::database::pgoutput::Lsn;
+use crate::database::repair;
 use crate::database::snapshot::Snapshot;
 use crate::plan::{Side, TableName};
 use bytes::Bytes;
@@ -83,6 +84,7 @@ impl Batch<'_> {
         self.touch_page(reader.take_keys()).await?;
         self.touch_all(&(&reader.emptied | &rewritten)).await?;
         self.touch_recorded().await?;
+        self.touch_repaired().await?;
         (self.report.commits, self.report.left_in_slot) = (reader.commits, reader.left);
         Ok(reader.consumed_end)
     }
@@ -133,6 +135,20 @@ impl Batch<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Keys that somebody found in need of being derived anew.
+    async fn touch_repaired(&mut self) -> Result<(), LevelError> {
+        let waiting = self.target.query(repair::WAITING, &[]).await.map_err(self.on_target("look for repairs"))?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let waiting: BTreeSet<String> = waiting.iter().map(|row| row.get(0)).collect();
+        for (table, sql) in self.sql.iter().enumerate().filter(|(_, sql)| waiting.contains(&sql.target.to_string())) {
+            let added = self.target.execute(&sql.repaired, &[]).await;
+            self.keys[table] += added.map_err(self.on_target("take repairs"))?;
+        }
+        self.target.batch_execute(repair::TAKE).await.map_err(self.on_target("take repairs"))
     }
 
     /// All keys of the mappings of captured tables that were emptied or rewritten, on both sides.

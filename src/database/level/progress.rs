@@ -5,6 +5,7 @@
 use super::LevelError;
 use crate::database::capture::{Capture, Captured, Relations};
 use crate::database::pgoutput::Lsn;
+use crate::database::repair;
 use crate::database::term::{self, Term};
 use crate::plan::Side;
 use tokio_postgres::error::SqlState;
@@ -52,7 +53,8 @@ pub async fn begin_progress(target: &mut Client, term: &Term, captured: &Capture
     let relations = serde_json::to_string(&captured.relations).expect("plain text is JSON");
     let transaction = target.transaction().await.map_err(on_target("begin"))?;
     term::hold(&transaction, term).await?;
-    transaction.batch_execute(PROGRESS).await.map_err(on_target("create table cutover.progress"))?;
+    let create = format!("{PROGRESS}; {}", repair::CREATE);
+    transaction.batch_execute(&create).await.map_err(on_target("create table cutover.progress"))?;
     let begun = transaction
         .execute(BEGIN_PROGRESS, &[&captured.name, &captured.nonce, &captured.start.cast_signed(), &relations])
         .await

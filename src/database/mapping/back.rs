@@ -209,6 +209,7 @@ impl Back<'_> {
             select: format!("select {} from {origin}", list.join(", ")),
             count_sql: count_sql(&origin, &[]),
             cleanup: Vec::new(),
+            driven_by: None,
             spared: rules.map(|rule| self.filled(&rule.predicate)).collect(),
             estimated_rows: way.green.estimated_rows,
         })

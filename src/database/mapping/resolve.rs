@@ -99,6 +99,7 @@ impl Resolver<'_> {
             columns.iter().zip(&expressions).map(|(column, sql)| format!("{sql} as {}", ident(&column.name))).collect();
         let touch = self.generated_touch(green, entry, &blue, &key);
         Some(TableMapping {
+            driven_by: (!blue.is_partitioned).then(|| source.clone()),
             select: format!("select {} from {origin}{}", list.join(", "), keep(&rules)),
             count_sql: count_sql(&origin, &rules),
             touched_by: touch.into_iter().collect(),
@@ -147,6 +148,7 @@ impl Resolver<'_> {
             columns,
             own_columns: entry.own_columns.clone(),
             overrides_identity,
+            driven_by: None,
             select: String::new(),
             count_sql: String::new(),
             cleanup: rules.map(cleanup).collect(),
