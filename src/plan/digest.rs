@@ -33,11 +33,13 @@ fn meaning(document: &Document) -> Value {
         "/window/copy",
         "/window/migrate",
         "/window/soak",
+        "/copy/throttle/replica_lag",
+        "/copy/throttle/snapshot",
         "/gateway/request_timeout",
     ] {
         normalise(&mut value, pointer, |text| parse_length(text).map(|length| format!("{} ns", length.as_nanos())));
     }
-    for pointer in ["/window/wal_keep", "/gateway/held_bytes"] {
+    for pointer in ["/window/wal_keep", "/copy/throttle/rate", "/gateway/held_bytes"] {
         normalise(&mut value, pointer, |text| parse_size(text).map(|bytes| format!("{bytes} B")));
     }
     value

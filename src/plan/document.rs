@@ -169,6 +169,26 @@ pub struct Copy {
     pub method: CopyMethod,
     /// Parallel workers: a number, or `auto` for one per core of this machine (at least 2, at most 8).
     pub workers: Workers,
+    /// What keeps the copy from harming blue.
+    pub throttle: Throttle,
+}
+
+/// What keeps the copy from harming blue.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Throttle {
+    /// Most bytes that are read from blue in a second, by all workers together; without it as fast as it goes.
+    pub rate: Option<Size>,
+    /// The copy waits while a standby of blue replays its log later than this; without it nobody looks.
+    pub replica_lag: Option<Length>,
+    /// Oldest snapshot: until it is let go, vacuum on blue keeps every row that it could see. The rest is then read from a new one.
+    pub snapshot: Length,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self { rate: None, replica_lag: None, snapshot: Length("1h".to_owned()) }
+    }
 }
 
 /// The way green is filled.

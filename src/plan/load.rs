@@ -91,7 +91,7 @@ fn resolve<'a>(
         control: r.database_url(&Place::top("control"), &document.control).unwrap_or_else(|| Secret::new("")),
         databases: r.databases(&document.databases),
         window: r.window(&document.window),
-        copy: sections::copy(&document.copy),
+        copy: r.copy(&document.copy),
         cleanup: r.cleanup(&document.cleanup),
         migrate: r.migrations(&document.migrate),
         own: r.tables("own", &document.own),

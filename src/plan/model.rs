@@ -251,6 +251,19 @@ pub struct Copy {
     pub method: CopyMethod,
     /// Parallel workers.
     pub workers: usize,
+    /// What keeps the copy from harming blue.
+    pub throttle: Throttle,
+}
+
+/// What keeps the copy from harming blue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Throttle {
+    /// Most bytes in a second, by all workers together.
+    pub rate_bytes: Option<u64>,
+    /// The copy waits while a standby of blue is further behind.
+    pub replica_lag: Option<Duration>,
+    /// Oldest snapshot.
+    pub snapshot: Duration,
 }
 
 /// The way green is filled.

@@ -5,7 +5,7 @@ use super::resolve::{parse_length, parse_size};
 use super::sections::automatic_workers;
 
 /// Keys that `--set` may change.
-pub const OVERRIDABLE: [&str; 10] = [
+pub const OVERRIDABLE: [&str; 13] = [
     "window.opens",
     "window.closes",
     "window.hold",
@@ -16,6 +16,9 @@ pub const OVERRIDABLE: [&str; 10] = [
     "window.soak",
     "window.wal_keep",
     "copy.workers",
+    "copy.throttle.rate",
+    "copy.throttle.replica_lag",
+    "copy.throttle.snapshot",
 ];
 
 /// Why a value could not be set.
@@ -90,6 +93,12 @@ fn set_one(plan: &mut Plan, key: &str, value: &str) -> Result<(), SetError> {
             let count = count.filter(|count| (1..=64).contains(count));
             plan.copy.workers = count.ok_or_else(|| wrong("a number from 1 to 64, or auto"))?;
         }
+        "copy.throttle.rate" => {
+            let rate = parse_size(value).ok_or_else(|| wrong("a size above zero in a second, such as 50MB"))?;
+            plan.copy.throttle.rate_bytes = Some(rate);
+        }
+        "copy.throttle.replica_lag" => plan.copy.throttle.replica_lag = Some(length()?),
+        "copy.throttle.snapshot" => plan.copy.throttle.snapshot = length()?,
         _ => return Err(SetError::NotOverridable { key: key.to_owned() }),
     }
     Ok(())

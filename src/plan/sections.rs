@@ -4,7 +4,7 @@ use super::document as typed;
 use super::model::{
     Adapter, CarryTable, CleanupRule, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen,
     Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak, Sql, System,
-    TableName, TouchedBy, Unexplained, Upstream, Window,
+    TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
 };
 use super::place::Place;
 use super::references;
@@ -324,7 +324,23 @@ fn unexplained(typed: Option<&typed::Unexplained>) -> Unexplained {
 }
 
 /// How green is filled; `auto` is one worker per core, at least 2 and at most 8.
-pub(super) fn copy(typed: &typed::Copy) -> Copy {
+impl Resolver<'_, '_> {
+    pub(super) fn copy(&mut self, typed: &typed::Copy) -> Copy {
+        let place = Place::top("copy").key("throttle");
+        let typed_throttle = &typed.throttle;
+        let throttle = Throttle {
+            rate_bytes: typed_throttle.rate.as_ref().and_then(|rate| self.size(&place.key("rate"), rate)),
+            replica_lag: typed_throttle
+                .replica_lag
+                .as_ref()
+                .and_then(|lag| self.length(&place.key("replica_lag"), lag)),
+            snapshot: self.length(&place.key("snapshot"), &typed_throttle.snapshot).unwrap_or(Duration::from_secs(1)),
+        };
+        copy(typed, throttle)
+    }
+}
+
+fn copy(typed: &typed::Copy, throttle: Throttle) -> Copy {
     let method = match typed.method {
         typed::CopyMethod::Carry => CopyMethod::Carry,
     };
@@ -332,7 +348,7 @@ pub(super) fn copy(typed: &typed::Copy) -> Copy {
         typed::Workers::Count(count) => count as usize,
         typed::Workers::Auto(_) => automatic_workers(),
     };
-    Copy { method, workers }
+    Copy { method, workers, throttle }
 }
 
 /// One per core, at least 2 (a large table must not hold up the rest) and at most 8 (blue is serving).

@@ -40,7 +40,12 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         Action::FenceGreen(FenceGreen),
         Action::Capture(Capture { side: Side::Blue, until: until.clone() }),
         Action::StripGreen(StripGreen),
-        Action::CopyRows(CopyRows { workers: plan.copy.workers, bound: plan.window.copy, rules: plan.cleanup.len() }),
+        Action::CopyRows(CopyRows {
+            workers: plan.copy.workers,
+            bound: plan.window.copy,
+            rules: plan.cleanup.len(),
+            throttle: plan.copy.throttle,
+        }),
         Action::AccountRows(AccountRows),
         Action::Build(Build { foreign_keys: false, bound: plan.window.migrate }),
         // Without statistics the planner reads whole tables for every batch and every proof.

@@ -4,9 +4,10 @@ use super::failure::fail;
 use super::resolve_mapping::mapping;
 use super::world::World;
 use crate::database::capture::{Capture, CaptureError, CaptureStanding};
-use crate::database::copy::{self, Copied, CopyOptions, CopyProgress};
+use crate::database::copy::{self, Copied, CopyOptions, CopyProgress, Ended};
+use crate::database::mapping::Mapping;
 use crate::engine::{Context, Effect, FailureKind, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
-use crate::plan::Side;
+use crate::plan::{Side, Throttle};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,6 +18,11 @@ pub(super) const ID: StepId = StepId::new("copy-rows");
 /// Blocks of blue in one chunk, 64 MB of the usual size: a second or two of work, which is what a crash costs.
 const CHUNK_BLOCKS: i64 = 8192;
 
+/// Time for those who waited behind our locks to get theirs.
+const GIVE_WAY: Duration = Duration::from_secs(1);
+/// A snapshot is told of once it is so old.
+const SHOWN_S: u64 = 60;
+
 /// Copies the rows.
 #[derive(Debug, Clone)]
 pub struct CopyRows {
@@ -26,6 +32,8 @@ pub struct CopyRows {
     pub bound: Duration,
     /// How many cleanup rules leave rows behind.
     pub rules: usize,
+    /// What keeps the copy from harming blue.
+    pub throttle: Throttle,
 }
 
 fn receipt(copied: &[Copied]) -> Receipt {
@@ -53,6 +61,43 @@ async fn require_capture(world: &World, context: &Context) -> Result<(), StepErr
         Err(error @ (CaptureError::Altered { .. } | CaptureError::NoTable { .. })) => Err(refused(error.to_string())),
         other => other.map_err(|error| fail("compare blue's tables with those captured", error)),
     }
+}
+
+impl CopyRows {
+    /// What one snapshot gives.
+    async fn copy(&self, world: &World, context: &Context, mapping: &Mapping) -> Result<Ended, StepError> {
+        let options = CopyOptions {
+            blue: world.url(Side::Blue),
+            green: world.url(Side::Green),
+            term: context.term(),
+            workers: self.workers,
+            bound: self.bound,
+            chunk_blocks: CHUNK_BLOCKS,
+            throttle: self.throttle,
+        };
+        let tell = |progress: CopyProgress<'_>| {
+            context.progress(progress.rows, Some(progress.rows_expected), "rows", words(&progress));
+        };
+        copy::copy(&options, mapping, &tell).await.map_err(|error| {
+            let is_refused = error.is_refused();
+            let failed = fail("copy rows from blue to green", error);
+            if is_refused { StepError { kind: FailureKind::Refused, ..failed }.effect(Effect::Applied) } else { failed }
+        })
+    }
+}
+
+fn words(progress: &CopyProgress<'_>) -> String {
+    let mut words = progress.table.to_string();
+    if progress.snapshot_s > SHOWN_S {
+        words.push_str(&format!(
+            ", for {} s vacuum on blue keeps what {} transactions left",
+            progress.snapshot_s, progress.horizon_xids
+        ));
+    }
+    if let Some(why) = progress.waits {
+        words.push_str(&format!(", waits: {why}"));
+    }
+    words
 }
 
 impl Step for CopyRows {
@@ -101,24 +146,15 @@ impl Step for CopyRows {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        require_capture(world, context).await?;
-        let options = CopyOptions {
-            blue: world.url(Side::Blue),
-            green: world.url(Side::Green),
-            term: context.term(),
-            workers: self.workers,
-            bound: self.bound,
-            chunk_blocks: CHUNK_BLOCKS,
-        };
-        let tell = |progress: CopyProgress<'_>| {
-            context.progress(progress.rows, Some(progress.rows_expected), "rows", progress.table.to_string());
-        };
-        let copied = copy::copy(&options, &mapping(context)?, &tell).await.map_err(|error| {
-            let is_refused = error.is_refused();
-            let failed = fail("copy rows from blue to green", error);
-            if is_refused { StepError { kind: FailureKind::Refused, ..failed }.effect(Effect::Applied) } else { failed }
-        })?;
-        Ok(receipt(&copied))
+        let mapping = mapping(context)?;
+        loop {
+            require_capture(world, context).await?;
+            match self.copy(world, context, &mapping).await? {
+                Ended::Whole(copied) => return Ok(receipt(&copied)),
+                Ended::Part { why } => context.progress(0, None, "rows", format!("a new snapshot follows: {why}")),
+            }
+            tokio::time::sleep(GIVE_WAY).await;
+        }
     }
 
     async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {

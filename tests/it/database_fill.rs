@@ -1,7 +1,8 @@
 //! Filling green on real servers: the copy, its accounts and its refusals.
 
 use crate::harness::Pair;
-use cutover::database::copy::{self, Copied, CopyError, CopyOptions};
+use crate::harness::fill::{copy_options, copy_whole};
+use cutover::database::copy::{self, Copied, CopyError};
 use cutover::database::mapping::{self, Mapping};
 use cutover::database::term::{self, Term};
 use cutover::database::{catalog, cleanup, client};
@@ -65,15 +66,7 @@ async fn claimed(pair: &Pair) -> Term {
 
 async fn copied(pair: &Pair, term: Term, mapping: &Mapping) -> Result<Vec<Copied>, CopyError> {
     let (blue, green) = (pair.blue.url(), pair.green.url());
-    let options = CopyOptions {
-        blue: &blue,
-        green: &green,
-        term,
-        workers: 2,
-        bound: Duration::from_secs(60),
-        chunk_blocks: 8192,
-    };
-    copy::copy(&options, mapping, &|progress| assert!(progress.rows <= progress.rows_expected)).await
+    copy_whole(&copy_options(&blue, &green, term), mapping).await
 }
 
 #[tokio::test]

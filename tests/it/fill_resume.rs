@@ -1,14 +1,15 @@
 //! A copy and a catch-up that are cut off again and again while clients write: nothing is read twice for good, nothing is lost.
 
-use crate::harness::Pair;
+use crate::harness::fill::copy_options;
+use crate::harness::{Pair, eventually};
 use cutover::database::capture::Capture;
-use cutover::database::copy::{self, Copied, CopyOptions};
+use cutover::database::copy::{self, Copied, CopyOptions, Ended};
 use cutover::database::indexes::{self, Definitions};
 use cutover::database::level::{LevelSetup, Limits, Worker, begin_progress};
 use cutover::database::mapping::{self, Mapping};
 use cutover::database::term::{self, Term};
 use cutover::database::{account, catalog};
-use cutover::plan::{self, Side};
+use cutover::plan::{self, Side, Throttle};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -75,7 +76,7 @@ impl Stage {
     }
 
     /// Copies until something was told `tells` times, and is then cut off in the middle of whatever it does.
-    async fn copy_for(&self, tells: usize) -> Option<Result<Vec<Copied>, copy::CopyError>> {
+    async fn copy_for(&self, tells: usize) -> Option<Result<Ended, copy::CopyError>> {
         let (told, enough) = (AtomicUsize::new(0), Notify::new());
         let tell = |_: copy::CopyProgress<'_>| {
             if told.fetch_add(1, Ordering::Relaxed) + 1 == tells {
@@ -89,16 +90,9 @@ impl Stage {
         }
     }
 
-    async fn copy(&self, tell: &(dyn Fn(copy::CopyProgress<'_>) + Sync)) -> Result<Vec<Copied>, copy::CopyError> {
+    async fn copy(&self, tell: &(dyn Fn(copy::CopyProgress<'_>) + Sync)) -> Result<Ended, copy::CopyError> {
         let (blue, green) = (self.pair.blue.url(), self.pair.green.url());
-        let options = CopyOptions {
-            blue: &blue,
-            green: &green,
-            term: self.term,
-            workers: 2,
-            bound: Duration::from_secs(60),
-            chunk_blocks: 1,
-        };
+        let options = copy_options(&blue, &green, self.term);
         copy::copy(&options, &self.mapping, tell).await
     }
 
@@ -107,9 +101,9 @@ impl Stage {
         for _ in 0..400 {
             let tells = rand::rng().random_range(1..25);
             match self.copy_for(tells).await {
-                Some(Ok(copied)) => return copied,
+                Some(Ok(Ended::Whole(copied))) => return copied,
                 // What was cut off may have been committed meanwhile.
-                None | Some(Err(copy::CopyError::Twice { .. })) => {}
+                None | Some(Ok(Ended::Part { .. })) | Some(Err(copy::CopyError::Twice { .. })) => {}
                 Some(Err(other)) => panic!("{other}: {:?}", std::error::Error::source(&other)),
             }
         }
@@ -134,8 +128,8 @@ impl Stage {
         Worker::open(setup).await.expect("the worker opens")
     }
 
-    /// Every carried row of green is what the mapping gives on blue, as text, and green's keys and indexes stand.
-    async fn assert_equal(&self) {
+    /// Every carried row of green is what the mapping gives on blue, as text.
+    async fn assert_rows(&self) {
         let (blue, green) = (self.pair.blue.client().await, self.pair.green.client().await);
         for table in &self.mapping.tables {
             let list: Vec<String> = table.columns.iter().map(|column| format!("q.{}::text", column.name)).collect();
@@ -146,6 +140,12 @@ impl Stage {
             let extra: Vec<_> = found.difference(&wanted).take(3).collect();
             assert!(missing.is_empty() && extra.is_empty(), "{}: missing {missing:?}, extra {extra:?}", table.target);
         }
+    }
+
+    /// That, and green's keys and indexes stand.
+    async fn assert_equal(&self) {
+        self.assert_rows().await;
+        let green = self.pair.green.client().await;
         let standing = indexes::read(&green, &self.mapping.carried()).await.expect("green's indexes");
         assert_eq!(standing, self.definitions);
     }
@@ -269,4 +269,60 @@ async fn a_copy_and_a_catch_up_cut_off_again_and_again_under_writes_end_equal() 
     keys.expect("every foreign key is valid");
     stage.assert_equal().await;
     assert_eq!(stage.pair.green.ask::<i64>("select count(*) from cutover.repair").await, 0);
+}
+
+/// Copies with `throttle` until the end; the reasons for which snapshots were let go.
+async fn copy_in_parts(stage: &Stage, throttle: Throttle) -> (Vec<Copied>, Vec<String>) {
+    let (blue, green) = (stage.pair.blue.url(), stage.pair.green.url());
+    let options = CopyOptions { throttle, ..copy_options(&blue, &green, stage.term) };
+    let mut reasons = Vec::new();
+    loop {
+        match copy::copy(&options, &stage.mapping, &|_| ()).await.expect("the copy") {
+            Ended::Whole(copied) => return (copied, reasons),
+            Ended::Part { why } => reasons.push(why),
+        }
+        assert!(reasons.len() < 20, "{reasons:?}");
+    }
+}
+
+const UNHURRIED: Throttle =
+    Throttle { rate_bytes: Some(400_000), replica_lag: None, snapshot: Duration::from_secs(3600) };
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_grows_old_is_let_go_and_the_rest_read_from_a_new_one() {
+    let stage = Stage::new().await;
+    let begun = tokio::time::Instant::now();
+    let (copied, reasons) = copy_in_parts(&stage, Throttle { snapshot: Duration::from_millis(100), ..UNHURRIED }).await;
+    assert!(reasons.iter().any(|why| why.contains("older than 100ms")), "{reasons:?}");
+    assert!(begun.elapsed() > Duration::from_secs(2), "about 900 kB at 400 kB a second: {:?}", begun.elapsed());
+    assert!(copied.iter().any(|table| table.is_mixed) && copied.iter().all(|table| table.repeated == 0), "{copied:?}");
+    stage.build(&BTreeSet::new()).await;
+    stage.assert_rows().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn somebody_who_alters_a_table_of_blue_does_not_wait_for_the_copy() {
+    let stage = Stage::new().await;
+    let blue = stage.pair.blue.client().await;
+    blue.batch_execute("set application_name = 'a deployment'").await.expect("a name");
+    let alters = async {
+        let noted = "select count(*) > 0 from cutover.copied where rows is not null";
+        let green = stage.pair.green.client().await;
+        eventually(Duration::from_secs(20), "a chunk stands", || async {
+            green.query_one(noted, &[]).await.ok().filter(|row| row.get(0))
+        })
+        .await;
+        let begun = tokio::time::Instant::now();
+        blue.batch_execute("truncate old; insert into old values (7, false, 'after')").await.expect("the truncate");
+        begun.elapsed()
+    };
+    let ((copied, reasons), waited) = tokio::join!(copy_in_parts(&stage, UNHURRIED), alters);
+    assert!(waited < Duration::from_secs(4), "it waited {waited:?}, the whole copy takes longer than 2 s: {reasons:?}");
+    assert!(reasons.iter().any(|why| why.contains("a deployment") && why.contains("truncate")), "{reasons:?}");
+    let old = copied.iter().find(|table| table.table.name == "old").expect("it was copied");
+    assert!(old.rows == 1 || old.rows == 800, "of one file only: {old:?}");
+    let mut worker = stage.worker().await;
+    worker.until_level(&(), Duration::from_secs(20), Duration::from_secs(5)).await.expect("green gets level");
+    stage.build(&BTreeSet::new()).await;
+    stage.assert_rows().await;
 }

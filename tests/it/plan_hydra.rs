@@ -1,8 +1,8 @@
 //! The example plan's mapping, judged by a twin: the same rows taken through the engine's own migrations, with the known repairs.
 
+use crate::harness::fill::{copy_options, copy_whole};
 use crate::harness::{Pair, Place};
 use cutover::database::catalog;
-use cutover::database::copy::{self, CopyOptions};
 use cutover::database::mapping::{self, Equality, KeyColumn, Mapping, TableMapping};
 use cutover::database::term::{self, Term};
 use cutover::plan::{self, Plan, Side};
@@ -10,7 +10,6 @@ use cutover::sandbox::engine::{EngineVersion, migrate};
 use cutover::sandbox::seed::{SeedSize, fill};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 use uuid::Uuid;
 
 const SIZE: SeedSize = SeedSize { token_rows: 3_000, seed: 7 };
@@ -82,8 +81,6 @@ pub(crate) async fn carry(pair: &Pair) -> Mapping {
     let term = Term { term: 1, nonce: Uuid::new_v4() };
     term::install(&pair.green.client().await, &term).await.expect("green takes our term");
     let (blue, green) = (pair.blue.url(), pair.green.url());
-    let options =
-        CopyOptions { blue: &blue, green: &green, term, workers: 2, bound: Duration::from_secs(60), chunk_blocks: 2 };
     // Secondary keys stand here, so the order of tables would matter: the copy's own connections may not be told otherwise.
     pair.green
         .execute(&format!(
@@ -91,7 +88,7 @@ pub(crate) async fn carry(pair: &Pair) -> Mapping {
             pair.green.database
         ))
         .await;
-    copy::copy(&options, &mapping, &|_| ()).await.expect("the copy");
+    copy_whole(&copy_options(&blue, &green, term), &mapping).await.expect("the copy");
     mapping
 }
 

@@ -4,6 +4,7 @@ use crate::database::client::ConnectError;
 use crate::database::term::TermError;
 use crate::plan::TableName;
 use thiserror::Error;
+use tokio_postgres::error::SqlState;
 
 /// Why rows could not be copied. What is committed is listed in `cutover.copied`, chunk by chunk; a copy that is called again goes on from
 /// there.
@@ -82,6 +83,11 @@ impl CopyError {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::OverCap { .. })
+    }
+
+    /// Whether somebody else held a lock for longer than we wait.
+    pub(super) fn is_locked(&self) -> bool {
+        matches!(self, Self::Server { source, .. } if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
     }
 
     pub(super) fn server(act: &'static str, object: impl ToString) -> impl Fn(tokio_postgres::Error) -> Self {

@@ -11,7 +11,9 @@ mod error;
 mod exported;
 mod format;
 mod noted;
+mod pace;
 mod twins;
+mod watch;
 mod work;
 
 pub use error::CopyError;
@@ -25,7 +27,7 @@ use super::mapping::{Cleanup, Mapping, TableMapping};
 use super::repair;
 use super::sql::{literal, qualified};
 use super::term::{Term, hold};
-use crate::plan::{Secret, TableName};
+use crate::plan::{Secret, TableName, Throttle};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,6 +51,20 @@ pub struct CopyOptions<'a> {
     pub bound: Duration,
     /// Blocks of blue in one chunk: what a crash costs at most, for each worker.
     pub chunk_blocks: i64,
+    /// What keeps it from harming blue.
+    pub throttle: Throttle,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything stands.
+    Whole(Vec<Copied>),
+    /// The snapshot was let go before that, for blue's sake; call again for the rest.
+    Part {
+        /// Why.
+        why: String,
+    },
 }
 
 /// What came of one table.
@@ -89,6 +105,12 @@ pub struct CopyProgress<'a> {
     pub rows_expected: u64,
     /// Bytes sent so far, of all tables, by this call.
     pub bytes: u64,
+    /// Why no chunk is begun at the moment.
+    pub waits: Option<&'a str>,
+    /// How long the snapshot has been held, in seconds.
+    pub snapshot_s: u64,
+    /// Transactions on blue after which vacuum cannot clean up meanwhile.
+    pub horizon_xids: u64,
     /// Chunks that stand, of all tables.
     pub chunks_done: usize,
     /// Chunks there are.
@@ -105,21 +127,29 @@ pub async fn copy(
     options: &CopyOptions<'_>,
     mapping: &Mapping,
     tell: &(dyn Fn(CopyProgress<'_>) + Sync),
-) -> Result<Vec<Copied>, CopyError> {
+) -> Result<Ended, CopyError> {
     let mut green = connect(options.green, "green").await?;
-    let snapshot = ExportedSnapshot::export(options.blue, "blue", &mapping.captured()).await?;
+    let snapshot = match ExportedSnapshot::export(options.blue, "blue", &mapping.captured()).await {
+        Err(error) if error.is_locked() => {
+            return Ok(Ended::Part { why: "somebody alters a table of blue".to_owned() });
+        }
+        other => other?,
+    };
     begin(&mut green, options, mapping, &snapshot).await?;
     let noted = noted::read(&green).await?.unwrap_or_default();
     require_caps(mapping, &noted, &snapshot).await?;
     let pieces = pieces(&green, mapping, &noted, &snapshot).await?;
-    Job::new(options, &snapshot, &noted, mapping, pieces, tell).run().await?;
+    let left = Job::new(options, &snapshot, &noted, mapping, pieces, tell).run().await?;
     drop(snapshot);
+    if let Some(why) = left {
+        return Ok(Ended::Part { why });
+    }
     let noted = noted::read(&green).await?.unwrap_or_default();
     for table in mapping.tables.iter().filter(|table| !chunks_of(&noted, table).is_settled()) {
         twins::take_away(&mut green, &options.term, table).await?;
     }
     green.batch_execute(noted::SETTLE).await.map_err(CopyError::server("settle", "the copied rows"))?;
-    Ok(read_copied(&green).await?.unwrap_or_default())
+    Ok(Ended::Whole(read_copied(&green).await?.unwrap_or_default()))
 }
 
 /// Plans the chunks of every table that has none, or whose chunks were read from a file that blue has no more; such a table is emptied.

@@ -4,6 +4,8 @@ use super::chunks::Blocks;
 use super::exported::ExportedSnapshot;
 use super::format::Form;
 use super::noted::{self, Chunks, Done};
+use super::pace::{Rate, Signal, may_go};
+use super::watch::{self, Held};
 use super::{CopyError, CopyOptions, CopyProgress, count_source, green_name};
 use crate::database::client::connect;
 use crate::database::mapping::{Mapping, TableMapping};
@@ -15,6 +17,7 @@ use futures_util::{Sink, SinkExt, TryStreamExt};
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use tokio::sync::watch::Sender;
 use tokio_postgres::{Client, Transaction};
 
 /// Rows come without green's triggers and cascades; commits need not reach the disk one by one, because `SETTLE` comes last.
@@ -55,6 +58,9 @@ pub(super) struct Job<'a> {
     rows: AtomicU64,
     rows_expected: u64,
     bytes: AtomicU64,
+    rate: Rate,
+    signal: Sender<Signal>,
+    held: Held,
     tell: &'a (dyn Fn(CopyProgress<'_>) + Sync),
 }
 
@@ -78,22 +84,36 @@ impl<'a> Job<'a> {
             rows: AtomicU64::new(rows),
             rows_expected: mapping.tables.iter().map(|table| table.estimated_rows).sum(),
             bytes: AtomicU64::new(0),
+            rate: Rate::new(options.throttle.rate_bytes),
+            signal: Sender::default(),
+            held: Held::default(),
             pieces,
             tell,
         }
     }
 
-    pub(super) async fn run(&self) -> Result<(), CopyError> {
+    /// Copies the pieces; the reason when some were left, because the snapshot must go.
+    pub(super) async fn run(&self) -> Result<Option<String>, CopyError> {
         let workers = self.options.workers.clamp(1, self.pieces.len().max(1));
-        futures_util::future::try_join_all((0..workers).map(|_| self.work())).await.map(drop)
+        let all = futures_util::future::try_join_all((0..workers).map(|_| self.work()));
+        let watched = watch::watch(self.options.blue, self.options.throttle, &self.held, &self.signal);
+        tokio::select! {
+            left = all => Ok(left?.into_iter().flatten().next()),
+            ended = watched => ended.map(|()| None),
+        }
     }
 
-    async fn work(&self) -> Result<(), CopyError> {
+    async fn work(&self) -> Result<Option<String>, CopyError> {
         let mut blue = connect(self.options.blue, "blue").await?;
         let mut green = connect(self.options.green, "green").await?;
         green.batch_execute(LOAD).await.map_err(CopyError::server("prepare a load of", "green"))?;
         let source = self.snapshot.look(&mut blue).await?;
-        while let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+        let mut signal = self.signal.subscribe();
+        while self.next.load(Ordering::Relaxed) < self.pieces.len() {
+            if let Err(why) = may_go(&mut signal).await {
+                return Ok(Some(why));
+            }
+            let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed)) else { break };
             let bound = self.options.bound;
             let one = tokio::time::timeout(bound, self.piece(&source, &mut green, piece)).await;
             let expired = |_| CopyError::Expired { table: piece.table.target.clone(), bound_s: bound.as_secs() };
@@ -101,7 +121,7 @@ impl<'a> Job<'a> {
             self.chunks_done.fetch_add(1, Ordering::Relaxed);
             self.tell(&piece.table.target);
         }
-        Ok(())
+        Ok(None)
     }
 
     /// One chunk: that it is begun is committed first, then its rows together with what came of it.
@@ -157,21 +177,23 @@ impl<'a> Job<'a> {
                 gathered.extend_from_slice(&row);
             }
             if gathered.len() >= GATHERED || row.len() >= GATHERED {
-                self.sent(&table.target, rows_in_it, gathered.len());
+                self.sent(&table.target, rows_in_it, gathered.len()).await;
                 rows_in_it = 0;
                 sink.send(gathered.split().freeze()).await.map_err(&write)?;
             }
             if row.len() >= GATHERED {
-                self.sent(&table.target, 0, row.len());
+                self.sent(&table.target, 0, row.len()).await;
                 send_large(sink.as_mut(), row).await.map_err(&write)?;
             }
         }
-        self.sent(&table.target, rows_in_it, gathered.len());
+        self.sent(&table.target, rows_in_it, gathered.len()).await;
         sink.send(gathered.freeze()).await.map_err(&write)?;
         sink.finish().await.map_err(&write)
     }
 
-    fn sent(&self, table: &TableName, rows: u64, bytes: usize) {
+    /// Counts what is handed to green, and waits until the plan's rate allows it.
+    async fn sent(&self, table: &TableName, rows: u64, bytes: usize) {
+        self.rate.take(bytes).await;
         self.rows.fetch_add(rows, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.tell(table);
@@ -179,7 +201,15 @@ impl<'a> Job<'a> {
 
     fn tell(&self, table: &TableName) {
         let rows = self.rows.load(Ordering::Relaxed);
+        let signal = self.signal.borrow().clone();
+        let waits = match &signal {
+            Signal::Go => None,
+            Signal::Wait(why) | Signal::Leave(why) => Some(why.as_str()),
+        };
         (self.tell)(CopyProgress {
+            waits,
+            snapshot_s: self.held.age_s.load(Ordering::Relaxed),
+            horizon_xids: self.held.xids.load(Ordering::Relaxed),
             table,
             rows,
             rows_expected: self.rows_expected.max(rows),

@@ -3,6 +3,7 @@
 //! [`Pair::shared`] gives three fresh databases in one cluster that the whole test process shares; [`Pair::separate`] gives three
 //! servers that a test may kill. Everything ends with the process, even when that is killed.
 
+pub(crate) mod fill;
 pub(crate) mod sandbox;
 pub(crate) mod stage;
 pub(crate) mod underway;

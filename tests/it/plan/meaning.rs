@@ -144,7 +144,11 @@ fn budgets_can_be_set_for_one_call_and_nothing_else() {
     let mut plan = parsed(whole());
     let digest = plan.digest.clone();
     plan.apply_sets([("window.hold", "3s")]).unwrap();
-    plan.apply_sets([("copy.workers", "2")]).unwrap();
+    plan.apply_sets([("copy.workers", "2"), ("copy.throttle.rate", "50MB")]).unwrap();
+    plan.apply_sets([("copy.throttle.snapshot", "20m"), ("copy.throttle.replica_lag", "5s")]).unwrap();
+    let throttle = plan.copy.throttle;
+    assert_eq!((throttle.rate_bytes, throttle.snapshot.as_secs()), (Some(50 << 20), 1200));
+    assert_eq!(throttle.replica_lag, Some(Duration::from_secs(5)));
     assert_eq!((plan.window.hold, plan.copy.workers), (Duration::from_secs(3), 2));
     assert_eq!(plan.digest, digest);
     let refused = plan.apply_sets([("carry.access.set.nid", "null")]).unwrap_err();

@@ -57,6 +57,7 @@ const CASES: &[Case] = &[
     ),
     ("wal_keep: 10GB", "wal_keep: 10", &["12:13 window.wal_keep: `window.wal_keep` must be text, not the number 10"]),
     ("workers: 4", "workers: many", &["13:33 copy.workers: `copy.workers` cannot be `many`"]),
+    ("rate: 90MB", "rate: fast", &["13:54 copy.throttle.rate: `copy.throttle.rate` is not a size"]),
     ("workers: 4", "workers: 0", &["13:33 copy.workers: `copy.workers` must be at least 1"]),
     ("method: carry", "method: logical", &["13:17 copy.method: `copy.method` must be `carry`, not `logical`"]),
     ("    cap: { rows: 500, percent: 1.5 }\n", "", &["15:5 cleanup[0].cap: `cleanup[0].cap` is missing"]),
