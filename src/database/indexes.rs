@@ -162,7 +162,7 @@ fn drop_constraint(table: &TableName, name: &str) -> String {
 
 /// Builds what is missing of `wanted.indexes` with `workers` connections, the largest tables first, and tells of each as it stands.
 ///
-/// The rows of `mixed` tables come from more than one moment of the source: a unique index that finds two of them alike is left to a later
+/// Each builder may take `memory_bytes`. The rows of `mixed` tables come from more than one moment of the source: a unique index that finds two of them alike is left to a later
 /// call, when they are level.
 ///
 /// # Errors
@@ -172,6 +172,7 @@ pub async fn build(
     term: &Term,
     wanted: &Definitions,
     workers: usize,
+    memory_bytes: u64,
     mixed: &BTreeSet<TableName>,
     tell: &(dyn Fn(usize, usize, &str) + Sync),
 ) -> Result<(), IndexError> {
@@ -184,6 +185,12 @@ pub async fn build(
     let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(wanted.indexes.len() - missing.len()));
     let work = || async {
         let mut builder = connect(url, "green").await?;
+        let memory = format!("set maintenance_work_mem = '{}kB'", memory_bytes.clamp(1 << 20, 1 << 40) >> 10);
+        builder.batch_execute(&memory).await.map_err(|source| IndexError::Server {
+            act: "give memory to",
+            object: "a builder of indexes".to_owned(),
+            source,
+        })?;
         while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
             match build_one(&mut builder, term, index).await {
                 Err(error) if error.is_duplicate() && mixed.contains(&index.table) => continue,

@@ -17,6 +17,7 @@ pub mod copy;
 pub mod fence;
 pub mod indexes;
 pub mod level;
+pub mod load_settings;
 pub mod mapping;
 pub mod migrate;
 mod migrate_worker;

@@ -35,11 +35,18 @@ fn meaning(document: &Document) -> Value {
         "/window/soak",
         "/copy/throttle/replica_lag",
         "/copy/throttle/snapshot",
+        "/copy/load/checkpoint_timeout",
         "/gateway/request_timeout",
     ] {
         normalise(&mut value, pointer, |text| parse_length(text).map(|length| format!("{} ns", length.as_nanos())));
     }
-    for pointer in ["/window/wal_keep", "/copy/throttle/rate", "/gateway/held_bytes"] {
+    for pointer in [
+        "/window/wal_keep",
+        "/copy/throttle/rate",
+        "/copy/load/index_memory",
+        "/copy/load/max_wal_size",
+        "/gateway/held_bytes",
+    ] {
         normalise(&mut value, pointer, |text| parse_size(text).map(|bytes| format!("{bytes} B")));
     }
     value

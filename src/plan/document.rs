@@ -171,6 +171,26 @@ pub struct Copy {
     pub workers: Workers,
     /// What keeps the copy from harming blue.
     pub throttle: Throttle,
+    /// Green's settings while it is filled.
+    pub load: Load,
+}
+
+/// Green's settings while it is filled; they are set back afterwards.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Load {
+    /// Memory for the building of one index (`maintenance_work_mem` of our sessions).
+    pub index_memory: Size,
+    /// Green's `max_wal_size`, changed by `alter system`; without it the server's stays.
+    pub max_wal_size: Option<Size>,
+    /// Green's `checkpoint_timeout`, changed by `alter system`; without it the server's stays.
+    pub checkpoint_timeout: Option<Length>,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self { index_memory: Size("256MB".to_owned()), max_wal_size: None, checkpoint_timeout: None }
+    }
 }
 
 /// What keeps the copy from harming blue.

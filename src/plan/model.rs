@@ -253,6 +253,19 @@ pub struct Copy {
     pub workers: usize,
     /// What keeps the copy from harming blue.
     pub throttle: Throttle,
+    /// Green's settings while it is filled.
+    pub load: LoadSettings,
+}
+
+/// Green's settings while it is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoadSettings {
+    /// Memory for the building of one index.
+    pub index_memory_bytes: u64,
+    /// `max_wal_size`; none leaves the server's.
+    pub max_wal_size_bytes: Option<u64>,
+    /// `checkpoint_timeout`; none leaves the server's.
+    pub checkpoint_timeout: Option<Duration>,
 }
 
 /// What keeps the copy from harming blue.

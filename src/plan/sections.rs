@@ -3,8 +3,8 @@
 use super::document as typed;
 use super::model::{
     Adapter, CarryTable, CleanupRule, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen,
-    Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak, Sql, System,
-    TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
+    LoadSettings, Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak,
+    Sql, System, TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
 };
 use super::place::Place;
 use super::references;
@@ -325,6 +325,18 @@ fn unexplained(typed: Option<&typed::Unexplained>) -> Unexplained {
 
 /// How green is filled; `auto` is one worker per core, at least 2 and at most 8.
 impl Resolver<'_, '_> {
+    fn load(&mut self, place: &Place, typed: &typed::Load) -> LoadSettings {
+        let mut size = |key: &str, typed| self.size(&place.key(key), typed);
+        LoadSettings {
+            index_memory_bytes: size("index_memory", &typed.index_memory).unwrap_or(1),
+            max_wal_size_bytes: typed.max_wal_size.as_ref().and_then(|typed| size("max_wal_size", typed)),
+            checkpoint_timeout: typed
+                .checkpoint_timeout
+                .as_ref()
+                .and_then(|time| self.length(&place.key("checkpoint_timeout"), time)),
+        }
+    }
+
     pub(super) fn copy(&mut self, typed: &typed::Copy) -> Copy {
         let place = Place::top("copy").key("throttle");
         let typed_throttle = &typed.throttle;
@@ -336,11 +348,12 @@ impl Resolver<'_, '_> {
                 .and_then(|lag| self.length(&place.key("replica_lag"), lag)),
             snapshot: self.length(&place.key("snapshot"), &typed_throttle.snapshot).unwrap_or(Duration::from_secs(1)),
         };
-        copy(typed, throttle)
+        let load = self.load(&Place::top("copy").key("load"), &typed.load);
+        copy(typed, throttle, load)
     }
 }
 
-fn copy(typed: &typed::Copy, throttle: Throttle) -> Copy {
+fn copy(typed: &typed::Copy, throttle: Throttle, load: LoadSettings) -> Copy {
     let method = match typed.method {
         typed::CopyMethod::Carry => CopyMethod::Carry,
     };
@@ -348,7 +361,7 @@ fn copy(typed: &typed::Copy, throttle: Throttle) -> Copy {
         typed::Workers::Count(count) => count as usize,
         typed::Workers::Auto(_) => automatic_workers(),
     };
-    Copy { method, workers, throttle }
+    Copy { method, workers, throttle, load }
 }
 
 /// One per core, at least 2 (a large table must not hold up the rest) and at most 8 (blue is serving).

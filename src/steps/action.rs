@@ -13,6 +13,7 @@ use super::finalize::Finalize;
 use super::flip::Flip;
 use super::level_backlog::LevelBacklog;
 use super::migrate::Migrate;
+use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::resolve_mapping::ResolveMapping;
@@ -96,8 +97,10 @@ actions! {
     FenceGreen: "Green refuses every write but ours.",
     Capture: "Touched rows of a side are noted.",
     StripGreen: "Indexes and keys of carried tables are dropped.",
+    PrepareGreen: "Green's settings are fit for a load.",
     CopyRows: "Rows go from blue into green.",
     Build: "Indexes or foreign keys are built again.",
+    RestoreGreen: "Green's settings are as they were.",
     LevelBacklog: "What was written during the copy is on green.",
     SetSequences: "Green's sequences are ahead of blue's.",
     AnalyzeGreen: "Green's planner has statistics.",
@@ -119,7 +122,9 @@ impl Action {
             Self::Migrate(_)
             | Self::FenceGreen(_)
             | Self::StripGreen(_)
+            | Self::PrepareGreen(_)
             | Self::CopyRows(_)
+            | Self::RestoreGreen(_)
             | Self::Build(_)
             | Self::LevelBacklog(_)
             | Self::SetSequences(_)

@@ -90,8 +90,9 @@ impl Step for Build {
         let tell = |done: usize, total: usize, name: &str| {
             context.progress(done as u64, Some(total as u64), "indexes", name);
         };
-        let (url, workers) = (world.url(Side::Green), world.plan.copy.workers);
-        let built = indexes::build(url, &context.term(), &wanted, workers, &mixed, &tell).await;
+        let (url, copy) = (world.url(Side::Green), &world.plan.copy);
+        let memory = copy.load.index_memory_bytes;
+        let built = indexes::build(url, &context.term(), &wanted, copy.workers, memory, &mixed, &tell).await;
         built.map_err(|error| fail("build green's indexes", error))?;
         if self.foreign_keys {
             let built = indexes::build_foreign_keys(&mut green, &context.term(), &wanted).await;

@@ -14,6 +14,7 @@ use super::finalize::Finalize;
 use super::flip::{self, Flip, Route};
 use super::level_backlog::LevelBacklog;
 use super::migrate::Migrate;
+use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::resolve_mapping::ResolveMapping;
@@ -40,6 +41,7 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         Action::FenceGreen(FenceGreen),
         Action::Capture(Capture { side: Side::Blue, until: until.clone() }),
         Action::StripGreen(StripGreen),
+        Action::PrepareGreen(PrepareGreen { load: plan.copy.load }),
         Action::CopyRows(CopyRows {
             workers: plan.copy.workers,
             bound: plan.window.copy,
@@ -52,6 +54,7 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         Action::AnalyzeGreen(AnalyzeGreen { bound: plan.window.migrate }),
         Action::LevelBacklog(LevelBacklog { bound: plan.window.level }),
         Action::Build(Build { foreign_keys: true, bound: plan.window.migrate }),
+        Action::RestoreGreen(RestoreGreen { load: plan.copy.load }),
     ]);
     steps.extend(migrations(plan, true));
     steps.extend([Action::SetSequences(SetSequences), Action::Capture(Capture { side: Side::Green, until })]);

@@ -22,6 +22,7 @@ mod level_backlog;
 mod levelling;
 pub mod live;
 mod migrate;
+mod prepare_green;
 mod ready_to_flip;
 mod ready_to_return;
 mod resolve_mapping;

@@ -12,6 +12,7 @@ mod harness;
 mod journal;
 mod level;
 mod level_back;
+mod load_settings;
 mod lockstep;
 mod plan;
 mod plan_hydra;
