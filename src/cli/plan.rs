@@ -5,6 +5,7 @@ use super::exit::{CommandError, Ending};
 use super::screen::Screen;
 use super::session::prepare;
 use crate::engine::{Reversal, Step};
+use crate::plan::{Explanation, explain};
 use crate::steps::Action;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -60,6 +61,12 @@ fn print(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandError> {
     for (place, step) in runbook.steps().iter().enumerate() {
         screen.line(&lines(place + 1, step), &event(place + 1, step));
     }
+    screen.say("\nthe mapping\n");
+    for explanation in explain(&world.plan) {
+        screen.line(&explained(&explanation), &json!({
+            "event": "mapping", "table": explanation.table.as_ref().map(ToString::to_string), "words": explanation.words,
+        }));
+    }
     screen.say(&format!("\nnext:  {}", arguments.command("check")));
     Ok(json!({ "plan": world.plan.name, "digest": world.plan.digest, "steps": runbook.steps().len() }))
 }
@@ -73,6 +80,13 @@ fn lines(place: usize, step: &Action) -> String {
     };
     let (id, summary, undo) = (step.id(), step.summary(), step.undo_summary());
     format!("{place:>3}. {id}{mark}   (at most {bound})\n     {summary}\n     undo: {undo}")
+}
+
+fn explained(explanation: &Explanation) -> String {
+    match &explanation.table {
+        Some(table) => format!("  {table}\n     {}", explanation.words.join("\n     ")),
+        None => format!("  {}", explanation.words.join("\n     ")),
+    }
 }
 
 fn event(place: usize, step: &Action) -> Value {

@@ -5,6 +5,7 @@ mod check;
 mod digest;
 pub mod document;
 pub mod env_file;
+mod explain;
 mod load;
 mod model;
 mod overrides;
@@ -20,6 +21,7 @@ mod tokens;
 mod tree;
 
 pub use document::schema;
+pub use explain::{Explanation, explain};
 pub use load::{load, parse};
 pub use model::*;
 pub use overrides::{OVERRIDABLE, SetError};

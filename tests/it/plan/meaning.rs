@@ -140,6 +140,29 @@ fn a_typed_password_is_refused_and_blotted_out() {
 }
 
 #[test]
+fn the_mapping_is_told_in_words() {
+    let told = plan::explain(&parsed(whole()));
+    let of = |table: &str| {
+        let name = |explained: &&plan::Explanation| explained.table.as_ref().is_some_and(|found| found.name == table);
+        told.iter().find(name).map(|explained| explained.words.join("\n")).expect("the table is explained")
+    };
+    let (access, flow) = (of("access"), of("flow"));
+    for words in
+        ["from blue's public.access", "nid = $network", "left behind by expired: expires < '2020-01-01'", "stricter"]
+    {
+        assert!(access.contains(words), "{words} in {access}");
+    }
+    for words in
+        ["from: select r.login, h.state from request r", "key: login", "touched by public.handled: key login, held"]
+    {
+        assert!(flow.contains(words), "{words} in {flow}");
+    }
+    let others: Vec<&str> = told.iter().filter(|one| one.table.is_none()).map(|one| one.words[0].as_str()).collect();
+    assert!(others[0].starts_with("public.networks: green's own") && others[1].starts_with("public.login_request"));
+    assert!(others[2].starts_with("every other table"), "{others:?}");
+}
+
+#[test]
 fn budgets_can_be_set_for_one_call_and_nothing_else() {
     let mut plan = parsed(whole());
     let digest = plan.digest.clone();
