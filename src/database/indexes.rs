@@ -206,7 +206,8 @@ pub async fn build(
 }
 
 async fn build_one(client: &mut Client, term: &Term, index: &Index) -> Result<(), IndexError> {
-    let failed = |source| IndexError::Server { act: "build index", object: index.name.clone(), source };
+    let object = format!("{} of {}", index.name, index.table);
+    let failed = |source| IndexError::Server { act: "build index", object: object.clone(), source };
     let adopt = index.constraint.as_ref().map(|constraint| {
         let table = qualified(&index.table.schema, &index.table.name);
         format!("alter table {table} add constraint {} {constraint}", ident(&index.name))

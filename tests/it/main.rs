@@ -1,12 +1,11 @@
 //! The only test binary; each module below is a file or a folder of its own.
 
 mod database_client;
-mod database_fill;
 mod database_migrate;
 mod database_preflight;
 mod engine;
 mod fence;
-mod fill_resume;
+mod fill;
 mod gateway;
 mod harness;
 mod journal;
