@@ -5,6 +5,7 @@
 
 mod pair;
 mod server;
+mod standby;
 mod tables;
 
 use super::client::{ConnectError, connect};
@@ -32,7 +33,7 @@ pub enum Severity {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// Where: `blue`, `green`, `control`.
+    /// Where: `blue`, `green`, `control`, `standby`.
     pub server: &'static str,
     /// What was found.
     pub what: String,
@@ -66,6 +67,9 @@ pub async fn check(plan: &Plan, run: Option<&str>) -> Vec<Finding> {
             Ok(found) => findings.all.extend(found.all),
             Err(_) => findings.all.push(silent(other.name)),
         }
+    }
+    if let (Some(blue), Some(standby)) = (blue, &plan.copy.standby) {
+        findings.all.extend(standby::examine(blue, standby).await.all);
     }
     findings.all.sort_by_key(|finding| finding.severity);
     findings.all

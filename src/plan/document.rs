@@ -169,6 +169,8 @@ pub struct Copy {
     pub method: CopyMethod,
     /// Parallel workers: a number, or `auto` for one per core of this machine (at least 2, at most 8).
     pub workers: Workers,
+    /// URL of a physical standby of blue, with our login: rows are read there. Blue itself is read without it.
+    pub standby: Option<String>,
     /// What keeps the copy from harming blue.
     pub throttle: Throttle,
     /// Green's settings while it is filled.

@@ -251,6 +251,8 @@ pub struct Copy {
     pub method: CopyMethod,
     /// Parallel workers.
     pub workers: usize,
+    /// A standby of blue from which rows are read.
+    pub standby: Option<Secret>,
     /// What keeps the copy from harming blue.
     pub throttle: Throttle,
     /// Green's settings while it is filled.

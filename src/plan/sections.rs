@@ -349,19 +349,17 @@ impl Resolver<'_, '_> {
             snapshot: self.length(&place.key("snapshot"), &typed_throttle.snapshot).unwrap_or(Duration::from_secs(1)),
         };
         let load = self.load(&Place::top("copy").key("load"), &typed.load);
-        copy(typed, throttle, load)
+        let standby = Place::top("copy").key("standby");
+        let standby = typed.standby.as_ref().and_then(|url| self.database_url(&standby, url));
+        let method = match typed.method {
+            typed::CopyMethod::Carry => CopyMethod::Carry,
+        };
+        let workers = match typed.workers {
+            typed::Workers::Count(count) => count as usize,
+            typed::Workers::Auto(_) => automatic_workers(),
+        };
+        Copy { method, workers, standby, throttle, load }
     }
-}
-
-fn copy(typed: &typed::Copy, throttle: Throttle, load: LoadSettings) -> Copy {
-    let method = match typed.method {
-        typed::CopyMethod::Carry => CopyMethod::Carry,
-    };
-    let workers = match typed.workers {
-        typed::Workers::Count(count) => count as usize,
-        typed::Workers::Auto(_) => automatic_workers(),
-    };
-    Copy { method, workers, throttle, load }
 }
 
 /// One per core, at least 2 (a large table must not hold up the rest) and at most 8 (blue is serving).

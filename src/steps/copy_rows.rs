@@ -68,6 +68,7 @@ impl CopyRows {
     async fn copy(&self, world: &World, context: &Context, mapping: &Mapping) -> Result<Ended, StepError> {
         let options = CopyOptions {
             blue: world.url(Side::Blue),
+            standby: world.plan.copy.standby.as_ref(),
             green: world.url(Side::Green),
             term: context.term(),
             workers: self.workers,

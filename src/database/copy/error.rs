@@ -66,6 +66,22 @@ pub enum CopyError {
         /// The green table.
         table: TableName,
     },
+    /// What the plan calls a standby of blue is none; nothing was read from it.
+    #[error("read rows from the standby of blue: {why}; correct `copy.standby`, or leave it out")]
+    NoStandby {
+        /// What was found.
+        why: &'static str,
+    },
+    /// The standby does not replay blue's log fast enough to begin.
+    #[error(
+        "read rows from the standby of blue: it is still {behind_bytes} bytes behind after {waited_s} s; see what holds its replay up, or leave `copy.standby` out"
+    )]
+    StandbyBehind {
+        /// Bytes of blue's log.
+        behind_bytes: i64,
+        /// How long we waited.
+        waited_s: u64,
+    },
     /// The plan's bound has passed; the chunk was rolled back.
     #[error(
         "copy {table}: one piece was not done within {bound_s} s; raise `window.copy`, or give the copy more workers"
@@ -82,7 +98,14 @@ impl CopyError {
     /// Whether a rule of the plan said no, so that trying again changes nothing.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        matches!(self, Self::OverCap { .. })
+        matches!(self, Self::OverCap { .. } | Self::NoStandby { .. })
+    }
+
+    /// Whether a standby ended a reader that stood in the way of its replay.
+    pub(super) fn is_recovery_conflict(&self) -> bool {
+        let Self::Server { source, .. } = self else { return false };
+        let said = source.as_db_error().map_or("", |error| error.message());
+        source.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) && said.contains("conflict with recovery")
     }
 
     /// Whether somebody else held a lock for longer than we wait.

@@ -12,6 +12,7 @@ mod exported;
 mod format;
 mod noted;
 mod pace;
+pub(super) mod standby;
 mod twins;
 mod watch;
 mod work;
@@ -41,6 +42,8 @@ const EMPTY_PATIENCE: &str = "30s";
 pub struct CopyOptions<'a> {
     /// Our login on blue.
     pub blue: &'a Secret,
+    /// A standby of blue to read rows from; blue itself without one.
+    pub standby: Option<&'a Secret>,
     /// Our login on green.
     pub green: &'a Secret,
     /// The term in which we act.
@@ -53,6 +56,13 @@ pub struct CopyOptions<'a> {
     pub chunk_blocks: i64,
     /// What keeps it from harming blue.
     pub throttle: Throttle,
+}
+
+impl CopyOptions<'_> {
+    /// Where rows are read.
+    fn source(&self) -> &Secret {
+        self.standby.unwrap_or(self.blue)
+    }
 }
 
 /// How a call ended.
@@ -129,7 +139,10 @@ pub async fn copy(
     tell: &(dyn Fn(CopyProgress<'_>) + Sync),
 ) -> Result<Ended, CopyError> {
     let mut green = connect(options.green, "green").await?;
-    let snapshot = match ExportedSnapshot::export(options.blue, "blue", &mapping.captured()).await {
+    if let Some(standby) = options.standby {
+        standby::catch_up(options.blue, standby).await?;
+    }
+    let snapshot = match ExportedSnapshot::export(options.source(), "blue", &mapping.captured()).await {
         Err(error) if error.is_locked() => {
             return Ok(Ended::Part { why: "somebody alters a table of blue".to_owned() });
         }
@@ -139,7 +152,12 @@ pub async fn copy(
     let noted = noted::read(&green).await?.unwrap_or_default();
     require_caps(mapping, &noted, &snapshot).await?;
     let pieces = pieces(&green, mapping, &noted, &snapshot).await?;
-    let left = Job::new(options, &snapshot, &noted, mapping, pieces, tell).run().await?;
+    let left = match Job::new(options, &snapshot, &noted, mapping, pieces, tell).run().await {
+        Err(error) if options.standby.is_some() && error.is_recovery_conflict() => {
+            Some("the standby ended a reader that held its replay up".to_owned())
+        }
+        other => other?,
+    };
     drop(snapshot);
     if let Some(why) = left {
         return Ok(Ended::Part { why });

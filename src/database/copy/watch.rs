@@ -37,17 +37,18 @@ pub(super) struct Held {
     pub(super) xids: AtomicU64,
 }
 
-/// Looks once a second, for ever; ends with an error only.
+/// Looks once a second, for ever; ends with an error only. Standbys are `blue`'s, the snapshot is held on `source`.
 pub(super) async fn watch(
     blue: &Secret,
+    source: &Secret,
     throttle: Throttle,
     held: &Held,
     say: &Sender<Signal>,
 ) -> Result<(), CopyError> {
-    let client = connect(blue, "blue").await?;
+    let (blue, source) = (connect(blue, "blue").await?, connect(source, "blue").await?);
     let begun = Instant::now();
     loop {
-        let signal = look(&client, throttle, begun, held).await.map_err(CopyError::server("watch", "blue"))?;
+        let signal = look(&blue, &source, throttle, begun, held).await.map_err(CopyError::server("watch", "blue"))?;
         say.send_if_modified(|now| {
             let is_new = *now != signal && !matches!(now, Signal::Leave(_));
             if is_new {
@@ -60,12 +61,13 @@ pub(super) async fn watch(
 }
 
 async fn look(
-    client: &Client,
+    blue: &Client,
+    source: &Client,
     throttle: Throttle,
     begun: Instant,
     held: &Held,
 ) -> Result<Signal, tokio_postgres::Error> {
-    let row = client.query_one(LOOK, &[]).await?;
+    let row = source.query_one(LOOK, &[]).await?;
     held.age_s.store(begun.elapsed().as_secs(), Ordering::Relaxed);
     held.xids.store(row.get::<_, i64>(1).max(0).cast_unsigned(), Ordering::Relaxed);
     if let Some(waiting) = row.get::<_, Option<String>>(0) {
@@ -76,7 +78,7 @@ async fn look(
         return Ok(Signal::Leave(format!("the snapshot is older than {limit}, and keeps vacuum from working")));
     }
     let Some(lag) = throttle.replica_lag else { return Ok(Signal::Go) };
-    let row = client.query_opt(LAG, &[&lag.as_secs_f64()]).await?;
+    let row = blue.query_opt(LAG, &[&lag.as_secs_f64()]).await?;
     Ok(row.map_or(Signal::Go, |row| {
         let (name, behind): (String, f64) = (row.get(0), row.get(1));
         Signal::Wait(format!("{name} is {behind:.0} s behind"))

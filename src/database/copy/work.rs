@@ -96,7 +96,8 @@ impl<'a> Job<'a> {
     pub(super) async fn run(&self) -> Result<Option<String>, CopyError> {
         let workers = self.options.workers.clamp(1, self.pieces.len().max(1));
         let all = futures_util::future::try_join_all((0..workers).map(|_| self.work()));
-        let watched = watch::watch(self.options.blue, self.options.throttle, &self.held, &self.signal);
+        let watched =
+            watch::watch(self.options.blue, self.options.source(), self.options.throttle, &self.held, &self.signal);
         tokio::select! {
             left = all => Ok(left?.into_iter().flatten().next()),
             ended = watched => ended.map(|()| None),
@@ -104,7 +105,7 @@ impl<'a> Job<'a> {
     }
 
     async fn work(&self) -> Result<Option<String>, CopyError> {
-        let mut blue = connect(self.options.blue, "blue").await?;
+        let mut blue = connect(self.options.source(), "blue").await?;
         let mut green = connect(self.options.green, "green").await?;
         green.batch_execute(LOAD).await.map_err(CopyError::server("prepare a load of", "green"))?;
         let source = self.snapshot.look(&mut blue).await?;

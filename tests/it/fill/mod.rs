@@ -3,6 +3,7 @@
 mod copy;
 mod faults;
 mod resume;
+mod standby;
 
 use crate::harness::Pair;
 use crate::harness::fill::copy_options;

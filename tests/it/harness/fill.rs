@@ -10,6 +10,7 @@ use std::time::Duration;
 pub(crate) fn copy_options<'a>(blue: &'a Secret, green: &'a Secret, term: Term) -> CopyOptions<'a> {
     CopyOptions {
         blue,
+        standby: None,
         green,
         term,
         workers: 2,

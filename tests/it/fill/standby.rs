@@ -1,0 +1,113 @@
+//! Rows read from a physical standby of blue: a real one, behind and caught up, and what is refused in its place.
+
+use super::Stage;
+use crate::harness::fill::{copy_options, copy_whole};
+use crate::harness::{Pair, eventually, fresh_folder};
+use cutover::database::client::connect;
+use cutover::database::copy::{self, CopyError};
+use cutover::plan::Secret;
+use cutover::sandbox::servers::{Account, Binaries, Stop, free_port};
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// A physical standby of blue's server, made from a copy of its files while it was down.
+struct Standby {
+    child: Child,
+    folder: PathBuf,
+    url: Secret,
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Standby {
+    async fn of(pair: &Pair) -> Self {
+        let (server, folder) = (&pair.blue.server, fresh_folder("standby"));
+        server.stop(Stop::Fast).await.expect("blue stops");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let copied = Command::new("cp").arg("-a").arg(server.folder().join("data")).arg(&folder).status();
+        assert!(copied.expect("cp runs").success());
+        server.start_again().await.expect("blue starts");
+        let (data, port) = (folder.join("data"), free_port().expect("a port"));
+        append(&data.join("standby.signal"), "");
+        let url = pair.blue.url();
+        let conninfo = url.expose().replace(&format!("/{}", pair.blue.database), "/postgres");
+        append(
+            &data.join("postgresql.auto.conf"),
+            &format!("primary_conninfo = '{conninfo}'\nport = {port}\nhot_standby = on\n"),
+        );
+        append(&data.join("postgresql.conf"), &format!("port = {port}\n"));
+        let bin = std::env::var_os("CUTOVER_PG_BIN").map(PathBuf::from);
+        let mut postgres = Command::new(Binaries::find(bin.as_deref()).expect("PostgreSQL").program("postgres"));
+        postgres
+            .arg("-D")
+            .arg(&data)
+            .current_dir(&folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        if let Some(account) = Account::for_servers().expect("an account") {
+            let owned =
+                Command::new("chown").arg("-R").arg(format!("{}:{}", account.uid, account.gid)).arg(&folder).status();
+            assert!(owned.expect("chown runs").success());
+            postgres.uid(account.uid).gid(account.gid);
+        }
+        let child = postgres.spawn().expect("the standby is started");
+        let url = Secret::new(url.expose().replace(&format!(":{}/", server.port()), &format!(":{port}/")));
+        eventually(Duration::from_secs(30), "the standby answers", || async { connect(&url, "standby").await.ok() })
+            .await;
+        Self { child, folder, url }
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("a file");
+    file.write_all(text.as_bytes()).expect("it is written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_read_from_a_standby_once_it_has_caught_up() {
+    let stage = Stage::of(Pair::separate().await).await;
+    let standby = Standby::of(&stage.pair).await;
+    let (blue, green) = (stage.pair.blue.url(), stage.pair.green.url());
+    let options = copy::CopyOptions { standby: Some(&standby.url), ..copy_options(&blue, &green, stage.term) };
+
+    // What is committed now lies behind the slot's beginning only for a standby that has not replayed it.
+    let replay = connect(&standby.url, "standby").await.expect("the standby answers");
+    replay.batch_execute("select pg_wal_replay_pause()").await.expect("the replay is paused");
+    stage.pair.blue.execute("update item set pad = 'before the copy' where id % 3 = 0").await;
+    let copying = copy_whole(&options, &stage.mapping);
+    let resumed = async {
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        let begun = "select count(*) from pg_class where relname = 'copied'";
+        assert_eq!(stage.pair.green.ask::<i64>(begun).await, 0, "it waits for the standby");
+        replay.batch_execute("select pg_wal_replay_resume()").await.expect("the replay goes on");
+    };
+    let (copied, ()) = tokio::join!(copying, resumed);
+    let copied = copied.expect("the copy");
+    assert!(copied.iter().all(|table| !table.is_mixed && table.rows > 0), "{copied:?}");
+    let early = "select count(*) from item where pad = 'BEFORE THE COPY'";
+    assert_eq!(stage.pair.green.ask::<i64>(early).await, 1000, "rows of the standby's moment");
+
+    stage.pair.blue.execute("update item set pad = 'after it' where id % 4 = 0; delete from item where id = 1").await;
+    stage.build(&std::collections::BTreeSet::new()).await;
+    let mut worker = stage.worker().await;
+    worker.until_level(&(), Duration::from_secs(20), Duration::from_secs(5)).await.expect("green gets level");
+    stage.assert_rows().await;
+
+    copy::empty(&mut stage.pair.green.client().await, &stage.term, &stage.mapping).await.expect("green is emptied");
+    let other = stage.pair.control.url();
+    for wrong in [&blue, &other] {
+        let options = copy::CopyOptions { standby: Some(wrong), ..options.clone() };
+        let refused = copy_whole(&options, &stage.mapping).await.expect_err("it is no standby of blue");
+        assert!(matches!(refused, CopyError::NoStandby { .. }) && refused.is_refused(), "{refused}");
+    }
+}
