@@ -3,7 +3,7 @@
 use super::backlog::{Backlog, changes};
 use super::figures::{Figures, Goal, exponent, median, rounded};
 use super::lag::{self, Lag};
-use super::ours::{BACKLOG, BEFORE_BACKLOG, Ours};
+use super::ours::{BACKLOG, BEFORE_BACKLOG, Ours, Verb};
 use super::peers::{LOOK, NATIVE, Peer};
 use super::place::{Place, ask, connect};
 use super::transfer::versions;
@@ -79,11 +79,11 @@ async fn drain_all(
         let (mut ours_s, mut native_s, mut stages, mut peak_kb) = (0.0, 0.0, Vec::new(), 0);
         for (backlog, drained) in &mut all {
             tell(&format!("a backlog of {} changes, {}", changes(options.rows), backlog.word()));
-            let (one, memory_kb) = drain(place, *backlog, changes(options.rows), repetition).await?;
+            let (one, verb) = drain(place, *backlog, changes(options.rows), repetition).await?;
             tell(&format!("ours: {:.1} s, {PEER}: {:.1} s", one.ours_s, one.native_s));
             (ours_s, native_s) = (ours_s + one.ours_s, native_s + one.native_s);
-            stages.push((backlog.word().to_owned(), one.ours_s));
-            peak_kb = peak_kb.max(memory_kb);
+            stages.extend(verb.stages.into_iter().map(|(step, took)| (format!("{}: {step}", backlog.word()), took)));
+            peak_kb = peak_kb.max(verb.ran.peak_kb);
             drained.push(one);
         }
         figures.ours.add(ours_s, stages, peak_kb);
@@ -93,7 +93,7 @@ async fn drain_all(
 }
 
 /// One backlog, taken over by both from the same blue; who begins changes with each repetition.
-async fn drain(place: &Place, backlog: Backlog, changes: u32, repetition: u32) -> Result<(Drained, u64), BenchError> {
+async fn drain(place: &Place, backlog: Backlog, changes: u32, repetition: u32) -> Result<(Drained, Verb), BenchError> {
     let green = place.green("green").await?;
     let ours = Ours::towards(place, &green)?;
     ours.run(BEFORE_BACKLOG).await?;
@@ -116,7 +116,7 @@ async fn drain(place: &Place, backlog: Backlog, changes: u32, repetition: u32) -
     ours.back().await?;
     other.remove().await?;
     green.remove().await?;
-    Ok((Drained { ours_s: verb.ran.seconds, native_s }, verb.ran.peak_kb))
+    Ok((Drained { ours_s: verb.ran.seconds, native_s }, verb))
 }
 
 impl Peer<'_> {
