@@ -1,6 +1,7 @@
 //! The terminal's room: one verb, one file; exit codes; the only place that reads the environment, prints and sees signals.
 
 mod arguments;
+mod bench;
 mod check;
 mod cleanup;
 pub mod demo;

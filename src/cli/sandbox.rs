@@ -1,5 +1,6 @@
 //! `cutover sandbox up|report|fault|down`: throw-away servers, stand-in systems and live load to try the other verbs on.
 
+use super::bench;
 use crate::plan::Secret;
 use crate::sandbox::engine::{self, EngineVersion};
 use crate::sandbox::environment::Layout;
@@ -32,6 +33,9 @@ enum SandboxVerb {
     Fault(FaultArgs),
     /// End everything and remove the folder
     Down(DownArgs),
+    /// Measure this tool beside its peers; what scripts/bench runs
+    #[command(hide = true)]
+    Bench(bench::BenchArgs),
     /// Run one part in this process
     #[command(hide = true)]
     Part(PartArgs),
@@ -136,6 +140,7 @@ pub async fn run(args: SandboxArgs) -> u8 {
         SandboxVerb::Report(args) => run_report(args).await,
         SandboxVerb::Fault(args) => run_fault(args).await,
         SandboxVerb::Down(args) => run_down(args).await,
+        SandboxVerb::Bench(args) => bench::run(args).await,
         SandboxVerb::Part(args) => match run_part(args).await {
             Ok(()) => 0,
             Err(error) => {

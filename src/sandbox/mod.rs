@@ -3,6 +3,7 @@
 //! Uses the product as a user would; nothing in the product calls it but `cli`.
 
 mod authorization;
+pub mod bench;
 mod dashboard;
 pub mod demo;
 pub mod engine;

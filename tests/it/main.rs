@@ -1,5 +1,6 @@
 //! The only test binary; each module below is a file or a folder of its own.
 
+mod bench;
 mod database_client;
 mod database_migrate;
 mod database_preflight;
