@@ -71,13 +71,13 @@ fn table(
     }
 }
 
-fn touch(source: &str, key: &[(&str, &str)], keys_sql: &str, back: &[&str]) -> Touch {
+pub(crate) fn touch(source: &str, key: &[(&str, &str)], keys_sql: &str, back: &[&str]) -> Touch {
     let back = back.iter().map(|column| (*column).to_owned()).collect();
     Touch { source: name(source), source_key: columns(key), keys_sql: keys_sql.to_owned(), back }
 }
 
 /// A generated mapping of every kind, and a written one that merges two tables.
-fn mapping() -> Mapping {
+pub(crate) fn mapping() -> Mapping {
     let (id, signature, challenge) =
         ([("id", "text")], [("signature", "character varying(40)")], [("challenge", "text")]);
     let by_client = "select id from client where id = any($1::text[])";
@@ -147,16 +147,19 @@ fn mapping() -> Mapping {
     Mapping { tables: vec![client, flow, member, token] }
 }
 
-struct Stage {
-    pair: Pair,
-    term: Term,
-    capture: Capture,
+pub(crate) struct Stage {
+    pub(crate) pair: Pair,
+    pub(crate) term: Term,
+    pub(crate) capture: Capture,
 }
 
 impl Stage {
     /// Blue with rows, green with its schema, both with our schema; nothing captured yet.
-    async fn new() -> Self {
-        let pair = Pair::shared().await;
+    pub(crate) async fn new() -> Self {
+        Self::on(Pair::shared().await).await
+    }
+
+    pub(crate) async fn on(pair: Pair) -> Self {
         pair.blue.execute(BLUE).await;
         pair.green.execute(GREEN).await;
         for table in ["client", "token", "flow", "member"] {
@@ -171,7 +174,7 @@ impl Stage {
         Self { pair, term, capture: Capture { run: Uuid::new_v4(), side: Side::Blue } }
     }
 
-    async fn start(&self) -> Captured {
+    pub(crate) async fn start(&self) -> Captured {
         let mut blue = self.pair.blue.client().await;
         let bound = Duration::from_secs(30);
         let captured = self.capture.start(&mut blue, &self.term, &mapping().captured(), bound).await;
@@ -182,18 +185,26 @@ impl Stage {
     }
 
     /// Captures, fills green by a copy in one snapshot, and opens the worker.
-    async fn filled() -> (Self, Worker) {
-        let stage = Self::new().await;
-        stage.start().await;
-        stage.copy().await;
-        let worker = stage.worker().await;
-        (stage, worker)
+    pub(crate) async fn filled() -> (Self, Worker) {
+        Self::new().await.fill().await
     }
 
-    async fn copy(&self) {
-        let (mut blue, green) = (self.pair.blue.client().await, self.pair.green.client().await);
+    pub(crate) async fn fill(self) -> (Self, Worker) {
+        self.start().await;
+        self.copy().await;
+        let worker = self.worker().await;
+        (self, worker)
+    }
+
+    pub(crate) async fn copy(&self) {
+        let mut blue = self.pair.blue.client().await;
         let snapshot = blue.build_transaction().isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
-        let snapshot = snapshot.start().await.expect("a snapshot");
+        self.copy_from(&snapshot.start().await.expect("a snapshot")).await;
+    }
+
+    /// Fills green with what a snapshot of blue sees, however old it is.
+    pub(crate) async fn copy_from(&self, snapshot: &Transaction<'_>) {
+        let green = self.pair.green.client().await;
         green.batch_execute("set session_replication_role = replica").await.expect("green is a replica");
         for table in mapping().tables {
             let list = table.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>().join(", ");
@@ -207,7 +218,7 @@ impl Stage {
         }
     }
 
-    fn setup(&self, term: Term) -> LevelSetup {
+    pub(crate) fn setup(&self, term: Term) -> LevelSetup {
         LevelSetup {
             source: self.pair.blue.url(),
             target: self.pair.green.url(),
@@ -218,16 +229,16 @@ impl Stage {
         }
     }
 
-    async fn worker(&self) -> Worker {
+    pub(crate) async fn worker(&self) -> Worker {
         Worker::open(self.setup(self.term)).await.expect("the worker opens")
     }
 
-    async fn blue(&self, statements: &str) {
+    pub(crate) async fn blue(&self, statements: &str) {
         self.pair.blue.execute(statements).await;
     }
 
     /// Every carried row of green must be what the mapping gives on blue, as text.
-    async fn assert_level(&self) {
+    pub(crate) async fn assert_level(&self) {
         let (blue, green) = (self.pair.blue.client().await, self.pair.green.client().await);
         for table in mapping().tables {
             let list =
@@ -250,7 +261,7 @@ async fn texts(client: &Client, query: &str) -> Vec<String> {
     client.query(query, &[]).await.expect("the query runs").iter().map(|row| row.get(0)).collect()
 }
 
-async fn batch(worker: &mut Worker) -> BatchReport {
+pub(crate) async fn batch(worker: &mut Worker) -> BatchReport {
     worker.batch(&()).await.expect("the batch succeeds")
 }
 

@@ -13,6 +13,7 @@ mod journal;
 mod level;
 mod level_back;
 mod load_settings;
+mod level_hazards;
 mod lockstep;
 mod plan;
 mod plan_hydra;
