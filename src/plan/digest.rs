@@ -33,6 +33,8 @@ fn meaning(document: &Document) -> Value {
         "/window/copy",
         "/window/migrate",
         "/window/soak",
+        "/level/replica_lag",
+        "/level/every",
         "/copy/throttle/replica_lag",
         "/copy/throttle/snapshot",
         "/copy/load/checkpoint_timeout",
@@ -42,6 +44,7 @@ fn meaning(document: &Document) -> Value {
     }
     for pointer in [
         "/window/wal_keep",
+        "/window/wal_drop",
         "/copy/throttle/rate",
         "/copy/load/index_memory",
         "/copy/load/max_wal_size",

@@ -5,8 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod level;
 mod traffic;
 
+pub use level::*;
 pub use traffic::*;
 
 /// A plan of `cutover`: how one PostgreSQL database, and the systems on top of it, move from blue to green.
@@ -31,6 +33,9 @@ pub struct Document {
     /// How green is filled.
     #[serde(default)]
     pub copy: Copy,
+    /// What keeps the batches that bring green level from harming blue, until the hold begins.
+    #[serde(default, skip_serializing_if = "Level::is_empty")]
+    pub level: Level,
     /// Rows that are left behind.
     #[serde(default)]
     pub cleanup: Vec<CleanupRule>,
@@ -113,6 +118,10 @@ pub struct Window {
     pub soak: Length,
     /// Write-ahead log that the slot may keep on blue; above it the flip is refused.
     pub wal_keep: Size,
+    /// Write-ahead log at which a run that is filling green drops its own slot, so that blue's disk does not fill: green must be copied
+    /// anew then. Above `wal_keep`. Without it the slot is never dropped, and the run is parked at `wal_keep`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wal_drop: Option<Size>,
     /// Most rows of one table that the way back may find gone on green without an event or a rotation that explains it, and still
     /// remove on blue; above it a person decides.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,6 +150,7 @@ impl Default for Window {
             migrate: Length("1h".to_owned()),
             soak: Length("30m".to_owned()),
             wal_keep: Size("10GB".to_owned()),
+            wal_drop: None,
             unexplained: None,
         }
     }

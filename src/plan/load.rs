@@ -92,6 +92,7 @@ fn resolve<'a>(
         databases: r.databases(&document.databases),
         window: r.window(&document.window),
         copy: r.copy(&document.copy),
+        level: r.level(&document.level),
         cleanup: r.cleanup(&document.cleanup),
         migrate: r.migrations(&document.migrate),
         own: r.tables("own", &document.own),

@@ -6,8 +6,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod level;
 mod traffic;
 
+pub use level::*;
 pub use traffic::*;
 
 /// One of the two sides of a cutover.
@@ -147,6 +149,8 @@ pub struct Plan {
     pub window: Window,
     /// How green is filled.
     pub copy: Copy,
+    /// What keeps batches from harming the side that serves.
+    pub level: Level,
     /// Rows that are not carried.
     pub cleanup: Vec<CleanupRule>,
     /// What gives green its schema.
@@ -223,6 +227,8 @@ pub struct Window {
     pub soak: Duration,
     /// Bytes of write-ahead log that the slot may keep on blue; above it the flip is refused.
     pub wal_keep_bytes: u64,
+    /// Bytes of write-ahead log at which a run that is filling green drops its slot.
+    pub wal_drop_bytes: Option<u64>,
     /// Most rows of one table that the way back removes on blue without an explanation.
     pub unexplained: Unexplained,
 }

@@ -5,7 +5,7 @@ use super::resolve::{parse_length, parse_size};
 use super::sections::automatic_workers;
 
 /// Keys that `--set` may change.
-pub const OVERRIDABLE: [&str; 13] = [
+pub const OVERRIDABLE: [&str; 14] = [
     "window.opens",
     "window.closes",
     "window.hold",
@@ -15,6 +15,7 @@ pub const OVERRIDABLE: [&str; 13] = [
     "window.migrate",
     "window.soak",
     "window.wal_keep",
+    "window.wal_drop",
     "copy.workers",
     "copy.throttle.rate",
     "copy.throttle.replica_lag",
@@ -67,6 +68,9 @@ impl Plan {
         if window.opens.zip(window.closes).is_some_and(|(opens, closes)| closes <= opens) {
             return Err(SetError::Conflict { message: "window.closes is not after window.opens" });
         }
+        if window.wal_drop_bytes.is_some_and(|drop| drop <= window.wal_keep_bytes) {
+            return Err(SetError::Conflict { message: "window.wal_drop is not above window.wal_keep" });
+        }
         *self = changed;
         Ok(())
     }
@@ -87,6 +91,10 @@ fn set_one(plan: &mut Plan, key: &str, value: &str) -> Result<(), SetError> {
         "window.soak" => plan.window.soak = length()?,
         "window.wal_keep" => {
             plan.window.wal_keep_bytes = parse_size(value).ok_or_else(|| wrong("a size above zero, such as 10GB"))?;
+        }
+        "window.wal_drop" => {
+            let size = parse_size(value).ok_or_else(|| wrong("a size above zero, such as 20GB"))?;
+            plan.window.wal_drop_bytes = Some(size);
         }
         "copy.workers" => {
             let count = if value == "auto" { Some(automatic_workers()) } else { value.parse().ok() };

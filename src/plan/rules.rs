@@ -56,6 +56,13 @@ fn databases(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
 
 fn window(plan: &Plan, problems: &mut Problems<'_>) {
     let place = Place::top("window");
+    if plan.window.wal_drop_bytes.is_some_and(|drop| drop <= plan.window.wal_keep_bytes)
+        && !problems.is_spoiled(&place.key("wal_keep"))
+    {
+        let place = place.key("wal_drop");
+        let hint = "the run warns up to `wal_keep` and beyond; `wal_drop` is where it gives green up for blue's sake";
+        problems.value(&place, format!("`{place}` is not above `window.wal_keep`"), hint);
+    }
     if plan.window.write_gap > plan.window.hold && !problems.is_spoiled(&place.key("hold")) {
         let hint = "the write gap lies inside the hold: lengthen `hold` or shorten `write_gap`";
         problems.value(&place.key("write_gap"), "`window.write_gap` is longer than `window.hold`", hint);

@@ -1,5 +1,7 @@
 //! The plan's sections, one function each, from the document's form to the resolved one. Owns the defaults that depend on other values.
 
+mod level;
+
 use super::document as typed;
 use super::model::{
     Adapter, CarryTable, CleanupRule, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen,
@@ -53,6 +55,7 @@ impl Resolver<'_, '_> {
             migrate,
             soak,
             wal_keep_bytes: self.size(&place.key("wal_keep"), &typed.wal_keep).unwrap_or(1),
+            wal_drop_bytes: typed.wal_drop.as_ref().and_then(|size| self.size(&place.key("wal_drop"), size)),
             unexplained: unexplained(typed.unexplained.as_ref()),
         }
     }
