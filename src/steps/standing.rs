@@ -14,6 +14,10 @@ use uuid::Uuid;
 
 /// Longest wait for one system's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest look at what waits in the slot.
+const GLANCE: Duration = Duration::from_secs(1);
+/// Changes that are counted at most.
+const COUNTED: i32 = 100_000;
 
 /// A system and where it stands.
 #[derive(Debug, Clone, Serialize)]
@@ -29,8 +33,11 @@ pub struct SystemStanding {
 /// Everything `status` shows beside the journal.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Details {
-    /// Seconds since green was last brought level, when a capture stands.
+    /// Seconds that green is behind blue: the age of the snapshot of blue that it equals, when a capture stands.
     pub lag_s: Option<f64>,
+    /// Changed rows on blue that wait in the slot, counted up to about [`COUNTED`]; none when a run is at work, or they could
+    /// not be counted at once.
+    pub lag_keys: Option<i64>,
     /// Bytes of log that the slot keeps on blue.
     pub wal_kept_bytes: Option<u64>,
     /// Digest of each side's schema, by side.
@@ -49,7 +56,12 @@ impl Details {
     pub fn words(&self) -> String {
         let mut lines = Vec::new();
         if let Some(lag) = self.lag_s {
-            lines.push(format!("green was last brought level {lag:.1} s ago"));
+            let keys = match self.lag_keys {
+                Some(keys) if keys >= i64::from(COUNTED) => format!(", more than {COUNTED} changed rows"),
+                Some(keys) => format!(", {keys} changed rows"),
+                None => String::new(),
+            };
+            lines.push(format!("green is {lag:.1} s{keys} behind blue"));
         }
         if let Some(bytes) = self.wal_kept_bytes {
             lines.push(format!("the slot keeps {} MiB of log on blue", bytes / 1_048_576));
@@ -66,18 +78,18 @@ impl Details {
     }
 }
 
-/// Asks everybody, at the same time where it can.
-pub async fn standing(world: &World, run: Option<Uuid>) -> Details {
-    let (systems, (lag_s, wal_kept_bytes), revocations, blue, green) = tokio::join!(
+/// Asks everybody, at the same time where it can; `is_at_work` when a process is moving the run along.
+pub async fn standing(world: &World, run: Option<Uuid>, is_at_work: bool) -> Details {
+    let (systems, captured, revocations, blue, green) = tokio::join!(
         systems(world),
-        capture(world, run),
+        capture(world, run, is_at_work),
         revocations(world),
         schema(world, Side::Blue),
         schema(world, Side::Green)
     );
     let fingerprints = json!({ "blue": blue.0, "green": green.0 });
     let versions = json!({ "cutover": env!("CARGO_PKG_VERSION"), "blue": blue.1, "green": green.1 });
-    Details { lag_s, wal_kept_bytes, fingerprints, versions, revocations, systems }
+    Details { fingerprints, versions, revocations, systems, ..captured }
 }
 
 async fn systems(world: &World) -> Vec<SystemStanding> {
@@ -96,14 +108,21 @@ async fn systems(world: &World) -> Vec<SystemStanding> {
     futures_util::future::join_all(asked).await
 }
 
-async fn capture(world: &World, run: Option<Uuid>) -> (Option<f64>, Option<u64>) {
-    let Some(run) = run else { return (None, None) };
+/// How far green is behind, and what the slot keeps.
+async fn capture(world: &World, run: Option<Uuid>, is_at_work: bool) -> Details {
+    let Some(run) = run else { return Details::default() };
     let (Ok(blue), Ok(green)) = (world.side(Side::Blue).await, world.side(Side::Green).await) else {
-        return (None, None);
+        return Details::default();
     };
-    let kept = Capture { run, side: Side::Blue }.wal_kept(&blue).await.ok().flatten().map(|kept| kept.bytes);
-    let age = crate::database::level::age_s(&green).await.ok().flatten();
-    (age, kept)
+    let capture = Capture { run, side: Side::Blue };
+    let wal_kept_bytes = capture.wal_kept(&blue).await.ok().flatten().map(|kept| kept.bytes);
+    let lag_s = crate::database::level::age_s(&green).await.ok().flatten();
+    // Only one at a time can read the slot, and whoever levels under a hold must not wait for somebody who only looks.
+    let lag_keys = match is_at_work {
+        true => None,
+        false => capture.glance_at_pending(&blue, COUNTED, GLANCE).await.ok().flatten(),
+    };
+    Details { lag_s, lag_keys, wal_kept_bytes, ..Details::default() }
 }
 
 /// A side's schema fingerprint and its server's version, when it answers.

@@ -282,7 +282,7 @@ impl Worker {
         batch.judge(reapply).await?;
         let mut report = BatchReport { rows_reapplied: reapplied, ..batch.report };
         let lsn = consumed.unwrap_or(self.lsn).max(self.lsn);
-        store_progress(&target, &self.captured, self.lsn, lsn, &relations).await?;
+        store_progress(&target, &self.captured, self.lsn, lsn, &relations, begun.elapsed()).await?;
         target.commit().await.map_err(on_target("commit"))?;
         report.lag_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         (self.lsn, self.relations, report.lsn) = (lsn, relations, lsn);

@@ -8,6 +8,7 @@ use crate::database::pgoutput::Lsn;
 use crate::database::repair;
 use crate::database::term::{self, Term};
 use crate::plan::Side;
+use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, GenericClient, Transaction};
@@ -27,10 +28,11 @@ const READ_PROGRESS: &str =
     "select nonce, (lsn - '0/0'::pg_lsn)::bigint, batches, relations from cutover.progress where slot = $1";
 const END_PROGRESS: &str = "delete from cutover.progress where slot = $1";
 const STORE_PROGRESS: &str =
-    "update cutover.progress set lsn = '0/0'::pg_lsn + $4::bigint::numeric, batches = batches + 1, relations = $5, leveled_at = clock_timestamp()
+    "update cutover.progress set lsn = '0/0'::pg_lsn + $4::bigint::numeric, batches = batches + 1, relations = $5, leveled_at = clock_timestamp() - make_interval(secs => $6)
 where slot = $1 and nonce = $2 and lsn = '0/0'::pg_lsn + $3::bigint::numeric";
 
-/// Seconds since the target was last brought level, by its own clock; none before the first batch can be.
+/// Seconds that the target is behind the source: the age of the snapshot which it equals since the last batch, by the target's own clock;
+/// none before the first batch can be. What was committed after that snapshot, and what it did not see, is not on the target yet.
 ///
 /// # Errors
 /// When the target does not answer.
@@ -130,10 +132,11 @@ pub(super) async fn store_progress(
     before: Lsn,
     lsn: Lsn,
     relations: &Relations,
+    age: Duration,
 ) -> Result<(), LevelError> {
     let relations = serde_json::to_string(relations).expect("plain text is JSON");
-    let parameters: [&(dyn ToSql + Sync); 5] =
-        [&captured.name, &captured.nonce, &before.cast_signed(), &lsn.cast_signed(), &relations];
+    let parameters: [&(dyn ToSql + Sync); 6] =
+        [&captured.name, &captured.nonce, &before.cast_signed(), &lsn.cast_signed(), &relations, &age.as_secs_f64()];
     let stored = target.execute(STORE_PROGRESS, &parameters).await;
     match stored.map_err(LevelError::on(captured.side.other(), "store the position"))? {
         1 => Ok(()),
