@@ -9,10 +9,12 @@ mod error;
 mod identity;
 mod pending;
 mod relations;
+mod retention;
 mod skip;
 
 pub use error::CaptureError;
 pub use relations::{RelationState, Relations, TableNameKey};
+pub use retention::{Room, WalLimits, room};
 
 use super::pgoutput::Lsn;
 use super::sql::{ident, literal, qualified};
@@ -42,7 +44,7 @@ const NOTE_START: &str = "update cutover.capture set start_lsn =
   (select confirmed_flush_lsn from pg_replication_slots where slot_name = $2 and database = current_database())
 where run = $1 and start_lsn is null";
 const SLOT: &str = "select plugin, database = current_database(), wal_status,
-  (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, (pg_current_wal_lsn() - restart_lsn)::bigint
+  (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, (pg_current_wal_lsn() - restart_lsn)::bigint, safe_wal_size
 from pg_replication_slots where slot_name = $1";
 const HAS_PUBLICATION: &str = "select exists (select from pg_publication where pubname = $1)";
 const IDENTITY: &str = "select c.relreplident = 'f',
@@ -94,6 +96,8 @@ pub struct WalKept {
     pub bytes: u64,
     /// PostgreSQL's word: `reserved`, `extended`, `unreserved`, `lost`.
     pub status: String,
+    /// Bytes that may still be written before the server takes the log away from the slot; none when it never does.
+    pub safe_bytes: Option<u64>,
 }
 
 /// The capture of one run on one side.
@@ -110,6 +114,7 @@ struct Slot {
     status: Option<String>,
     confirmed: Option<i64>,
     kept: Option<i64>,
+    safe: Option<i64>,
 }
 
 struct Noted {
@@ -229,6 +234,7 @@ impl Capture {
         Ok(slot.map(|slot| WalKept {
             bytes: slot.kept.unwrap_or(0).max(0).cast_unsigned(),
             status: slot.status.unwrap_or_else(|| "lost".to_owned()),
+            safe_bytes: slot.safe.map(|safe| safe.max(0).cast_unsigned()),
         }))
     }
 
@@ -360,6 +366,7 @@ impl Capture {
             status: row.get(2),
             confirmed: row.get(3),
             kept: row.get(4),
+            safe: row.get(5),
         }))
     }
 

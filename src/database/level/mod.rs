@@ -16,15 +16,18 @@
 //! Never continues from a position that the target has not stored: then it must be copied anew.
 
 mod batch;
+mod calm;
 mod error;
 mod fall;
 mod judge;
+mod near;
 mod progress;
 mod reapply;
 mod report;
 mod source;
 mod unexplained;
 
+pub use calm::unrest;
 pub use error::LevelError;
 pub use progress::{age_s, begin_progress, end_progress, has_position};
 pub use reapply::{Answer, Explained, Gone, Reapply, TouchedTable};
@@ -114,6 +117,8 @@ pub struct Worker {
     foreign_keys_seen: (i64, i64),
     lsn: Lsn,
     relations: Relations,
+    /// When the slot's restart position may be drawn near again.
+    near_again: Instant,
 }
 
 impl Worker {
@@ -152,6 +157,7 @@ impl Worker {
             foreign_keys_seen: (-1, -1),
             lsn: progress.lsn,
             relations: progress.relations,
+            near_again: Instant::now(),
             captured,
         };
         worker.require_slot().await?;
@@ -332,6 +338,7 @@ impl Worker {
                 Err(error) if error.is_passing() => Some(error),
                 Err(error) => return Err(error),
             };
+            self.draw_near().await;
             if begun.elapsed() >= bound {
                 return Err(self.not_level(bound, &levelled, passing).await);
             }
