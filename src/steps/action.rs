@@ -12,6 +12,7 @@ use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
 use super::flip::Flip;
 use super::level_backlog::LevelBacklog;
+use super::log_guard;
 use super::migrate::Migrate;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::ready_to_flip::ReadyToFlip;
@@ -74,7 +75,14 @@ macro_rules! actions {
                 match self { $(Self::$name(step) => step.verify(world, context).await,)* }
             }
             async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-                match self { $(Self::$name(step) => step.forward(world, context).await,)* }
+                // On the heap: the futures of all steps together, once more inside the watch, are more than a stack holds.
+                let work = Box::pin(async move {
+                    match self { $(Self::$name(step) => step.forward(world, context).await,)* }
+                });
+                match self.log_kept() {
+                    None => work.await,
+                    Some(kind) => log_guard::beside(world, context, kind, work).await,
+                }
             }
             async fn settle(&self, world: &World, context: &Context) -> Result<(), StepError> {
                 if self.is_gone(world) {
@@ -116,6 +124,17 @@ actions! {
 }
 
 impl Action {
+    /// Whether blue keeps log for as long as it takes.
+    fn log_kept(&self) -> Option<log_guard::Work> {
+        match self {
+            Self::CopyRows(_) | Self::AccountRows(_) | Self::Build(_) | Self::AnalyzeGreen(_) => {
+                Some(log_guard::Work::Fills)
+            }
+            Self::LevelBacklog(_) => Some(log_guard::Work::Levels),
+            _ => None,
+        }
+    }
+
     /// Whether its effect is on green alone, and green is cut off: nothing of it acts on anybody any more.
     fn is_gone(&self, world: &World) -> bool {
         let is_on_green = match self {

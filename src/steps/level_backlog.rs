@@ -3,8 +3,9 @@
 use super::failure::fail;
 use super::flip::Route;
 use super::levelling::Levelling;
+use super::resolve_mapping::mapping;
 use super::world::World;
-use crate::database::claim;
+use crate::database::{claim, copy};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
 use serde_json::json;
@@ -18,6 +19,21 @@ const NAME: &str = "level-backlog";
 pub struct LevelBacklog {
     /// Bound on the whole step.
     pub bound: Duration,
+}
+
+/// A chunk that is written after a batch would bring back what the batch took away: every one stands before the first.
+async fn require_copied(world: &World, context: &Context) -> Result<(), StepError> {
+    let green = world.side(Side::Green).await?;
+    let copied = copy::read_copied(&green).await.map_err(|error| fail("read what was copied", error))?;
+    let copied = copied.unwrap_or_default();
+    let wanted = mapping(context)?.carried();
+    match wanted.iter().find(|table| !copied.iter().any(|copied| copied.table == **table)) {
+        None => Ok(()),
+        Some(missing) => {
+            let why = format!("the copy of {missing} is not whole, and a chunk written later would undo a batch");
+            Err(StepError::refused(why, "begin anew: cutover rollback PLAN, then cutover run PLAN"))
+        }
+    }
 }
 
 impl Step for LevelBacklog {
@@ -55,9 +71,10 @@ impl Step for LevelBacklog {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        require_copied(world, context).await?;
         let mut levelling = Levelling::open(world, context, Route::Out).await?;
         let report = levelling.until_level(self.bound, context).await?;
-        let body = json!({ "lag_ms": report.lag_ms, "position": report.lsn.to_string() });
+        let body = json!({ "lag_ms": report.lag_ms, "keys": report.keys, "position": report.lsn.to_string() });
         let mut green = world.side(Side::Green).await?;
         let noted = claim::note(&mut green, &context.term(), context.run(), NAME, &body).await;
         noted.map_err(|error| fail("note that green is level", error))?;

@@ -3,34 +3,35 @@
 //! Towards green used by `level-backlog` outside the hold and by `flip` under it; towards blue by `return`. Only here do the two hands
 //! meet.
 
+mod until_level;
+
 use super::again::{Again, Established};
 use super::failure::fail;
 use super::flip::Route;
+use super::log_guard;
 use super::resolve_mapping::{mapping, resolve_back};
 use super::world::World;
-use crate::database::capture::{Capture, CaptureStanding};
+use crate::database::capture::{Capture, CaptureStanding, WalLimits};
 use crate::database::level::{BatchReport, LevelSetup, Limits, Worker, begin_progress};
 use crate::database::mapping::Mapping;
 use crate::database::{account, sequences, term};
 use crate::engine::{Context, FailureKind, StepError};
-use crate::plan::{Adapter, Side, TableName, Unexplained};
+use crate::plan::{Adapter, Level, Side, TableName, Unexplained};
 use crate::revocations::proof::{Drained, Proof, drained, prove, prove_alone, prove_on_target};
 use crate::revocations::replay::replay_each;
 use crate::revocations::{Event, Ledger, Shape};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::Instant;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
-/// A batch that was at most this far behind at its commit counts as level.
-const LEVEL_LAG: Duration = Duration::from_millis(500);
 /// An event whose outcome nobody wrote counts as executed after this time, or the gateway's own bound on a request if that is longer.
 const SETTLE: Duration = Duration::from_secs(10);
-/// Pause between two rounds.
-const PAUSE: Duration = Duration::from_millis(100);
 /// Rows that green's sequences are kept ahead of blue's.
 pub(super) const SEQUENCE_MARGIN: u32 = 1000;
+/// Tries of the last batch while somebody else reads the slot, and the pause between them; the server itself ends the hold.
+const LAST_TRIES: u32 = 20;
+const LAST_PAUSE: Duration = Duration::from_millis(25);
 /// Bounds of a batch.
 const LIMITS: Limits =
     Limits { lock: Duration::from_millis(200), statement: Duration::from_secs(600), page_keys: 20_000 };
@@ -45,6 +46,9 @@ pub(super) struct Levelling {
     established: Established,
     term: term::Term,
     renamed: BTreeMap<TableName, TableName>,
+    /// What keeps batches from harming the side that serves.
+    calm: Level,
+    wal: WalLimits,
     /// Bounds what the way back deletes without an explanation.
     cap: Unexplained,
 }
@@ -81,54 +85,8 @@ impl Levelling {
         let cap = world.plan.window.unexplained;
         let renamed = world.renamed(route);
         let (established, term) = (Established::default(), context.term());
-        Ok(Self { route, worker, source, target, queue, established, term, renamed, cap })
-    }
-
-    /// Rounds until one leaves nothing behind and every revocation holds on green; bounded. What can be proved before the hold is
-    /// proved here, so that no client waits for a no.
-    pub(super) async fn until_level(&mut self, bound: Duration, context: &Context) -> Result<BatchReport, StepError> {
-        let (begun, mut keys) = (Instant::now(), 0);
-        loop {
-            let mut behind = format!("another session holds a lock on {}'s tables", self.route.from());
-            if let Some(report) = self.round(self.settle()).await? {
-                keys += report.keys;
-                behind = format!("{} commits left, {} ms behind", report.left_in_slot, report.lag_ms);
-                if report.left_in_slot == 0 && u128::from(report.lag_ms) <= LEVEL_LAG.as_millis() {
-                    self.within_cap().await?;
-                    let Some(objection) = self.objection().await? else { return Ok(report) };
-                    behind = objection;
-                }
-            }
-            context.progress(keys, None, "keys", behind.clone());
-            if context.stop().is_requested() {
-                return Err(self.stopped(context));
-            }
-            if begun.elapsed() >= bound {
-                let (from, to) = (self.route.from(), self.route.to());
-                let why = format!("{to} was not level within {}: {behind}", humantime::format_duration(bound));
-                let hint = format!("end long transactions on {from}, or raise window.level, and run it again");
-                return Err(StepError::refused(why, hint));
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    fn stopped(&self, context: &Context) -> StepError {
-        let hint = if *context.step() == self.route.id() { self.route.command() } else { "" };
-        StepError::parked(format!("asked to stop by {} while levelling", context.stop().by()), hint)
-    }
-
-    /// The first revocation that does not hold on the target, as far as it alone can tell. A proof that is taken here stands until a
-    /// batch touches the chain.
-    async fn objection(&mut self) -> Result<Option<String>, StepError> {
-        let Some(queue) = &mut self.queue else { return Ok(None) };
-        queue.refresh(queue.settle).await?;
-        let events = self.established.unproved(&queue.events);
-        let proof = prove_on_target(&self.target, &queue.target_shape, &events).await;
-        let proof = proof.map_err(|error| fail("prove revocations", error))?;
-        let proved = self.established.proof_taken(&proof.proved);
-        queue.ledger.proved(&proved).await.map_err(|error| fail("note what is proved", error))?;
-        Ok(objection(&proof))
+        let (calm, wal) = (world.plan.level.clone(), log_guard::limits(&world.plan.window));
+        Ok(Self { route, worker, source, target, queue, established, term, renamed, calm, wal, cap })
     }
 
     fn settle(&self) -> Duration {
@@ -171,7 +129,7 @@ impl Levelling {
     /// The last batch, under the hold and the fence of the side being left: everything on the target, every revocation proved there,
     /// sequences ahead.
     pub(super) async fn last(&mut self, epoch: i64) -> Result<(), StepError> {
-        let report = self.round(Duration::ZERO).await?;
+        let report = self.last_round().await?;
         let left = report.map_or(u64::MAX, |report| report.left_in_slot);
         if left != 0 {
             let why = format!("the last batch left {left} commits although {} is fenced", self.route.from());
@@ -187,6 +145,17 @@ impl Levelling {
         let carried = sequences::carry(source, &mut self.target, &self.term, SEQUENCE_MARGIN, renamed).await;
         carried.map_err(|error| fail("carry the sequences", error))?;
         Ok(())
+    }
+
+    /// Somebody who looks at the slot holds it for a moment; a hold is not given up for that.
+    async fn last_round(&mut self) -> Result<Option<BatchReport>, StepError> {
+        for _ in 0..LAST_TRIES {
+            if let Some(report) = self.round(Duration::ZERO).await? {
+                return Ok(Some(report));
+            }
+            tokio::time::sleep(LAST_PAUSE).await;
+        }
+        Ok(None)
     }
 
     /// Deletes on green that no revocation and no rotation explains may be the very disaster one is fleeing: carried back up to a cap.

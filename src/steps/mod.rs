@@ -21,6 +21,7 @@ pub mod flip;
 mod level_backlog;
 mod levelling;
 pub mod live;
+mod log_guard;
 mod migrate;
 mod prepare_green;
 mod ready_to_flip;

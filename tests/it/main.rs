@@ -28,4 +28,5 @@ mod sandbox_flows;
 mod sandbox_servers;
 mod scenarios;
 mod steps;
+mod steps_log;
 mod tidy;

@@ -14,11 +14,11 @@ const UNDOABLE: [&str; 6] =
     ["claim-sides", "migrate-migrations", "capture-blue", "prepare-green", "copy-rows", "capture-green"];
 
 /// A run that a test walks by hand, step by step.
-struct Walk {
-    stage: Stage,
-    world: World,
-    steps: Vec<Action>,
-    lease: Lease,
+pub(crate) struct Walk {
+    pub(crate) stage: Stage,
+    pub(crate) world: World,
+    pub(crate) steps: Vec<Action>,
+    pub(crate) lease: Lease,
     run: Uuid,
     facts: Facts,
     /// What each step saw before it was made for the first time, as the engine would have journalled it.
@@ -27,9 +27,15 @@ struct Walk {
 
 impl Walk {
     async fn begin() -> Self {
+        Self::with("").await
+    }
+
+    /// The same plan with more text at its end.
+    pub(crate) async fn with(more: &str) -> Self {
         let stage = Stage::with_accounts(200).await;
         stage.write_file("after/V2__by_day.sql", "create index concurrently account_by_day on account (created_at);");
-        stage.write_plan("  - refinery: { folder: after, name: indexes, after_copy: true }\ncleanup:\n  - { name: old-notes, table: note, where: \"id <= 20\", cap: { rows: 100, percent: 50 }, because: \"a test\" }\n");
+        let rest = "  - refinery: { folder: after, name: indexes, after_copy: true }\ncleanup:\n  - { name: old-notes, table: note, where: \"id <= 20\", cap: { rows: 100, percent: 50 }, because: \"a test\" }\n";
+        stage.write_plan(&format!("{rest}{more}"));
         let plan = stage.plan();
         let journal = Journal::open(&plan.control).await.expect("the journal");
         let (blue, green) = (stage.pair.blue.client().await, stage.pair.green.client().await);
@@ -46,17 +52,17 @@ impl Walk {
         Self { stage, world, steps, lease, run: log.info().id, facts: Facts::default(), before: BTreeMap::new() }
     }
 
-    fn context(&self, step: &Action, term: Term) -> Context {
+    pub(crate) fn context(&self, step: &Action, term: Term) -> Context {
         let before = self.before.get(&step.id()).cloned().unwrap_or_default();
         Context::detached(self.run, term, step.id(), self.facts.clone()).with_before(before)
     }
 
-    async fn see(&self, step: &Action) -> Standing {
+    pub(crate) async fn see(&self, step: &Action) -> Standing {
         let seen = step.verify(&self.world, &self.context(step, self.lease.term())).await;
         seen.unwrap_or_else(|error| panic!("look at {}: {}", step.id(), error.why()))
     }
 
-    async fn make(&mut self, step: &Action) {
+    pub(crate) async fn make(&mut self, step: &Action) {
         if !self.before.contains_key(&step.id()) {
             let before = step.before(&self.world, &self.context(step, self.lease.term())).await;
             let before = before.unwrap_or_else(|error| panic!("look before {}: {}", step.id(), error.why()));
@@ -78,7 +84,7 @@ impl Walk {
         assert!(matches!(seen, Standing::Present(_)), "{} is {} after forward", step.id(), seen.describe());
     }
 
-    async fn undo_and_see(&self, step: &Action) {
+    pub(crate) async fn undo_and_see(&self, step: &Action) {
         self.undo(step).await;
         let seen = self.see(step).await;
         assert_eq!(seen, Standing::Absent, "{} is {} after undo", step.id(), seen.describe());

@@ -110,6 +110,7 @@ impl Flip {
         if !noted.map_err(|error| fail(format!("announce the fence in {from}'s register"), error))? {
             return Err(StepError::stuck(format!("{from}'s register has changed meanwhile"), "cutover status PLAN"));
         }
+        levelling.draw_near().await;
         let held = Instant::now();
         let holding = lockstep.hold(to, self.hold).await;
         holding.map_err(|error| lockstep_failed("hold the systems", error))?;

@@ -1,0 +1,123 @@
+//! Rounds of levelling outside the hold: until nothing is behind, no faster than the serving side can bear, and not for ever.
+
+use super::{Levelling, objection};
+use crate::database::capture::{Capture, Room, room};
+use crate::database::level::{BatchReport, unrest};
+use crate::engine::{Context, StepError};
+use crate::plan::Side;
+use crate::revocations::proof::prove_on_target;
+use crate::steps::failure::fail;
+use crate::steps::flip::Route;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// A batch that was at most this far behind at its commit counts as level.
+const LEVEL_LAG: Duration = Duration::from_millis(500);
+/// Pause between two rounds.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What came of one turn.
+enum Turn {
+    Level(BatchReport),
+    /// Not level yet, and why; the next turn after this pause.
+    Behind(String, Duration),
+}
+
+impl Levelling {
+    /// Rounds until one leaves nothing behind and every revocation holds on green; bounded. What can be proved before the hold is
+    /// proved here, so that no client waits for a no.
+    pub(in crate::steps) async fn until_level(
+        &mut self,
+        bound: Duration,
+        context: &Context,
+    ) -> Result<BatchReport, StepError> {
+        let (begun, mut keys) = (Instant::now(), 0);
+        loop {
+            let (behind, pause) = match self.turn(context.run(), &mut keys).await? {
+                Turn::Level(report) => return Ok(report),
+                Turn::Behind(behind, pause) => (behind, pause),
+            };
+            context.progress(keys, None, "keys", behind.clone());
+            if context.stop().is_requested() {
+                return Err(self.stopped(context));
+            }
+            if begun.elapsed() >= bound {
+                let (from, to) = (self.route.from(), self.route.to());
+                let why = format!("{to} was not level within {}: {behind}", humantime::format_duration(bound));
+                let hint = format!("end long transactions on {from}, or raise window.level, and run it again");
+                return Err(StepError::refused(why, hint));
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// One round, unless the serving side has too much to do already.
+    async fn turn(&mut self, run: uuid::Uuid, keys: &mut u64) -> Result<Turn, StepError> {
+        let from = self.route.from();
+        let unrest = unrest(&self.source, from, &self.calm).await;
+        if let Some(why) = unrest.map_err(|error| fail(format!("see whether {from} is at ease"), error))? {
+            return Ok(Turn::Behind(format!("no batch is begun: {why}"), self.calm.every));
+        }
+        let Some(report) = self.round(self.settle()).await? else {
+            return Ok(Turn::Behind(format!("another session holds a lock on {from}'s tables"), PAUSE));
+        };
+        *keys += report.keys;
+        self.worker.draw_near().await;
+        if report.left_in_slot > 0 || u128::from(report.lag_ms) > LEVEL_LAG.as_millis() {
+            return Ok(Turn::Behind(behind(&report, from), PAUSE));
+        }
+        self.within_cap().await?;
+        let objection = match self.objection().await? {
+            None => self.long_log(run).await?,
+            some => some,
+        };
+        Ok(objection.map_or(Turn::Level(report), |why| Turn::Behind(why, PAUSE)))
+    }
+
+    /// Draws the slot's position near, for the last time before clients are held: each call under the hold reads from there.
+    pub(in crate::steps) async fn draw_near(&mut self) {
+        self.worker.draw_near().await;
+    }
+
+    fn stopped(&self, context: &Context) -> StepError {
+        let hint = if *context.step() == self.route.id() { self.route.command() } else { "" };
+        StepError::parked(format!("asked to stop by {} while levelling", context.stop().by()), hint)
+    }
+
+    /// The first revocation that does not hold on the target, as far as it alone can tell. A proof that is taken here stands until a
+    /// batch touches the chain.
+    async fn objection(&mut self) -> Result<Option<String>, StepError> {
+        let Some(queue) = &mut self.queue else { return Ok(None) };
+        queue.refresh(queue.settle).await?;
+        let events = self.established.unproved(&queue.events);
+        let proof = prove_on_target(&self.target, &queue.target_shape, &events).await;
+        let proof = proof.map_err(|error| fail("prove revocations", error))?;
+        let proved = self.established.proof_taken(&proof.proved);
+        queue.ledger.proved(&proved).await.map_err(|error| fail("note what is proved", error))?;
+        Ok(objection(&proof))
+    }
+
+    /// Everything is on green, and blue still keeps more log than the plan allows: a writer that has been open for long, from whose first
+    /// change on every call of the slot reads, under the hold too.
+    async fn long_log(&self, run: uuid::Uuid) -> Result<Option<String>, StepError> {
+        if self.route == Route::Back {
+            return Ok(None);
+        }
+        let capture = Capture { run, side: Side::Blue };
+        let measured = |error| fail("measure the log that the slot keeps", error);
+        let kept = capture.wal_kept(&self.source).await.map_err(measured)?;
+        let (Room::Passed(why) | Room::GiveUp(why)) = room(kept.as_ref(), self.wal) else { return Ok(None) };
+        let oldest = capture.oldest_writer(&self.source).await.map_err(measured)?;
+        let cause = oldest.unwrap_or_else(|| "no long writer is seen".to_owned());
+        Ok(Some(format!("green is level and {why}; {cause}")))
+    }
+}
+
+fn behind(report: &BatchReport, from: Side) -> String {
+    let seconds = report.lag_ms as f64 / 1000.0;
+    let left = match report.left_in_slot {
+        0 => String::new(),
+        left => format!(", {left} commits not visible yet"),
+    };
+    format!("{seconds:.1} s behind {from}, {} keys in this batch{left}", report.keys)
+}
