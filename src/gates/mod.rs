@@ -4,6 +4,6 @@ mod ready;
 mod soak;
 mod verdict;
 
-pub use ready::{SystemReading, captured, green_closed, log_kept, refused_everywhere, system, window};
+pub use ready::{SystemReading, captured, green_closed, refused_everywhere, system, window};
 pub use soak::{as_good, left_alone, no_dead_letters, soaked};
 pub use verdict::Verdict;

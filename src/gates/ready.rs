@@ -1,4 +1,4 @@
-//! The gates before a flip: the window, green's fence, the log that the slot keeps, and each system.
+//! The gates before a flip: the window, green's fence, the slot, and each system.
 
 use super::Verdict;
 use crate::database::refusal::RefusalStanding;
@@ -35,18 +35,6 @@ pub fn refused_everywhere(accepting: &[TableName]) -> Verdict {
         Some(first) => {
             Verdict::NoGo(format!("{} tables of green take writes of the application, {first} first", accepting.len()))
         }
-    }
-}
-
-/// Whether the slot on blue stands and keeps no more log than `cap_bytes`.
-#[must_use]
-pub fn log_kept(kept_bytes: Option<u64>, cap_bytes: u64) -> Verdict {
-    match kept_bytes {
-        None => Verdict::NoGo("the slot on blue is gone".to_owned()),
-        Some(kept) if kept > cap_bytes => Verdict::NoGo(format!(
-            "the slot keeps {kept} bytes of log on blue, more than window.wal_keep ({cap_bytes})"
-        )),
-        Some(_) => Verdict::Go,
     }
 }
 
@@ -92,9 +80,9 @@ mod tests {
 
     #[test]
     fn gates_before_a_flip_say_no_to_what_is_not_ready() {
-        assert_eq!(log_kept(Some(10), 10), Verdict::Go);
-        assert!(matches!(log_kept(Some(11), 10), Verdict::NoGo(_)));
-        assert!(matches!(log_kept(None, 10), Verdict::NoGo(_)), "a slot that is gone delivers nothing");
+        assert_eq!(captured(Side::Blue, Some("extended".to_owned())), Verdict::Go);
+        assert!(matches!(captured(Side::Blue, Some("lost".to_owned())), Verdict::NoGo(_)));
+        assert!(matches!(captured(Side::Blue, None), Verdict::NoGo(_)), "a slot that is gone delivers nothing");
         assert_eq!(green_closed(&RefusalStanding::Refusing), Verdict::Go);
         for standing in [RefusalStanding::Absent, RefusalStanding::Lifted, RefusalStanding::Foreign] {
             assert!(matches!(green_closed(&standing), Verdict::NoGo(_)), "{standing:?}");

@@ -46,6 +46,8 @@ pub(super) struct Levelling {
     established: Established,
     term: term::Term,
     renamed: BTreeMap<TableName, TableName>,
+    /// Commits that the batch before had to leave in the slot; all there are before the first.
+    left: u64,
     /// What keeps batches from harming the side that serves.
     calm: Level,
     wal: WalLimits,
@@ -86,7 +88,7 @@ impl Levelling {
         let renamed = world.renamed(route);
         let (established, term) = (Established::default(), context.term());
         let (calm, wal) = (world.plan.level.clone(), log_guard::limits(&world.plan.window));
-        Ok(Self { route, worker, source, target, queue, established, term, renamed, calm, wal, cap })
+        Ok(Self { route, worker, source, target, queue, established, term, renamed, left: u64::MAX, calm, wal, cap })
     }
 
     fn settle(&self) -> Duration {

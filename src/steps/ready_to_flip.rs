@@ -30,7 +30,7 @@ impl Step for ReadyToFlip {
     }
 
     fn summary(&self) -> String {
-        "gate: window, registers, green's fence, the slot's log, every system reachable and on blue".to_owned()
+        "gate: window, registers, green's fence, the slot, every system reachable and on blue".to_owned()
     }
 
     fn undo_summary(&self) -> String {
@@ -65,7 +65,7 @@ impl Step for ReadyToFlip {
         }
         let mut verdicts = vec![gates::window(&world.plan.window, jiff::Timestamp::now())];
         verdicts.push(green_closed(world, context).await?);
-        verdicts.push(log_kept(world, context).await?);
+        verdicts.push(captured(world, context).await?);
         verdicts.extend(systems(world, context.run(), Route::Out).await);
         match Verdict::all(verdicts) {
             Verdict::Go => Ok(json!({ "blue_epoch": found.blue.epoch }).into()),
@@ -93,11 +93,13 @@ async fn green_closed(world: &World, context: &Context) -> Result<Verdict, StepE
     }
 }
 
-async fn log_kept(world: &World, context: &Context) -> Result<Verdict, StepError> {
+/// The slot can deliver. How much log it keeps is asked once green is level: a run that has waited for the night keeps much of it, and
+/// levelling lets it go.
+async fn captured(world: &World, context: &Context) -> Result<Verdict, StepError> {
     let blue = world.side(Side::Blue).await?;
     let kept = Capture { run: context.run(), side: Side::Blue }.wal_kept(&blue).await;
-    let kept = kept.map_err(|error| fail("measure the log that the slot keeps", error))?;
-    Ok(gates::log_kept(kept.map(|kept| kept.bytes), world.plan.window.wal_keep_bytes))
+    let kept = kept.map_err(|error| fail("look at the slot on blue", error))?;
+    Ok(gates::captured(Side::Blue, kept.map(|kept| kept.status)))
 }
 
 /// Whether every system answers and serves the side to be left.

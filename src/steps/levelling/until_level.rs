@@ -24,7 +24,7 @@ enum Turn {
 }
 
 impl Levelling {
-    /// Rounds until one leaves nothing behind and every revocation holds on green; bounded. What can be proved before the hold is
+    /// Rounds until one is level and every revocation holds on green; bounded. What can be proved before the hold is
     /// proved here, so that no client waits for a no.
     pub(in crate::steps) async fn until_level(
         &mut self,
@@ -63,7 +63,8 @@ impl Levelling {
         };
         *keys += report.keys;
         self.worker.draw_near().await;
-        if report.left_in_slot > 0 || u128::from(report.lag_ms) > LEVEL_LAG.as_millis() {
+        let left_before = std::mem::replace(&mut self.left, report.left_in_slot);
+        if !is_level(&report, left_before) {
             return Ok(Turn::Behind(behind(&report, from), PAUSE));
         }
         self.within_cap().await?;
@@ -113,6 +114,13 @@ impl Levelling {
     }
 }
 
+/// Whether a batch was hardly behind at its commit. While clients write there are always some commits that its snapshot did not see yet; they
+/// are no reason to wait, but one that stays in the slot is: nothing behind it is consumed, and under the hold it would be in the way.
+fn is_level(report: &BatchReport, left_before: u64) -> bool {
+    let is_moving = report.left_in_slot == 0 || report.commits >= left_before;
+    is_moving && u128::from(report.lag_ms) <= LEVEL_LAG.as_millis()
+}
+
 fn behind(report: &BatchReport, from: Side) -> String {
     let seconds = report.lag_ms as f64 / 1000.0;
     let left = match report.left_in_slot {
@@ -120,4 +128,22 @@ fn behind(report: &BatchReport, from: Side) -> String {
         left => format!(", {left} commits not visible yet"),
     };
     format!("{seconds:.1} s behind {from}, {} keys in this batch{left}", report.keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(commits: u64, left_in_slot: u64, lag_ms: u64) -> BatchReport {
+        BatchReport { commits, left_in_slot, lag_ms, ..BatchReport::default() }
+    }
+
+    #[test]
+    fn level_is_what_is_hardly_behind_though_clients_write_on() {
+        assert!(is_level(&report(0, 0, 500), u64::MAX));
+        assert!(!is_level(&report(0, 0, 501), u64::MAX));
+        assert!(!is_level(&report(900, 20, 80), u64::MAX), "whether they stay is not known after one batch");
+        assert!(is_level(&report(900, 20, 80), 20), "what was left before has been consumed");
+        assert!(!is_level(&report(19, 40, 80), 20), "one of them stays, and all behind it");
+    }
 }
