@@ -4,34 +4,22 @@
 //! absent or different, insert what is missing, look for foreign keys left hanging. Only builds text; `level` runs it, in one
 //! transaction with `session_replication_role = replica`, so that no cascade and no trigger of the target fires.
 
+mod equal;
 mod fall;
 mod stricter;
 
 pub(super) use fall::{Fall, Falls};
 pub(super) use stricter::StricterSql;
 
+use self::equal::{InPlace, delete_sql, insert_sql, own_columns, update_sql};
 use super::catalog::{Catalog, ForeignKey};
 use super::changes::{CapturedTable, Key};
+use super::copy::format::{Form, TEXT, form};
 use super::mapping::{KeyColumn, TableMapping};
 use super::repair;
 use super::sql::{ident, literal, qualified};
 use crate::plan::TableName;
-
-/// Types whose equality is equality of every bit, so that they need not be compared as text.
-const EXACT: [&str; 10] = [
-    "smallint",
-    "integer",
-    "bigint",
-    "boolean",
-    "uuid",
-    "bytea",
-    "date",
-    "timestamp without time zone",
-    "timestamp with time zone",
-    "oid",
-];
-/// Text types: exact when compared byte by byte.
-const TEXTUAL: [&str; 2] = ["text", "character varying"];
+use tokio_postgres::Client;
 
 /// All statements for one carried table.
 #[derive(Debug)]
@@ -46,8 +34,10 @@ pub(super) struct TableSql {
     /// The touched keys, each once, as text.
     pub(super) keys_out: String,
     pub(super) analyze: String,
-    /// Deletes touched rows that are absent or differ; one row with the number.
+    /// Deletes touched rows that are absent, or differ in what must be unique; one row with the number.
     pub(super) delete: String,
+    /// Updates touched rows that differ in anything else; none where every row that differs is deleted.
+    pub(super) update: Option<String>,
     /// Inserts what is missing: first rows that had a predecessor with columns of the target's own, then the others.
     pub(super) inserts: Vec<String>,
     /// Touches every key that the target holds.
@@ -63,6 +53,8 @@ pub(super) struct TableSql {
     select: String,
     columns: Vec<KeyColumn>,
     key: Vec<KeyColumn>,
+    /// In which derived rows travel.
+    form: Form,
     rows: String,
     keys: String,
     gone: String,
@@ -111,6 +103,7 @@ impl TableSql {
         let target = qualified(&table.target.schema, &table.target.name);
         let (key_list, column_list) = (list("", &table.key), list("", &table.columns));
         let same_key = equal_keys("g", "r", &table.key);
+        let place = InPlace::of(table, catalog);
         Self {
             create: [(&keys, key_list.as_str()), (&rows, &column_list), (&gone, "*")]
                 .map(|(name, columns)| {
@@ -124,7 +117,8 @@ impl TableSql {
                 texts("k.", &table.key)
             ),
             analyze: format!("analyze pg_temp.{keys}; analyze pg_temp.{rows}"),
-            delete: delete_sql(table, &target, &keys, &rows, &gone),
+            delete: delete_sql(table, &place, &target, &keys, &rows, &gone),
+            update: update_sql(table, &place, &target, &rows),
             inserts: insert_sql(table, &target, &rows, &gone, &own, &same_key),
             all_on_target: format!(
                 "insert into pg_temp.{keys} select {key_list} from {target} as {}{}",
@@ -140,12 +134,22 @@ impl TableSql {
             touches: touches_sql(table, &target, &keys, captured, catalog),
             target: table.target.clone(),
             select: table.select.clone(),
+            form: TEXT,
             columns: table.columns.clone(),
             key: table.key.clone(),
             rows,
             keys,
             gone,
         }
+    }
+
+    /// Finds out in which form derived rows can travel.
+    pub(super) async fn settle_form(&mut self, source: &Client, target: &Client) -> Result<(), tokio_postgres::Error> {
+        let into =
+            format!("select {} from {}", list("", &self.columns), qualified(&self.target.schema, &self.target.name));
+        self.form = form(source, &self.select, target, &into).await?;
+        self.rows_in.push_str(self.form);
+        Ok(())
     }
 
     /// `copy … to stdout` on the source of the rows that the select gives for these keys.
@@ -156,15 +160,19 @@ impl TableSql {
         };
         if let [only] = self.key.as_slice() {
             let condition = format!("q.{} = any({})", ident(&only.name), array(0, only));
-            return format!("copy (select {columns} from ({}) q where {condition}) to stdout", self.select);
+            return format!(
+                "copy (select {columns} from ({}) q where {condition}) to stdout{}",
+                self.select, self.form
+            );
         }
         let arrays: Vec<String> = self.key.iter().enumerate().map(|(at, column)| array(at, column)).collect();
         format!(
-            "copy (select {columns} from unnest({}) as cutover_key({}) join ({}) q on {}) to stdout",
+            "copy (select {columns} from unnest({}) as cutover_key({}) join ({}) q on {}) to stdout{}",
             arrays.join(", "),
             list("", &self.key),
             self.select,
-            equal_keys("q", "cutover_key", &self.key)
+            equal_keys("q", "cutover_key", &self.key),
+            self.form
         )
     }
 
@@ -232,55 +240,6 @@ fn spare(spared: &[String]) -> String {
     if rules.is_empty() { String::new() } else { format!(" where {}", rules.join(" and ")) }
 }
 
-/// The target's own columns that can be written, so that a row that is replaced keeps them.
-fn own_columns(table: &TableMapping, catalog: &Catalog) -> Vec<String> {
-    let writable = |name: &&String| {
-        catalog.table(&table.target).and_then(|table| table.column(name)).is_some_and(|column| !column.is_generated)
-    };
-    table.own_columns.iter().filter(writable).cloned().collect()
-}
-
-fn delete_sql(table: &TableMapping, target: &str, keys: &str, rows: &str, gone: &str) -> String {
-    let others: Vec<String> = table.columns.iter().map(same).collect();
-    format!(
-        "with gone as (delete from {target} g using (select distinct {} from pg_temp.{keys}) k where {} and not exists (
-  select from pg_temp.{rows} r where {} and {}) returning g.*),
-kept as (insert into pg_temp.{gone} select * from gone returning 1) select count(*) from kept",
-        list("", &table.key),
-        equal_keys("g", "k", &table.key),
-        equal_keys("r", "g", &table.key),
-        others.join(" and ")
-    )
-}
-
-fn insert_sql(
-    table: &TableMapping,
-    target: &str,
-    rows: &str,
-    gone: &str,
-    own: &[String],
-    same_key: &str,
-) -> Vec<String> {
-    let columns = list("", &table.columns);
-    let values = list("r.", &table.columns);
-    let missing = format!("not exists (select from {target} g where {same_key})");
-    let plain = format!(
-        "insert into {target} ({columns}) overriding system value select {values} from pg_temp.{rows} r where {missing}"
-    );
-    if own.is_empty() {
-        return vec![plain];
-    }
-    let names: Vec<String> = own.iter().map(|name| ident(name)).collect();
-    let kept: Vec<String> = names.iter().map(|name| format!("o.{name}")).collect();
-    let with_own = format!(
-        "insert into {target} ({columns}, {}) overriding system value select {values}, {} from pg_temp.{rows} r join pg_temp.{gone} o on {} where {missing}",
-        names.join(", "),
-        kept.join(", "),
-        equal_keys("o", "r", &table.key)
-    );
-    vec![with_own, plain]
-}
-
 fn touches_sql(
     table: &TableMapping,
     target: &str,
@@ -313,19 +272,6 @@ fn touches_sql(
         });
     }
     touches
-}
-
-/// Whether a column has the same value in `g` and in `r`, bit by bit: numbers that are equal and print differently differ.
-fn same(column: &KeyColumn) -> String {
-    let name = ident(&column.name);
-    let base = column.type_sql.split('(').next().unwrap_or_default();
-    if EXACT.contains(&column.type_sql.as_str()) {
-        format!("g.{name} is not distinct from r.{name}")
-    } else if TEXTUAL.contains(&base) && !column.type_sql.ends_with("[]") {
-        format!("g.{name} collate \"C\" is not distinct from r.{name} collate \"C\"")
-    } else {
-        format!("g.{name}::text collate \"C\" is not distinct from r.{name}::text collate \"C\"")
-    }
 }
 
 fn list(prefix: &str, columns: &[KeyColumn]) -> String {
@@ -383,15 +329,5 @@ mod tests {
         let mut line = Vec::new();
         copy_line(&mut line, &["a\tb".into(), "c\\d\n".into()]);
         assert_eq!(line, b"a\\tb\tc\\\\d\\n\n");
-    }
-
-    #[test]
-    fn compares_bit_by_bit() {
-        let column = |type_sql: &str| KeyColumn { name: "c".into(), type_sql: type_sql.into() };
-        assert_eq!(same(&column("integer")), "g.\"c\" is not distinct from r.\"c\"");
-        assert!(same(&column("character varying(40)")).contains("g.\"c\" collate"));
-        for kind in ["numeric(10,2)", "jsonb", "json", "text[]", "double precision", "citext", "box"] {
-            assert!(same(&column(kind)).contains("::text"), "{kind}");
-        }
     }
 }

@@ -67,6 +67,9 @@ pub struct Table {
     pub key: Vec<String>,
     /// Column sets that are unique by an index without predicate or expression, the primary key included.
     pub unique: Vec<Vec<String>>,
+    /// Whether something else may refuse two rows that are alike: a unique index with a predicate, an expression or not valid yet, or an
+    /// exclusion.
+    pub refuses_otherwise: bool,
     /// Foreign keys that start here.
     pub foreign_keys: Vec<ForeignKey>,
     /// The server's estimate of its rows; 0 when it has none.
@@ -136,6 +139,14 @@ select n.nspname, c.relname, i.indisprimary,
    and n.nspname <> 'cutover' and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'
  order by 1, 2, i.indisprimary desc, i.indexrelid";
 
+const REFUSES_OTHERWISE: &str = "
+select distinct n.nspname, c.relname
+  from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indrelid
+  join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+ where (i.indisexclusion or i.indisunique and (not i.indisvalid or i.indpred is not null or i.indexprs is not null))
+   and n.nspname <> 'cutover' and n.nspname <> 'information_schema' and n.nspname not like 'pg\\_%'";
+
 const FOREIGN_KEYS: &str = "
 select n.nspname, c.relname, k.conname, pn.nspname, p.relname,
        array(select a.attname::text from unnest(k.conkey) with ordinality x(num, place)
@@ -167,6 +178,9 @@ pub async fn read(client: &impl GenericClient) -> Result<Catalog, tokio_postgres
     }
     for row in client.query(UNIQUE, &[]).await? {
         with(&mut catalog, &row, |table| add_unique(table, row.get(2), row.get(3)));
+    }
+    for row in client.query(REFUSES_OTHERWISE, &[]).await? {
+        with(&mut catalog, &row, |table| table.refuses_otherwise = true);
     }
     for row in client.query(FOREIGN_KEYS, &[]).await? {
         with(&mut catalog, &row, |table| table.foreign_keys.push(foreign_key(&row)));
@@ -211,6 +225,7 @@ fn table(row: &tokio_postgres::Row) -> Table {
         columns: Vec::new(),
         key: Vec::new(),
         unique: Vec::new(),
+        refuses_otherwise: false,
         foreign_keys: Vec::new(),
         estimated_rows: u64::try_from(row.get::<_, i64>(5)).unwrap_or(0),
         bytes: u64::try_from(row.get::<_, i64>(6)).unwrap_or(0),

@@ -132,3 +132,33 @@ async fn a_mapping_that_calls_an_unsteady_function_of_blue_is_refused() {
     let left: i64 = stage.pair.blue.ask("select count(*) from pg_class where relname = 'cutover_judged'").await;
     assert_eq!(left, 0);
 }
+
+#[tokio::test]
+async fn rows_change_where_they_stand_unless_an_index_may_refuse_two_that_are_alike() {
+    let (stage, mut worker) = Stage::filled().await;
+    let places = "select string_agg(ctid::text, ' ' order by signature) from token where signature in ('t1', 't2')";
+    let xmin = "select count(distinct xmin::text) from token where signature in ('t1', 't2')";
+    stage.pair.green.execute("alter table token disable trigger shout; create index on token (active)").await;
+    stage.blue("update token set active = false where signature = 't1'").await;
+    let before: String = stage.pair.green.ask(places).await;
+    let report = batch(&mut worker).await;
+    assert_eq!((report.rows_deleted, report.rows_inserted), (1, 1), "replaced, as it is counted");
+    stage.assert_level().await;
+    assert_ne!(before, stage.pair.green.ask::<String>(places).await);
+    assert_eq!(stage.pair.green.ask::<i64>(xmin).await, 2, "only the row that differs is written");
+
+    // Two rows swap a value that a partial index holds: one after the other they would be refused.
+    stage
+        .pair
+        .green
+        .execute("create unique index on token (amount) where signature in ('t1', 't2') and amount > 1")
+        .await;
+    stage
+        .blue("update token set amount = case signature when 't1' then 5 else 6 end where signature in ('t1', 't2')")
+        .await;
+    let mut worker = stage.worker().await;
+    batch(&mut worker).await;
+    stage.blue("update token set amount = 11 - amount where signature in ('t1', 't2')").await;
+    batch(&mut worker).await;
+    stage.assert_level().await;
+}

@@ -43,12 +43,13 @@ const SAFE: [Type; 32] = [
 ];
 
 /// What follows `to stdout` and `from stdin`.
-pub(super) type Form = &'static str;
-const TEXT: Form = "";
+pub(in crate::database) type Form = &'static str;
+/// The form that every type has.
+pub(in crate::database) const TEXT: Form = "";
 const BINARY: Form = " (format binary)";
 
 /// The form for rows that `select` gives on blue and that `into` (a select of the same columns) describes on green.
-pub(super) async fn form(
+pub(in crate::database) async fn form(
     blue: &Client,
     select: &str,
     green: &impl GenericClient,

@@ -9,7 +9,7 @@
 mod chunks;
 mod error;
 mod exported;
-mod format;
+pub(super) mod format;
 mod noted;
 mod pace;
 pub(super) mod standby;

@@ -11,13 +11,15 @@ use crate::database::pgoutput::Lsn;
 use crate::database::repair;
 use crate::database::snapshot::Snapshot;
 use crate::plan::{Side, TableName};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
 use std::collections::BTreeSet;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Transaction};
 
 const PEEK: &str = "select data from pg_logical_slot_peek_binary_changes($1, null, null, variadic $2::text[])";
+/// Bytes that are gathered before they are handed to the target.
+const GATHERED: usize = 64 * 1024;
 /// Above this many keys the planner is told how many there are.
 const MANY_KEYS: u64 = 1000;
 
@@ -214,21 +216,27 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Deletes of all tables first, then inserts: only rows that differ. What hung on a row that is gone falls with it, if it may.
+    /// Deletes of all tables first, then updates of what no unique index holds, then inserts: only rows that differ. What hung on a row that is gone falls with it, if it may.
     pub(super) async fn make_equal(&mut self) -> Result<(), LevelError> {
         self.require_single().await?;
         let equal = self.touched_places(true);
+        let (mut gone, mut changed) = (0, 0);
         for sql in equal.iter().map(|place| &self.sql[*place]) {
             let deleted = self.target.query_one(&sql.delete, &[]).await.map_err(self.on_target("delete rows"))?;
-            self.report.rows_deleted += deleted.get::<_, i64>(0).cast_unsigned();
+            gone += deleted.get::<_, i64>(0).cast_unsigned();
         }
+        for update in equal.iter().filter_map(|place| self.sql[*place].update.as_ref()) {
+            changed += self.target.execute(update, &[]).await.map_err(self.on_target("update rows"))?;
+        }
+        self.report.rows_deleted += gone + changed;
+        self.report.rows_inserted += changed;
         for sql in equal.iter().map(|place| &self.sql[*place]) {
             for insert in &sql.inserts {
                 let inserted = self.target.execute(insert, &[]).await;
                 self.report.rows_inserted += inserted.map_err(self.on_target("insert rows"))?;
             }
         }
-        if self.report.rows_deleted > 0 { self.let_fall(&equal).await } else { Ok(()) }
+        if gone > 0 { self.let_fall(&equal).await } else { Ok(()) }
     }
 
     /// What the replica role does not check: that touched rows point to something, and that nothing points to rows taken away.
@@ -281,10 +289,14 @@ impl Batch<'_> {
         let sink = self.target.copy_in::<_, Bytes>(into).await.map_err(self.on_target("stage rows"))?;
         pin_mut!(stream);
         pin_mut!(sink);
-        while let Some(chunk) = stream.next().await {
-            let chunk = chunk.map_err(self.on_source("derive rows"))?;
-            sink.send(chunk).await.map_err(self.on_target("stage rows"))?;
+        let mut gathered = BytesMut::with_capacity(GATHERED);
+        while let Some(row) = stream.next().await {
+            gathered.extend_from_slice(&row.map_err(self.on_source("derive rows"))?);
+            if gathered.len() >= GATHERED {
+                sink.send(gathered.split().freeze()).await.map_err(self.on_target("stage rows"))?;
+            }
         }
+        sink.send(gathered.freeze()).await.map_err(self.on_target("stage rows"))?;
         sink.finish().await.map_err(self.on_target("stage rows"))
     }
 }

@@ -7,7 +7,7 @@
 //! 2. a transactional marker is committed on another connection with `synchronous_commit` on: all that S sees is in the log before it;
 //! 3. the change list is read up to the marker; every commit visible in S touches its keys, the longest prefix of such is consumed;
 //! 4. touched keys of the target are those derived from the source's rows at S **and** those that the target records as derived from them;
-//! 5. one transaction of the target, under the term, deletes and inserts the rows that differ from what S derives, without firing its
+//! 5. one transaction of the target, under the term, deletes, updates and inserts the rows that differ from what S derives, without firing its
 //!    cascades and triggers, looks for foreign keys left hanging, applies captured revocations again, then lets the stricter side win
 //!    where nothing else goes back, and stores slot, nonce and position;
 //! 6. it commits durably; only then the slot advances.
@@ -183,6 +183,10 @@ impl Worker {
         self.read_catalog().await?;
         let statements = self.mapping.iter().enumerate();
         self.sql = statements.map(|(place, table)| TableSql::new(place, table, &self.tables, &self.catalog)).collect();
+        for sql in &mut self.sql {
+            let settled = sql.settle_form(&self.source, &self.target).await;
+            settled.map_err(LevelError::on(self.capture.side, "describe the derived rows"))?;
+        }
         let pairs = self.mapping.iter().zip(&self.sql).enumerate();
         self.stricter = pairs.map(|(place, (table, sql))| StricterSql::new(place, table, sql)).collect();
         // On the way back what hangs on a deleted row falls with it, as it would have fallen on blue; on the way to green a row that hangs
