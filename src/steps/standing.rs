@@ -35,7 +35,7 @@ pub struct SystemStanding {
 pub struct Details {
     /// Seconds that green is behind blue: the age of the snapshot of blue that it equals, when a capture stands.
     pub lag_s: Option<f64>,
-    /// Changed rows on blue that wait in the slot, counted up to about [`COUNTED`]; none when a run is at work, or they could
+    /// Changed rows on blue that wait in the slot, counted up to a bound; none when a run is at work, or they could
     /// not be counted at once.
     pub lag_keys: Option<i64>,
     /// Bytes of log that the slot keeps on blue.
