@@ -28,5 +28,6 @@ mod repair;
 pub mod sequences;
 pub mod snapshot;
 pub mod sql;
+mod standbys;
 mod statements;
 pub mod term;

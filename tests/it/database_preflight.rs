@@ -133,4 +133,12 @@ async fn preflight_sees_one_database_behind_two_urls_and_missing_rights() {
     for what in ["make a replication slot", "create our schema", "without firing triggers", "owner of 1 tables"] {
         tells(&findings, "blue", what);
     }
+    let is_told =
+        |findings: &[Finding]| findings.iter().any(|finding| finding.what.contains("how far standbys are behind"));
+    assert!(!is_told(&findings), "nobody waits for standbys: {findings:?}");
+
+    let waits = "copy: { throttle: { replica_lag: 5s }, standby: \"${GREEN_URL}\" }\n";
+    let findings = check(&plan_of(&pair.control.url(), &plain, &pair.green.url(), waits), None).await;
+    assert!(is_told(&findings), "{findings:?}");
+    tells(&findings, "standby", "it is not in recovery");
 }

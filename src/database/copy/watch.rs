@@ -6,6 +6,7 @@
 use super::CopyError;
 use super::pace::Signal;
 use crate::database::client::connect;
+use crate::database::standbys;
 use crate::plan::{Secret, Throttle};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -14,20 +15,18 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 
 const EVERY: Duration = Duration::from_secs(1);
-/// Who waits for a lock that one of our transactions with this snapshot holds; and how many transactions vacuum is kept from.
+/// Who waits for a lock that one of our transactions with this snapshot holds; and how many transactions vacuum is kept from. Asked of the
+/// locks, since a login without `pg_monitor` does not see that others wait; it does not see their queries either.
 const LOOK: &str = "select
   (select format('backend %s (%s) waits for our lock: %s', a.pid, coalesce(nullif(a.application_name, ''), a.usename), left(a.query, 60))
-     from pg_catalog.pg_stat_activity a
-    where a.wait_event_type = 'Lock' and a.application_name <> 'cutover' and a.datname = current_database()
-      and exists (select from unnest(pg_catalog.pg_blocking_pids(a.pid)) as b(pid)
+     from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a on a.pid = l.pid
+    where not l.granted and l.locktype = 'relation' and a.application_name <> 'cutover' and a.datname = current_database()
+      and exists (select from unnest(pg_catalog.pg_blocking_pids(l.pid)) as b(pid)
                   join pg_catalog.pg_stat_activity o on o.pid = b.pid and o.application_name = 'cutover'
                   where o.backend_xmin is not null)
     limit 1),
   coalesce((select max(pg_catalog.age(backend_xmin)) from pg_catalog.pg_stat_activity
     where application_name = 'cutover' and datname = current_database()), 0)::bigint";
-const LAG: &str = "select coalesce(nullif(application_name, ''), 'a standby'), extract(epoch from replay_lag)::float8
-from pg_catalog.pg_stat_replication where replay_lag > make_interval(secs => $1) order by replay_lag desc limit 1";
-
 /// What a watch knows, for the progress.
 #[derive(Debug, Default)]
 pub(super) struct Held {
@@ -78,9 +77,5 @@ async fn look(
         return Ok(Signal::Leave(format!("the snapshot is older than {limit}, and keeps vacuum from working")));
     }
     let Some(lag) = throttle.replica_lag else { return Ok(Signal::Go) };
-    let row = blue.query_opt(LAG, &[&lag.as_secs_f64()]).await?;
-    Ok(row.map_or(Signal::Go, |row| {
-        let (name, behind): (String, f64) = (row.get(0), row.get(1));
-        Signal::Wait(format!("{name} is {behind:.0} s behind"))
-    }))
+    Ok(standbys::behind(blue, lag).await?.map_or(Signal::Go, Signal::Wait))
 }

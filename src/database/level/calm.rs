@@ -1,11 +1,10 @@
 //! Whether the side that serves has ease enough for a batch: its standbys, and a question of the plan's own.
 
 use super::LevelError;
+use crate::database::standbys;
 use crate::plan::{Level, Load, Side};
 use tokio_postgres::Client;
 
-const LAG: &str = "select coalesce(nullif(application_name, ''), 'a standby'), extract(epoch from replay_lag)::float8
-from pg_catalog.pg_stat_replication where replay_lag > make_interval(secs => $1) order by replay_lag desc limit 1";
 /// The plan's question may only read, and not for long: it must not become the load for which it looks.
 const ASK: &str = "begin read only; set local statement_timeout = '2s'";
 
@@ -15,10 +14,9 @@ const ASK: &str = "begin read only; set local statement_timeout = '2s'";
 /// When the side does not answer, or the plan's question has no single number for an answer.
 pub async fn unrest(client: &Client, side: Side, level: &Level) -> Result<Option<String>, LevelError> {
     if let Some(most) = level.replica_lag {
-        let row = client.query_opt(LAG, &[&most.as_secs_f64()]).await;
-        if let Some(row) = row.map_err(LevelError::on(side, "look how far standbys are behind"))? {
-            let (name, behind): (String, f64) = (row.get(0), row.get(1));
-            return Ok(Some(format!("standby {name} is {behind:.1} s behind {side}")));
+        let behind = standbys::behind(client, most).await;
+        if let Some(behind) = behind.map_err(LevelError::on(side, "look how far standbys are behind"))? {
+            return Ok(Some(format!("{behind} {side}")));
         }
     }
     let Some(load) = &level.load else { return Ok(None) };

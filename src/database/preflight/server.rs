@@ -14,7 +14,7 @@ from pg_database where datname = current_database()";
 const LOGIN: &str = "select r.rolname as name, r.rolsuper as is_super, r.rolreplication as may_replicate, r.rolbypassrls as bypasses_rls,
   has_database_privilege(current_database(), 'create') as may_create,
   has_parameter_privilege('session_replication_role', 'set') as may_silence,
-  has_parameter_privilege('deadlock_timeout', 'set') as may_hurry,
+  has_parameter_privilege('deadlock_timeout', 'set') as may_hurry, pg_has_role('pg_read_all_stats', 'usage') as sees_standbys,
   (select count(*) from pg_class c join pg_namespace n on n.oid = c.relnamespace
    where c.relkind in ('r', 'p') and c.relpersistence <> 't' and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
      and not pg_has_role(c.relowner, 'usage')) as not_owned
@@ -129,14 +129,14 @@ async fn login(server: &Server<'_>, plan: &Plan, findings: &mut Findings) {
         _ => {}
     }
     if !login.get::<_, bool>("is_super") {
-        rights(server, &login, findings);
+        rights(server, plan, &login, findings);
     }
 }
 
 /// What a login without superuser's rights needs.
-fn rights(server: &Server<'_>, login: &Row, findings: &mut Findings) {
+fn rights(server: &Server<'_>, plan: &Plan, login: &Row, findings: &mut Findings) {
     let name: String = login.get("name");
-    let needs = [
+    let mut needs = vec![
         ("may_replicate", "make a replication slot", format!("alter role {name} replication")),
         ("bypasses_rls", "see every row of tables with row security", format!("alter role {name} bypassrls")),
         ("may_create", "create our schema", format!("grant create on database … to {name}")),
@@ -151,6 +151,10 @@ fn rights(server: &Server<'_>, login: &Row, findings: &mut Findings) {
             format!("grant set on parameter deadlock_timeout to {name}"),
         ),
     ];
+    if plan.copy.throttle.replica_lag.is_some() || plan.level.replica_lag.is_some() {
+        let grant = format!("grant pg_read_all_stats to {name}");
+        needs.push(("sees_standbys", "see how far standbys are behind, for which the plan waits (replica_lag)", grant));
+    }
     for (column, what, grant) in needs {
         if !login.get::<_, bool>(column) {
             findings.error(
