@@ -78,11 +78,17 @@ impl Step for PrepareGreen {
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
         let now = settings(world, context, &self.load).await?;
-        let before = context.before();
-        Ok(if before.is_null() || !load_settings::is_set(&now, &self.load) {
+        if context.before().is_null() {
+            return Ok(Standing::Absent);
+        }
+        let before = Self::before_change(context)?;
+        Ok(if load_settings::is_set(&now, &self.load) {
+            Standing::Present(context.before().clone().into())
+        } else if load_settings::is_given_back(&now, &before, &self.load) {
             Standing::Absent
         } else {
-            Standing::Present(before.clone().into())
+            // Killed between two settings: those that stand are undone like all of them.
+            Standing::Partial("some of green's settings are those of a load".to_owned())
         })
     }
 

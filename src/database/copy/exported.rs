@@ -6,6 +6,7 @@ use crate::database::sql::{literal, qualified};
 use crate::plan::{Secret, TableName};
 use std::collections::BTreeMap;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
+use uuid::Uuid;
 
 /// Longest wait for somebody who is altering a table; readers would wait behind us.
 const LOCK: &str = "5s";
@@ -26,8 +27,8 @@ pub(super) struct File {
 /// A snapshot of a database that other connections can look through; it lasts as long as this value.
 pub struct ExportedSnapshot {
     id: String,
-    /// What it sees, as the server prints it: two that print alike see the same.
-    pub(super) sees: String,
+    /// A name that no other snapshot ever has. What the server prints of one will not do: a standby leaves out who was under way.
+    pub(super) moment: Uuid,
     files: BTreeMap<TableName, File>,
     /// Keeps the exporting transaction and its locks.
     client: Client,
@@ -51,7 +52,7 @@ impl ExportedSnapshot {
         let begin =
             format!("begin isolation level repeatable read, read only; set local lock_timeout = '{LOCK}'; {lock}");
         client.batch_execute(&begin).await.map_err(&failed)?;
-        let export = "select pg_catalog.pg_export_snapshot(), pg_catalog.pg_current_snapshot()::text";
+        let export = "select pg_catalog.pg_export_snapshot()";
         let row = client.query_one(export, &[]).await.map_err(&failed)?;
         let found = client.query(FILES, &[&names]).await.map_err(&failed)?;
         let file = |row: &tokio_postgres::Row| File {
@@ -59,7 +60,7 @@ impl ExportedSnapshot {
             blocks: row.get(2),
         };
         let files = tables.iter().cloned().zip(found.iter().map(file)).collect();
-        Ok(Self { id: row.get(0), sees: row.get(1), files, client })
+        Ok(Self { id: row.get(0), moment: Uuid::new_v4(), files, client })
     }
 
     /// The name by which another connection to the same database takes it over.

@@ -42,7 +42,7 @@ pub(super) struct Done {
     pub(super) source_rows: i64,
     /// Rows left behind, by rule.
     pub(super) cleaned: Vec<(String, u64)>,
-    /// What the snapshot saw that they were read from.
+    /// The name of the snapshot that they were read from.
     pub(super) snapshot: String,
     /// The file whose blocks they are; empty for all of a mapping that no single table drives.
     pub(super) file: String,

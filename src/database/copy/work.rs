@@ -148,7 +148,7 @@ impl<'a> Job<'a> {
             rows: signed(rows),
             source_rows: signed(source_rows),
             cleaned,
-            snapshot: self.snapshot.sees.clone(),
+            snapshot: self.snapshot.moment.to_string(),
             file: piece.file.clone(),
         };
         if !noted::done(&target, table, piece.blocks, &done).await.map_err(&failed)? {
