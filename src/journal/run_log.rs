@@ -19,7 +19,7 @@ const CLOCK: &str = "select clock_timestamp()";
 const INSERT: &str = "insert into cutover.record (run, seq, at, term, kind, step, body, hash)
 values ($1, $2, $3, $4, $5, $6, $7::text::json, $8)";
 const FINISH: &str = "update cutover.run set finished_at = $2 where id = $1";
-/// How long an append outwaits a control database that is away.
+/// How long a reader or a writer outwaits a control database that is away.
 const PATIENCE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 
@@ -52,9 +52,7 @@ impl RunLog {
 
     /// Tries once; a record that an earlier try may have left is recognised by its place and content.
     async fn try_append(&self, inner: &mut Inner, entry: &Entry, tried: Option<i64>) -> Result<Record, Failure> {
-        if inner.client.is_closed() {
-            inner.client = schema::control(&self.url).await.map_err(|error| Failure { error, at_seq: tried })?;
-        }
+        self.reconnect(inner).await.map_err(|error| Failure { error, at_seq: tried })?;
         // Taken out, so that a future dropped half-way leaves "not known" behind.
         let (seq, hash) = match inner.tail.take() {
             Some(tail) => tail,
@@ -67,6 +65,18 @@ impl RunLog {
         self.write(&mut inner.client, entry, seq + 1, &hash)
             .await
             .map_err(|error| Failure { error, at_seq: Some(seq + 1) })
+    }
+
+    async fn try_read(&self, inner: &mut Inner) -> Result<Vec<Record>, JournalError> {
+        self.reconnect(inner).await?;
+        read_records(&inner.client, &self.run).await
+    }
+
+    async fn reconnect(&self, inner: &mut Inner) -> Result<(), JournalError> {
+        if inner.client.is_closed() {
+            inner.client = schema::control(&self.url).await?;
+        }
+        Ok(())
     }
 
     async fn reload(&self, client: &Client, entry: &Entry, tried: Option<i64>) -> Result<Reloaded, JournalError> {
@@ -150,10 +160,14 @@ impl Log for RunLog {
 
     async fn records(&self) -> Result<Vec<Record>, JournalError> {
         let mut inner = self.inner.lock().await;
-        if inner.client.is_closed() {
-            inner.client = schema::control(&self.url).await?;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            // A connection may be broken before we hear of it, so a reader outwaits that as a writer does.
+            match self.try_read(&mut inner).await {
+                Err(error) if is_passing(&error) && Instant::now() < end => sleep(POLL).await,
+                answer => return answer,
+            }
         }
-        read_records(&inner.client, &self.run).await
     }
 
     async fn append(&self, entry: Entry) -> Result<Record, JournalError> {

@@ -43,6 +43,17 @@ async fn a_broken_connection_neither_loses_nor_doubles_a_record() {
 }
 
 #[tokio::test]
+async fn a_reader_outlives_a_connection_that_breaks_under_it() {
+    let (place, journal) = control().await;
+    let lease = journal.acquire(&claim(), &[]).await.unwrap();
+    let log = begin(&journal, &lease).await;
+    for _ in 0..8 {
+        let ((), records) = tokio::join!(place.execute(CUT_ALL_OTHERS), log.records());
+        assert_eq!(records.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test]
 async fn an_append_cut_off_half_way_leaves_a_sound_chain() {
     let (_place, journal) = control().await;
     let lease = journal.acquire(&claim(), &[]).await.unwrap();
