@@ -1,15 +1,19 @@
 //! Secondary indexes, keys and foreign keys of carried tables: read, dropped before the rows come, built again after them, compared.
 //!
 //! A unique or primary key is built as an index first and then adopted by its constraint, so that several of one table can be
-//! built at a time. Every act looks at what is already there, so that it can be repeated after a crash.
+//! built at a time. Every act looks at what is already there, so that it can be repeated after a crash. May call `client`, `term` and `sql`.
 
-use super::client::{ConnectError, connect};
+mod build;
+
+pub use build::build;
+pub(super) use build::{Builder, Queue};
+
+use super::client::ConnectError;
 use super::sql::{ident, qualified};
 use super::term::{Term, TermError, hold};
-use crate::plan::{Secret, TableName};
+use crate::plan::TableName;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeSet;
 use thiserror::Error;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
@@ -118,11 +122,6 @@ select n.nspname, c.relname, k.conname,
    and (n.nspname || '.' || c.relname = any($1::text[]) or pn.nspname || '.' || p.relname = any($1::text[]))
  order by 1, 2, 3";
 
-const SIZES: &str = "
-select n.nspname, c.relname, pg_catalog.pg_table_size(c.oid)::bigint
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
- where n.nspname || '.' || c.relname = any($1::text[])";
-
 /// Reads what stands beside the rows of `tables`.
 ///
 /// # Errors
@@ -149,94 +148,20 @@ pub async fn strip(client: &mut Client, term: &Term, definitions: &Definitions) 
 
 fn strip_sql(definitions: &Definitions) -> String {
     let keys = definitions.foreign_keys.iter().map(|key| drop_constraint(&key.table, &key.name));
-    let indexes = definitions.indexes.iter().map(|index| match index.constraint {
+    keys.chain([drop_sql(definitions, |_| true)]).collect::<Vec<_>>().join("\n")
+}
+
+/// Statements that drop the indexes of the tables that `may` lose them, and what they stand for, where they are there.
+pub(super) fn drop_sql(definitions: &Definitions, may: impl Fn(&TableName) -> bool) -> String {
+    let dropped = definitions.indexes.iter().filter(|index| may(&index.table)).map(|index| match index.constraint {
         Some(_) => drop_constraint(&index.table, &index.name),
         None => format!("drop index if exists {};", qualified(&index.table.schema, &index.name)),
     });
-    keys.chain(indexes).collect::<Vec<_>>().join("\n")
+    dropped.collect::<Vec<_>>().join("\n")
 }
 
 fn drop_constraint(table: &TableName, name: &str) -> String {
     format!("alter table {} drop constraint if exists {};", qualified(&table.schema, &table.name), ident(name))
-}
-
-/// Builds what is missing of `wanted.indexes` with `workers` connections, the largest tables first, and tells of each as it stands.
-///
-/// Each builder may take `memory_bytes`. The rows of `mixed` tables come from more than one moment of the source: a unique index that finds two of them alike is left to a later
-/// call, when they are level.
-///
-/// # Errors
-/// The first object that could not be built; the others under way are finished, the rest is left for the next attempt.
-pub async fn build(
-    url: &Secret,
-    term: &Term,
-    wanted: &Definitions,
-    workers: usize,
-    memory_bytes: u64,
-    mixed: &BTreeSet<TableName>,
-    tell: &(dyn Fn(usize, usize, &str) + Sync),
-) -> Result<(), IndexError> {
-    let client = connect(url, "green").await?;
-    let tables: Vec<TableName> = wanted.indexes.iter().map(|index| index.table.clone()).collect();
-    let standing = read(&client, &tables).await?;
-    let sizes = sizes(&client, &tables).await?;
-    let mut missing: Vec<&Index> = wanted.indexes.iter().filter(|index| !standing.indexes.contains(index)).collect();
-    missing.sort_by_key(|index| std::cmp::Reverse(sizes.get(&index.table).copied().unwrap_or(0)));
-    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(wanted.indexes.len() - missing.len()));
-    let work = || async {
-        let mut builder = connect(url, "green").await?;
-        let memory = format!("set maintenance_work_mem = '{}kB'", memory_bytes.clamp(1 << 20, 1 << 40) >> 10);
-        builder.batch_execute(&memory).await.map_err(|source| IndexError::Server {
-            act: "give memory to",
-            object: "a builder of indexes".to_owned(),
-            source,
-        })?;
-        while let Some(index) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match build_one(&mut builder, term, index).await {
-                Err(error) if error.is_duplicate() && mixed.contains(&index.table) => continue,
-                other => other?,
-            }
-            tell(1 + done.fetch_add(1, Ordering::Relaxed), wanted.indexes.len(), &index.name);
-        }
-        Ok::<(), IndexError>(())
-    };
-    let workers = workers.clamp(1, missing.len().max(1));
-    let results = futures_util::future::join_all((0..workers).map(|_| work())).await;
-    results.into_iter().collect()
-}
-
-async fn build_one(client: &mut Client, term: &Term, index: &Index) -> Result<(), IndexError> {
-    let object = format!("{} of {}", index.name, index.table);
-    let failed = |source| IndexError::Server { act: "build index", object: object.clone(), source };
-    let adopt = index.constraint.as_ref().map(|constraint| {
-        let table = qualified(&index.table.schema, &index.table.name);
-        format!("alter table {table} add constraint {} {constraint}", ident(&index.name))
-    });
-    let transaction = client.transaction().await.map_err(failed)?;
-    hold(&transaction, term).await?;
-    if !index.builds_itself && !exists(&transaction, index).await.map_err(failed)? {
-        transaction.batch_execute(&index.definition).await.map_err(failed)?;
-    }
-    transaction.commit().await.map_err(failed)?;
-    let Some(adopt) = adopt else { return Ok(()) };
-    // A transaction of its own: adopting takes ACCESS EXCLUSIVE, which must not be held while an index is being built.
-    let transaction = client.transaction().await.map_err(failed)?;
-    hold(&transaction, term).await?;
-    transaction.batch_execute(&adopt).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)
-}
-
-async fn exists(client: &impl GenericClient, index: &Index) -> Result<bool, tokio_postgres::Error> {
-    let name = qualified(&index.table.schema, &index.name);
-    let row = client.query_one("select pg_catalog.to_regclass($1::text) is not null", &[&name]).await?;
-    Ok(row.get(0))
-}
-
-async fn sizes(client: &Client, tables: &[TableName]) -> Result<BTreeMap<TableName, i64>, IndexError> {
-    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    let failed = |source| IndexError::Server { act: "measure", object: "tables".to_owned(), source };
-    let rows = client.query(SIZES, &[&names]).await.map_err(failed)?;
-    Ok(rows.iter().map(|row| (TableName { schema: row.get(0), name: row.get(1) }, row.get(2))).collect())
 }
 
 /// Adds what is missing of `wanted.foreign_keys` and validates each against every row.

@@ -2,9 +2,11 @@
 
 use super::failure::fail;
 use super::resolve_mapping::mapping;
+use super::strip_green::definitions;
 use super::world::World;
 use crate::database::capture::{Capture, CaptureError, CaptureStanding};
-use crate::database::copy::{self, Copied, CopyOptions, CopyProgress, Ended};
+use crate::database::copy::{self, Copied, CopyOptions, CopyProgress, CopyTold, Ended, IdleWork};
+use crate::database::indexes::Definitions;
 use crate::database::mapping::Mapping;
 use crate::engine::{Context, Effect, FailureKind, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::{Side, Throttle};
@@ -65,7 +67,13 @@ async fn require_capture(world: &World, context: &Context) -> Result<(), StepErr
 
 impl CopyRows {
     /// What one snapshot gives.
-    async fn copy(&self, world: &World, context: &Context, mapping: &Mapping) -> Result<Ended, StepError> {
+    async fn copy(
+        &self,
+        world: &World,
+        context: &Context,
+        mapping: &Mapping,
+        indexes: &Definitions,
+    ) -> Result<Ended, StepError> {
         let options = CopyOptions {
             blue: world.url(Side::Blue),
             standby: world.plan.copy.standby.as_ref(),
@@ -75,9 +83,13 @@ impl CopyRows {
             bound: self.bound,
             chunk_blocks: CHUNK_BLOCKS,
             throttle: self.throttle,
+            idle: Some(IdleWork { indexes, memory_bytes: world.plan.copy.load.index_memory_bytes }),
         };
-        let tell = |progress: CopyProgress<'_>| {
-            context.progress(progress.rows, Some(progress.rows_expected), "rows", words(&progress));
+        let tell = |told: CopyTold<'_>| match told {
+            CopyTold::Rows(progress) => {
+                context.progress(progress.rows, Some(progress.rows_expected), "rows", words(&progress));
+            }
+            CopyTold::Index(name) => context.progress(0, None, "indexes", format!("meanwhile: {name}")),
         };
         copy::copy(&options, mapping, &tell).await.map_err(|error| {
             let is_refused = error.is_refused();
@@ -147,10 +159,10 @@ impl Step for CopyRows {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let mapping = mapping(context)?;
+        let (mapping, indexes) = (mapping(context)?, definitions(context)?);
         loop {
             require_capture(world, context).await?;
-            match self.copy(world, context, &mapping).await? {
+            match self.copy(world, context, &mapping, &indexes).await? {
                 Ended::Whole(copied) => return Ok(receipt(&copied)),
                 Ended::Part { why } => context.progress(0, None, "rows", format!("a new snapshot follows: {why}")),
             }

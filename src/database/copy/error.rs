@@ -1,6 +1,7 @@
 //! Why rows could not be copied, and which of the reasons the plan itself gives.
 
 use crate::database::client::ConnectError;
+use crate::database::indexes::IndexError;
 use crate::database::term::TermError;
 use crate::plan::TableName;
 use thiserror::Error;
@@ -16,6 +17,9 @@ pub enum CopyError {
     /// Another process has taken over; the chunk under way was rolled back.
     #[error(transparent)]
     Term(#[from] TermError),
+    /// Green's indexes could not be read; nothing was changed.
+    #[error(transparent)]
+    Indexes(#[from] IndexError),
     /// A server refused, or the connection broke; the chunk under way was rolled back.
     #[error("{act} {object}")]
     Server {

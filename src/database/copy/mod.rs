@@ -10,6 +10,7 @@ mod chunks;
 mod error;
 mod exported;
 pub(super) mod format;
+mod idle;
 mod noted;
 mod pace;
 pub(super) mod standby;
@@ -19,11 +20,14 @@ mod work;
 
 pub use error::CopyError;
 pub use exported::ExportedSnapshot;
+pub use idle::IdleWork;
 
 use self::chunks::{Blocks, ranges};
+use self::idle::Idle;
 use self::noted::Chunks;
 use self::work::{Job, Piece};
 use super::client::connect;
+use super::indexes::{Queue, drop_sql};
 use super::mapping::{Cleanup, Mapping, TableMapping};
 use super::repair;
 use super::sql::{literal, qualified};
@@ -56,6 +60,8 @@ pub struct CopyOptions<'a> {
     pub chunk_blocks: i64,
     /// What keeps it from harming blue.
     pub throttle: Throttle,
+    /// What a worker may do that has no chunk left.
+    pub idle: Option<IdleWork<'a>>,
 }
 
 impl CopyOptions<'_> {
@@ -104,6 +110,15 @@ impl Copied {
     }
 }
 
+/// What a copy tells while it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyTold<'a> {
+    /// Rows have moved, or wait.
+    Rows(CopyProgress<'a>),
+    /// An idle worker builds this index.
+    Index(&'a str),
+}
+
 /// How far a copy is; told at most every few thousand rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyProgress<'a> {
@@ -136,7 +151,7 @@ pub struct CopyProgress<'a> {
 pub async fn copy(
     options: &CopyOptions<'_>,
     mapping: &Mapping,
-    tell: &(dyn Fn(CopyProgress<'_>) + Sync),
+    tell: &(dyn Fn(CopyTold<'_>) + Sync),
 ) -> Result<Ended, CopyError> {
     let mut green = connect(options.green, "green").await?;
     if let Some(standby) = options.standby {
@@ -152,22 +167,46 @@ pub async fn copy(
     let noted = noted::read(&green).await?.unwrap_or_default();
     require_caps(mapping, &noted, &snapshot).await?;
     let pieces = pieces(&green, mapping, &noted, &snapshot).await?;
-    let left = match Job::new(options, &snapshot, &noted, mapping, pieces, tell).run().await {
-        Err(error) if options.standby.is_some() && error.is_recovery_conflict() => {
-            Some("the standby ended a reader that held its replay up".to_owned())
-        }
-        other => other?,
+    let idle = Idle::new(&noted, &pieces);
+    let queue = queue(&green, options, mapping, &snapshot).await?;
+    let rows = async {
+        let left = Job::new(options, &snapshot, &noted, mapping, pieces, &idle, tell).run().await;
+        idle.over();
+        drop(snapshot);
+        left
     };
-    drop(snapshot);
-    if let Some(why) = left {
-        return Ok(Ended::Part { why });
+    let (left, ()) = tokio::join!(rows, idle.build(options, queue.as_ref(), tell));
+    match left {
+        Ok(None) => settle(&mut green, options, mapping).await.map(Ended::Whole),
+        Ok(Some(why)) => Ok(Ended::Part { why }),
+        Err(error) if options.standby.is_some() && error.is_recovery_conflict() => {
+            Ok(Ended::Part { why: "the standby ended a reader that held its replay up".to_owned() })
+        }
+        Err(error) => Err(error),
     }
-    let noted = noted::read(&green).await?.unwrap_or_default();
+}
+
+/// Takes twins away and makes what was copied durable; gives it.
+async fn settle(green: &mut Client, options: &CopyOptions<'_>, mapping: &Mapping) -> Result<Vec<Copied>, CopyError> {
+    let noted = noted::read(green).await?.unwrap_or_default();
     for table in mapping.tables.iter().filter(|table| !chunks_of(&noted, table).is_settled()) {
-        twins::take_away(&mut green, &options.term, table).await?;
+        twins::take_away(green, &options.term, table).await?;
     }
     green.batch_execute(noted::SETTLE).await.map_err(CopyError::server("settle", "the copied rows"))?;
-    Ok(Ended::Whole(read_copied(&green).await?.unwrap_or_default()))
+    Ok(read_copied(green).await?.unwrap_or_default())
+}
+
+/// Indexes for idle workers, those of the largest tables first.
+async fn queue<'a>(
+    green: &Client,
+    options: &CopyOptions<'a>,
+    mapping: &Mapping,
+    snapshot: &ExportedSnapshot,
+) -> Result<Option<Queue<'a>>, CopyError> {
+    let Some(work) = options.idle else { return Ok(None) };
+    let carried = |name: &TableName| mapping.tables.iter().find(|table| table.target == *name);
+    let size = |name: &TableName| carried(name).map_or(0, |table| cost(snapshot, table, Blocks::ALL));
+    Ok(Some(Queue::missing(green, work.indexes, size).await?))
 }
 
 /// Plans the chunks of every table that has none, or whose chunks were read from a file that blue has no more; such a table is emptied.
@@ -189,6 +228,10 @@ async fn begin(
     let failed = CopyError::server("empty", "green's carried tables");
     let transaction = green.transaction().await.map_err(&failed)?;
     hold(&transaction, &options.term).await?;
+    // An idle worker may have built indexes of a table that is begun anew.
+    let is_stale = |name: &TableName| stale.iter().any(|table| table.target == *name);
+    let built = options.idle.map_or_else(String::new, |work| drop_sql(work.indexes, is_stale));
+    transaction.batch_execute(&built).await.map_err(&failed)?;
     clear(&transaction, &stale).await.map_err(&failed)?;
     for table in stale {
         let blocks = table.driven_by.as_ref().and_then(|source| snapshot.file(source)).map(|file| file.blocks);

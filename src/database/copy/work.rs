@@ -3,10 +3,11 @@
 use super::chunks::Blocks;
 use super::exported::ExportedSnapshot;
 use super::format::Form;
+use super::idle::Idle;
 use super::noted::{self, Chunks, Done};
 use super::pace::{Rate, Signal, may_go};
 use super::watch::{self, Held};
-use super::{CopyError, CopyOptions, CopyProgress, count_source, green_name};
+use super::{CopyError, CopyOptions, CopyProgress, CopyTold, count_source, green_name};
 use crate::database::client::connect;
 use crate::database::mapping::{Mapping, TableMapping};
 use crate::database::sql::ident;
@@ -61,7 +62,8 @@ pub(super) struct Job<'a> {
     rate: Rate,
     signal: Sender<Signal>,
     held: Held,
-    tell: &'a (dyn Fn(CopyProgress<'_>) + Sync),
+    idle: &'a Idle,
+    tell: &'a (dyn Fn(CopyTold<'_>) + Sync),
 }
 
 impl<'a> Job<'a> {
@@ -71,7 +73,8 @@ impl<'a> Job<'a> {
         noted: &BTreeMap<TableName, Chunks>,
         mapping: &Mapping,
         pieces: Vec<Piece<'a>>,
-        tell: &'a (dyn Fn(CopyProgress<'_>) + Sync),
+        idle: &'a Idle,
+        tell: &'a (dyn Fn(CopyTold<'_>) + Sync),
     ) -> Self {
         let chunks: usize = noted.values().map(|chunks| chunks.0.len()).sum();
         let rows = noted.iter().map(|(table, chunks)| chunks.copied(table).rows).sum();
@@ -88,6 +91,7 @@ impl<'a> Job<'a> {
             signal: Sender::default(),
             held: Held::default(),
             pieces,
+            idle,
             tell,
         }
     }
@@ -120,8 +124,10 @@ impl<'a> Job<'a> {
             let expired = |_| CopyError::Expired { table: piece.table.target.clone(), bound_s: bound.as_secs() };
             one.map_err(expired)??;
             self.chunks_done.fetch_add(1, Ordering::Relaxed);
+            self.idle.copied(&piece.table.target);
             self.tell(&piece.table.target);
         }
+        self.idle.one_more();
         Ok(None)
     }
 
@@ -207,7 +213,7 @@ impl<'a> Job<'a> {
             Signal::Go => None,
             Signal::Wait(why) | Signal::Leave(why) => Some(why.as_str()),
         };
-        (self.tell)(CopyProgress {
+        (self.tell)(CopyTold::Rows(CopyProgress {
             waits,
             snapshot_s: self.held.age_s.load(Ordering::Relaxed),
             horizon_xids: self.held.xids.load(Ordering::Relaxed),
@@ -217,7 +223,7 @@ impl<'a> Job<'a> {
             bytes: self.bytes.load(Ordering::Relaxed),
             chunks_done: self.chunks_done.load(Ordering::Relaxed),
             chunks: self.chunks,
-        });
+        }));
     }
 }
 

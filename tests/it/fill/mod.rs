@@ -9,7 +9,7 @@ use crate::harness::Pair;
 use crate::harness::fill::copy_options;
 use cutover::database::capture::Capture;
 use cutover::database::catalog;
-use cutover::database::copy::{Copied, CopyError, CopyProgress, Ended};
+use cutover::database::copy::{Copied, CopyError, CopyOptions, CopyTold, Ended, IdleWork};
 use cutover::database::indexes::{self, Definitions, IndexError};
 use cutover::database::level::{LevelSetup, Limits, Worker, begin_progress};
 use cutover::database::mapping::{self, Mapping};
@@ -86,7 +86,7 @@ impl Stage {
     /// Copies until something was told `tells` times, and is then cut off in the middle of whatever it does.
     pub(super) async fn copy_for(&self, tells: usize) -> Option<Result<Ended, CopyError>> {
         let (told, enough) = (AtomicUsize::new(0), Notify::new());
-        let tell = |_: CopyProgress<'_>| {
+        let tell = |_: CopyTold<'_>| {
             if told.fetch_add(1, Ordering::Relaxed) + 1 == tells {
                 enough.notify_one();
             }
@@ -98,10 +98,15 @@ impl Stage {
         }
     }
 
-    pub(super) async fn copy(&self, tell: &(dyn Fn(CopyProgress<'_>) + Sync)) -> Result<Ended, CopyError> {
+    pub(super) async fn copy(&self, tell: &(dyn Fn(CopyTold<'_>) + Sync)) -> Result<Ended, CopyError> {
         let (blue, green) = (self.pair.blue.url(), self.pair.green.url());
-        let options = copy_options(&blue, &green, self.term);
+        let options = CopyOptions { idle: Some(self.idle()), ..copy_options(&blue, &green, self.term) };
         cutover::database::copy::copy(&options, &self.mapping, tell).await
+    }
+
+    /// What workers do that have no chunk left.
+    pub(super) fn idle(&self) -> IdleWork<'_> {
+        IdleWork { indexes: &self.definitions, memory_bytes: 64 << 20 }
     }
 
     /// Copies, cut off again and again until it gets to its end.

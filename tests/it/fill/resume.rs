@@ -4,14 +4,14 @@ use super::Stage;
 use crate::harness::eventually;
 use crate::harness::fill::copy_options;
 use cutover::database::account;
-use cutover::database::copy::{self, Copied, CopyOptions, Ended};
+use cutover::database::copy::{self, Copied, CopyOptions, CopyTold, Ended};
 use cutover::database::indexes;
 use cutover::database::level::LevelError;
 use cutover::plan::Throttle;
 use rand::Rng;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
@@ -117,6 +117,57 @@ async fn a_copy_and_a_catch_up_cut_off_again_and_again_under_writes_end_equal() 
     keys.expect("every foreign key is valid");
     stage.assert_equal().await;
     assert_eq!(stage.pair.green.ask::<i64>("select count(*) from cutover.repair").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_without_a_chunk_builds_indexes_of_tables_that_stand() {
+    let stage = Stage::new().await;
+    let (blue, green) = (stage.pair.blue.url(), stage.pair.green.url());
+    // One chunk for each table: the largest takes two seconds, and the other worker is soon through with the rest.
+    let options = CopyOptions {
+        throttle: UNHURRIED,
+        chunk_blocks: 8192,
+        idle: Some(stage.idle()),
+        ..copy_options(&blue, &green, stage.term)
+    };
+    let built = Mutex::new(Vec::new());
+    let tell = |told: CopyTold<'_>| {
+        if let CopyTold::Index(name) = told {
+            built.lock().unwrap().push(name.to_owned());
+        }
+    };
+    let ended = copy::copy(&options, &stage.mapping, &tell).await.expect("the copy");
+    assert!(matches!(ended, Ended::Whole(_)), "{ended:?}");
+    let mut built = built.into_inner().unwrap();
+    built.sort();
+    assert_eq!(built, ["old_pkey", "owner_pkey", "owner_tag_key"]);
+    let client = stage.pair.green.client().await;
+    let standing = indexes::read(&client, &stage.mapping.carried()).await.expect("green's indexes").indexes;
+    assert_eq!(
+        standing.iter().map(|index| index.name.clone()).collect::<Vec<_>>(),
+        built,
+        "and none of the last table"
+    );
+    assert!(standing.iter().all(|index| stage.definitions.indexes.contains(index)), "{standing:?}");
+    stage.build(&BTreeSet::new()).await;
+    stage.assert_rows().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_is_begun_anew_loses_the_indexes_that_an_idle_worker_built() {
+    let stage = Stage::new().await;
+    let copied = stage.copy(&|_| ()).await.expect("the copy");
+    assert!(matches!(copied, Ended::Whole(_)), "{copied:?}");
+    stage.build(&BTreeSet::new()).await;
+    stage.pair.blue.execute("vacuum full owner").await;
+    let cut = stage.copy_for(3).await;
+    assert!(cut.is_none(), "it was cut off: {cut:?}");
+    let client = stage.pair.green.client().await;
+    let standing = indexes::read(&client, &stage.mapping.carried()).await.expect("green's indexes").indexes;
+    assert!(standing.iter().all(|index| index.table.name != "owner"), "{standing:?}");
+    stage.copy_in_spite().await;
+    stage.build(&BTreeSet::new()).await;
+    stage.assert_rows().await;
 }
 
 /// Copies with `throttle` until the end; the reasons for which snapshots were let go.
