@@ -154,25 +154,28 @@ impl TableSql {
 
     /// `copy … to stdout` on the source of the rows that the select gives for these keys.
     pub(super) fn rows_out(&self, page: &[Key]) -> String {
+        let page: Vec<Vec<Option<&str>>> =
+            page.iter().map(|key| key.iter().map(|value| Some(value.as_str())).collect()).collect();
+        format!("copy ({}) to stdout{}", self.rows_of(&page), self.form)
+    }
+
+    /// The rows that the select gives for these keys.
+    pub(super) fn rows_of(&self, page: &[Vec<Option<&str>>]) -> String {
         let columns = list("q.", &self.columns);
         let array = |at: usize, column: &KeyColumn| {
-            format!("{}::{}[]", array_literal(page.iter().map(|key| key[at].as_str())), column.type_sql)
+            format!("{}::{}[]", array_literal(page.iter().map(|key| key[at])), column.type_sql)
         };
         if let [only] = self.key.as_slice() {
             let condition = format!("q.{} = any({})", ident(&only.name), array(0, only));
-            return format!(
-                "copy (select {columns} from ({}) q where {condition}) to stdout{}",
-                self.select, self.form
-            );
+            return format!("select {columns} from ({}) q where {condition}", self.select);
         }
         let arrays: Vec<String> = self.key.iter().enumerate().map(|(at, column)| array(at, column)).collect();
         format!(
-            "copy (select {columns} from unnest({}) as cutover_key({}) join ({}) q on {}) to stdout{}",
+            "select {columns} from unnest({}) as cutover_key({}) join ({}) q on {}",
             arrays.join(", "),
             list("", &self.key),
             self.select,
-            equal_keys("q", "cutover_key", &self.key),
-            self.form
+            equal_keys("q", "cutover_key", &self.key)
         )
     }
 
@@ -293,9 +296,9 @@ fn pairs(left: &str, left_columns: &[String], right: &str, right_columns: &[Stri
 }
 
 /// An SQL literal of an array of texts.
-fn array_literal<'a>(values: impl Iterator<Item = &'a str>) -> String {
-    let quoted: Vec<String> =
-        values.map(|value| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""))).collect();
+fn array_literal<'a>(values: impl Iterator<Item = Option<&'a str>>) -> String {
+    let quote = |value: &str| format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\""));
+    let quoted: Vec<String> = values.map(|value| value.map_or_else(|| "NULL".to_owned(), quote)).collect();
     literal(&format!("{{{}}}", quoted.join(",")))
 }
 
@@ -324,8 +327,8 @@ mod tests {
 
     #[test]
     fn quotes_what_stands_in_arrays_and_copies() {
-        assert_eq!(array_literal(["a", "b\"c"].into_iter()), " E'{\"a\",\"b\\\\\"c\"}'");
-        assert_eq!(array_literal(["it's"].into_iter()), "'{\"it''s\"}'");
+        assert_eq!(array_literal(["a", "b\"c"].into_iter().map(Some)), " E'{\"a\",\"b\\\\\"c\"}'");
+        assert_eq!(array_literal([Some("it's"), None].into_iter()), "'{\"it''s\",NULL}'");
         let mut line = Vec::new();
         copy_line(&mut line, &["a\tb".into(), "c\\d\n".into()]);
         assert_eq!(line, b"a\\tb\tc\\\\d\\n\n");

@@ -4,6 +4,7 @@ use super::failure::fail;
 use super::world::World;
 use crate::database::catalog::{self, Catalog};
 use crate::database::cleanup::{self, Preview};
+use crate::database::level;
 use crate::database::mapping::{self, Mapping, MappingProblem};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
@@ -54,7 +55,9 @@ impl Step for ResolveMapping {
     }
 
     async fn forward(&self, world: &World, _context: &Context) -> Result<Receipt, StepError> {
-        let mapping = resolve(world).await?;
+        let mut sides = Sides::read(world).await?;
+        let mapping = sides.resolve(world).await?;
+        sides.require_lookups(world, &mapping).await?;
         resolve_back(world).await?;
         Ok(Receipt::of(&mapping))
     }
@@ -69,15 +72,9 @@ impl Step for ResolveMapping {
 /// # Errors
 /// When the mapping has problems, for example because green has no schema yet, or a server does not answer.
 pub async fn preview_cleanup(world: &World) -> Result<Vec<Preview>, StepError> {
-    let mapping = resolve(world).await?;
-    let mut blue = world.side(Side::Blue).await?;
-    cleanup::preview(&mut blue, &mapping).await.map_err(|error| fail("count what the cleanup rules match", error))
-}
-
-async fn resolve(world: &World) -> Result<Mapping, StepError> {
-    let sides = Sides::read(world).await?;
-    let mapping = mapping::resolve(&world.plan, &sides.blue_catalog, &sides.green_catalog, &sides.values);
-    judged(mapping.map_err(refused)?, Side::Blue, &sides.blue).await
+    let mut sides = Sides::read(world).await?;
+    let mapping = sides.resolve(world).await?;
+    cleanup::preview(&mut sides.blue, &mapping).await.map_err(|error| fail("count what the cleanup rules match", error))
 }
 
 /// The mapping of the way back, for what the plan's `reverse` brings back; reads only.
@@ -110,6 +107,21 @@ impl Sides {
             fail("ask green for the plan's values", error).hint(hint)
         })?;
         Ok(Self { blue, green, blue_catalog, green_catalog, values })
+    }
+
+    async fn resolve(&self, world: &World) -> Result<Mapping, StepError> {
+        let mapping = mapping::resolve(&world.plan, &self.blue_catalog, &self.green_catalog, &self.values);
+        judged(mapping.map_err(refused)?, Side::Blue, &self.blue).await
+    }
+
+    /// Touched rows must find their rows on green through indexes, and not too many of them.
+    async fn require_lookups(&mut self, world: &World, mapping: &Mapping) -> Result<(), StepError> {
+        let (blue, green, fan_out) = (&mut self.blue, &mut self.green, world.plan.level.fan_out);
+        let problems =
+            level::judge_lookups(blue, &self.blue_catalog, green, &self.green_catalog, mapping, fan_out).await;
+        let problems =
+            problems.map_err(|error| fail("have the servers explain how touched rows are found", error).retry())?;
+        if problems.is_empty() { Ok(()) } else { Err(refused(problems)) }
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::harness::{APPLICATION, Pair, Place, eventually};
 use crate::level::{Stage, batch, mapping, touch};
-use cutover::database::level::{LevelError, Worker};
+use cutover::database::catalog;
+use cutover::database::level::{LevelError, Worker, judge_lookups};
+use cutover::database::mapping::Mapping;
 use cutover::database::refusal;
 use cutover::sandbox::servers::Stop;
 use std::time::Duration;
@@ -234,6 +236,50 @@ async fn one_row_that_leads_to_many_keys_is_derived_page_by_page() {
     assert!(report.keys >= 995, "{report:?}");
     assert_eq!((report.rows_deleted, report.rows_inserted), (1, 1), "only what differs is written");
     stage.assert_level().await;
+}
+
+#[tokio::test]
+async fn ways_that_read_whole_tables_or_lead_to_too_many_rows_are_refused() {
+    let stage = Stage::new().await;
+    let many =
+        "insert into token select 'y' || i, 'r', 'c1', true, null, 1 from generate_series(1, 12000) i; analyze token";
+    stage.blue(many).await;
+    let mut good = mapping();
+    good.tables[3].estimated_rows = 12_000;
+    assert_eq!(lookups(&stage, &good).await, "", "the ways of a sound mapping");
+
+    let mut opaque = good.clone();
+    opaque.tables[3].select = opaque.tables[3].select.replace("from token", "from (select * from token offset 0) t");
+    assert_eq!(
+        lookups(&stage, &opaque).await,
+        "public.token: each batch would read all of blue's public.token to derive a few rows"
+    );
+
+    let mut by_client = good.clone();
+    let keys = "select signature::text from token where client_id = any($1::text[])";
+    by_client.tables[3].touched_by.push(touch("client", &[("id", "text")], keys, &["client_id"]));
+    let told = lookups(&stage, &by_client).await;
+    let wanted = [
+        "public.token: each batch would read all of blue's public.token to find the keys of touched rows of public.client",
+        "public.token: each batch would read all of it to find rows that were derived from touched rows of public.client",
+        "public.token: one touched row of public.client leads to about",
+    ];
+    let told: Vec<&str> = told.split("; ").collect();
+    assert!(told.len() == 3 && told.iter().zip(wanted).all(|(told, wanted)| told.starts_with(wanted)), "{told:#?}");
+
+    stage.pair.blue.execute("create index on token (client_id)").await;
+    stage.pair.green.execute("create index on token (client_id)").await;
+    let told = lookups(&stage, &by_client).await;
+    assert!(told.starts_with(wanted[2]) && !told.contains(';'), "{told}");
+}
+
+/// What is wrong with the ways of a mapping, where one row may lead to a hundred.
+async fn lookups(stage: &Stage, mapping: &Mapping) -> String {
+    let (mut blue, mut green) = (stage.pair.blue.client().await, stage.pair.green.client().await);
+    let on_blue = catalog::read(&blue).await.expect("blue's catalog");
+    let on_green = catalog::read(&green).await.expect("green's catalog");
+    let problems = judge_lookups(&mut blue, &on_blue, &mut green, &on_green, mapping, 100).await.expect("explained");
+    problems.iter().map(|problem| format!("{}: {}", problem.table, problem.what)).collect::<Vec<_>>().join("; ")
 }
 
 #[tokio::test]

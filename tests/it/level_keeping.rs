@@ -83,7 +83,12 @@ async fn the_slot_s_position_is_drawn_near_and_nothing_waits_for_an_open_writer(
 
 fn load(query: &str, most: f64) -> Level {
     let query = Sql { text: query.to_owned(), file: None };
-    Level { replica_lag: Some(Duration::from_secs(5)), load: Some(Load { query, most }), every: Duration::from_secs(1) }
+    Level {
+        replica_lag: Some(Duration::from_secs(5)),
+        load: Some(Load { query, most }),
+        every: Duration::from_secs(1),
+        fan_out: 1,
+    }
 }
 
 #[tokio::test]
@@ -92,7 +97,7 @@ async fn the_load_is_asked_for_and_the_question_can_change_nothing() {
     stage.blue("create sequence counter").await;
     let blue = stage.pair.blue.client().await;
     let ask = async |level: &Level| unrest(&blue, Side::Blue, level).await;
-    let quiet = Level { replica_lag: None, load: None, every: Duration::from_secs(1) };
+    let quiet = Level { replica_lag: None, load: None, every: Duration::from_secs(1), fan_out: 1 };
     assert_eq!(ask(&quiet).await.expect("nothing is asked"), None);
     assert_eq!(ask(&load("select count(*) from login", 40.0)).await.expect("an answer"), None, "as much as allowed");
     let said = ask(&load("select count(*) from login", 39.5)).await.expect("an answer");

@@ -20,6 +20,7 @@ mod calm;
 mod error;
 mod fall;
 mod judge;
+mod lookup;
 mod near;
 mod progress;
 mod reapply;
@@ -29,6 +30,7 @@ mod unexplained;
 
 pub use calm::unrest;
 pub use error::LevelError;
+pub use lookup::judge_lookups;
 pub use progress::{age_s, begin_progress, end_progress, has_position};
 pub use reapply::{Answer, Explained, Gone, Reapply, TouchedTable};
 pub use report::{BatchReport, Levelled};

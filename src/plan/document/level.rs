@@ -17,11 +17,15 @@ pub struct Level {
     /// Pause between two looks while a batch waits; two seconds when left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<Length>,
+    /// Rows of green that one touched row of blue may lead to, by blue's statistics; more is refused before a row moves. 100000 when left
+    /// out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fan_out: Option<u64>,
 }
 
 impl Level {
     pub(super) fn is_empty(&self) -> bool {
-        self.replica_lag.is_none() && self.load.is_none() && self.every.is_none()
+        self.replica_lag.is_none() && self.load.is_none() && self.every.is_none() && self.fan_out.is_none()
     }
 }
 

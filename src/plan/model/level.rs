@@ -12,6 +12,8 @@ pub struct Level {
     pub load: Option<Load>,
     /// Pause between two looks.
     pub every: Duration,
+    /// Rows of green that one touched row of blue may lead to.
+    pub fan_out: u64,
 }
 
 /// How much a side has to do.

@@ -20,6 +20,7 @@ impl Resolver<'_, '_> {
             replica_lag: typed.replica_lag.as_ref().and_then(|lag| self.length(&place.key("replica_lag"), lag)),
             load,
             every: every.unwrap_or(Duration::from_secs(2)),
+            fan_out: typed.fan_out.unwrap_or(100_000),
         }
     }
 }

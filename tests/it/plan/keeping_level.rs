@@ -14,9 +14,10 @@ fn parse(text: &str) -> Result<Plan, Vec<String>> {
 fn a_plan_says_when_a_batch_waits() {
     let without = parse(whole()).expect("a plan");
     assert_eq!((without.level.replica_lag, &without.level.load), (None, &None));
-    let level = "level: { replica_lag: 5s, load: { query: select 1, most: 2.5 }, every: 500ms }\n";
+    let level = "level: { replica_lag: 5s, load: { query: select 1, most: 2.5 }, every: 500ms, fan_out: 7 }\n";
     let with = parse(&format!("{}{level}", whole())).expect("a plan");
     assert_eq!((with.level.replica_lag, with.level.every), (Some(Duration::from_secs(5)), Duration::from_millis(500)));
+    assert_eq!((with.level.fan_out, without.level.fan_out), (7, 100_000));
     assert_eq!(with.level.load.expect("a load").most, 2.5);
     let same = parse(&format!("{}{}", whole(), level.replace("500ms", "500 ms"))).expect("a plan");
     assert_eq!(with.digest, same.digest, "written otherwise");
