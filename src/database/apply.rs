@@ -11,7 +11,7 @@ mod stricter;
 pub(super) use fall::{Fall, Falls};
 pub(super) use stricter::StricterSql;
 
-use self::equal::{InPlace, delete_sql, insert_sql, own_columns, update_sql};
+use self::equal::{EqualSql, Temporary, found_columns};
 use super::catalog::{Catalog, ForeignKey};
 use super::changes::{CapturedTable, Key};
 use super::copy::format::{Form, TEXT, form};
@@ -34,12 +34,8 @@ pub(super) struct TableSql {
     /// The touched keys, each once, as text.
     pub(super) keys_out: String,
     pub(super) analyze: String,
-    /// Deletes touched rows that are absent, or differ in what must be unique; one row with the number.
-    pub(super) delete: String,
-    /// Updates touched rows that differ in anything else; none where every row that differs is deleted.
-    pub(super) update: Option<String>,
-    /// Inserts what is missing: first rows that had a predecessor with columns of the target's own, then the others.
-    pub(super) inserts: Vec<String>,
+    /// Makes the target's rows equal.
+    pub(super) equal: EqualSql,
     /// Touches every key that the target holds.
     pub(super) all_on_target: String,
     /// Touches the keys that wait to be derived anew.
@@ -98,14 +94,13 @@ fn touched_name(place: usize) -> String {
 
 impl TableSql {
     pub(super) fn new(place: usize, table: &TableMapping, captured: &[CapturedTable], catalog: &Catalog) -> Self {
-        let [keys, rows, gone] = ["keys", "rows", "gone"].map(|word| format!("cutover_{word}_{place}"));
-        let own = own_columns(table, catalog);
+        let [keys, rows, found, gone] = ["keys", "rows", "found", "gone"].map(|word| format!("cutover_{word}_{place}"));
+        let temporary = Temporary { keys: &keys, rows: &rows, found: &found, gone: &gone };
         let target = qualified(&table.target.schema, &table.target.name);
         let (key_list, column_list) = (list("", &table.key), list("", &table.columns));
-        let same_key = equal_keys("g", "r", &table.key);
-        let place = InPlace::of(table, catalog);
+        let found_list = found_columns(&key_list);
         Self {
-            create: [(&keys, key_list.as_str()), (&rows, &column_list), (&gone, "*")]
+            create: [(&keys, key_list.as_str()), (&rows, &column_list), (&found, &found_list), (&gone, "*")]
                 .map(|(name, columns)| {
                     format!("create temporary table {name} on commit delete rows as select {columns} from {target} with no data; analyze {name}")
                 })
@@ -117,9 +112,7 @@ impl TableSql {
                 texts("k.", &table.key)
             ),
             analyze: format!("analyze pg_temp.{keys}; analyze pg_temp.{rows}"),
-            delete: delete_sql(table, &place, &target, &keys, &rows, &gone),
-            update: update_sql(table, &place, &target, &rows),
-            inserts: insert_sql(table, &target, &rows, &gone, &own, &same_key),
+            equal: EqualSql::of(table, &target, catalog, &temporary),
             all_on_target: format!(
                 "insert into pg_temp.{keys} select {key_list} from {target} as {}{}",
                 ident(&table.target.name),

@@ -53,69 +53,146 @@ impl InPlace {
     }
 }
 
-pub(super) fn update_sql(table: &TableMapping, place: &InPlace, target: &str, rows: &str) -> Option<String> {
-    let free: Vec<&KeyColumn> = table.columns.iter().filter(|column| place.has(column)).collect();
-    let set: Vec<String> = free.iter().map(|column| format!("{0} = r.{0}", ident(&column.name))).collect();
-    let alike: Vec<String> = free.iter().map(|column| same(column)).collect();
-    (!free.is_empty()).then(|| {
-        format!(
-            "update {target} g set {} from pg_temp.{rows} r where {} and not ({})",
-            set.join(", "),
-            equal_keys("g", "r", &table.key),
-            alike.join(" and ")
-        )
-    })
+/// The temporary tables of one carried table that its statements need.
+pub(super) struct Temporary<'a> {
+    /// Touched keys, some of them several times.
+    pub(super) keys: &'a str,
+    /// Derived rows.
+    pub(super) rows: &'a str,
+    /// The target's rows under touched keys, and what is to become of them.
+    pub(super) found: &'a str,
+    /// Rows that were taken away.
+    pub(super) gone: &'a str,
 }
 
-pub(super) fn delete_sql(
-    table: &TableMapping,
-    place: &InPlace,
-    target: &str,
-    keys: &str,
-    rows: &str,
-    gone: &str,
-) -> String {
-    let mut others: Vec<String> = table.columns.iter().filter(|column| !place.has(column)).map(same).collect();
-    if others.is_empty() {
-        others.push("true".to_owned());
+/// How the table `found` is created: the key, where the row stands, and whether it goes, or changes where it stands.
+pub(super) fn found_columns(key_list: &str) -> String {
+    format!("{key_list}, null::tid as cutover_at, true as cutover_goes, true as cutover_changes")
+}
+
+/// The statements that make the touched rows of one table equal to the derived ones. The target is searched once, by `compare`; what
+/// follows goes by what that found.
+#[derive(Debug)]
+pub(in crate::database) struct EqualSql {
+    /// Finds the target's touched rows; one row with the number of those that go, and of those that change.
+    pub(in crate::database) compare: String,
+    /// Deletes the rows that go: no row was derived, or it differs in what must be unique.
+    pub(in crate::database) delete: String,
+    /// Updates the rows that change; none where every row that differs goes.
+    pub(in crate::database) update: Option<String>,
+    /// Inserts what is missing: first rows that had a predecessor with columns of the target's own, then the others.
+    pub(in crate::database) inserts: Vec<String>,
+}
+
+impl EqualSql {
+    pub(super) fn of(table: &TableMapping, target: &str, catalog: &Catalog, temporary: &Temporary<'_>) -> Self {
+        let place = InPlace::of(table, catalog);
+        let (free, others): (Vec<&KeyColumn>, Vec<&KeyColumn>) =
+            table.columns.iter().partition(|column| place.has(column));
+        let standing = Standing::of(table, catalog);
+        Self {
+            compare: compare_sql(table, target, temporary, &free, &others),
+            delete: delete_sql(target, temporary, &standing),
+            update: (!free.is_empty()).then(|| update_sql(table, target, temporary, &standing, &free)),
+            inserts: insert_sql(table, target, temporary, &own_columns(table, catalog)),
+        }
     }
+}
+
+/// How a row of the target `g` is found again from its row of `found`: by its place, which nobody but us can change meanwhile; by its key
+/// where partitions give places of their own.
+struct Standing(String);
+
+impl Standing {
+    fn of(table: &TableMapping, catalog: &Catalog) -> Self {
+        let is_partitioned = catalog.table(&table.target).is_some_and(|found| found.is_partitioned);
+        Self(if is_partitioned { equal_keys("g", "f", &table.key) } else { "g.ctid = f.cutover_at".to_owned() })
+    }
+}
+
+fn compare_sql(
+    table: &TableMapping,
+    target: &str,
+    Temporary { keys, rows, found, .. }: &Temporary<'_>,
+    free: &[&KeyColumn],
+    others: &[&KeyColumn],
+) -> String {
+    let alike = |columns: &[&KeyColumn]| {
+        let alike: Vec<String> = columns.iter().map(|column| same(column)).collect();
+        if alike.is_empty() { "true".to_owned() } else { alike.join(" and ") }
+    };
+    let stays = format!("r.{} is not null and {}", ident(&table.key[0].name), alike(others));
     format!(
-        "with gone as (delete from {target} g using (select distinct {} from pg_temp.{keys}) k where {} and not exists (
-  select from pg_temp.{rows} r where {} and {}) returning g.*),
-kept as (insert into pg_temp.{gone} select * from gone returning 1) select count(*) from kept",
+        "with compared as (insert into pg_temp.{found} select {}, g.ctid, not ({stays}), {stays} and not ({})
+  from (select distinct {} from pg_temp.{keys}) k join {target} g on {} left join pg_temp.{rows} r on {}
+  returning cutover_goes, cutover_changes)
+select count(*) filter (where cutover_goes), count(*) filter (where cutover_changes) from compared",
+        list("k.", &table.key),
+        alike(free),
         list("", &table.key),
         equal_keys("g", "k", &table.key),
         equal_keys("r", "g", &table.key),
-        others.join(" and ")
     )
 }
 
-pub(super) fn insert_sql(
+fn delete_sql(target: &str, Temporary { found, gone, .. }: &Temporary<'_>, standing: &Standing) -> String {
+    format!(
+        "with gone as (delete from {target} g using pg_temp.{found} f where f.cutover_goes and {} returning g.*)
+insert into pg_temp.{gone} select * from gone",
+        standing.0
+    )
+}
+
+fn update_sql(
     table: &TableMapping,
     target: &str,
-    rows: &str,
-    gone: &str,
+    Temporary { rows, found, .. }: &Temporary<'_>,
+    standing: &Standing,
+    free: &[&KeyColumn],
+) -> String {
+    let set: Vec<String> = free.iter().map(|column| format!("{0} = r.{0}", ident(&column.name))).collect();
+    format!(
+        "update {target} g set {} from pg_temp.{found} f join pg_temp.{rows} r on {} where f.cutover_changes and {}",
+        set.join(", "),
+        equal_keys("r", "f", &table.key),
+        standing.0
+    )
+}
+
+fn insert_sql(
+    table: &TableMapping,
+    target: &str,
+    Temporary { rows, found, gone, .. }: &Temporary<'_>,
     own: &[String],
-    same_key: &str,
 ) -> Vec<String> {
-    let columns = list("", &table.columns);
-    let values = list("r.", &table.columns);
-    let missing = format!("not exists (select from {target} g where {same_key})");
-    let plain = format!(
-        "insert into {target} ({columns}) overriding system value select {values} from pg_temp.{rows} r where {missing}"
+    let (columns, values) = (list("", &table.columns), list("r.", &table.columns));
+    let stands = format!(
+        "exists (select from pg_temp.{found} f where {} and not f.cutover_goes)",
+        equal_keys("f", "r", &table.key)
     );
+    let insert = |more: &str, values: String, from: String| {
+        format!(
+            "insert into {target} ({columns}{more}) overriding system value select {values} from pg_temp.{rows} r {from}"
+        )
+    };
     if own.is_empty() {
-        return vec![plain];
+        return vec![insert("", values, format!("where not {stands}"))];
     }
     let names: Vec<String> = own.iter().map(|name| ident(name)).collect();
     let kept: Vec<String> = names.iter().map(|name| format!("o.{name}")).collect();
-    let with_own = format!(
-        "insert into {target} ({columns}, {}) overriding system value select {values}, {} from pg_temp.{rows} r join pg_temp.{gone} o on {} where {missing}",
-        names.join(", "),
-        kept.join(", "),
-        equal_keys("o", "r", &table.key)
-    );
-    vec![with_own, plain]
+    let replaced = equal_keys("o", "r", &table.key);
+    vec![
+        insert(
+            &format!(", {}", names.join(", ")),
+            format!("{values}, {}", kept.join(", ")),
+            format!("join pg_temp.{gone} o on {replaced} where not {stands}"),
+        ),
+        insert(
+            "",
+            values,
+            format!("where not {stands} and not exists (select from pg_temp.{gone} o where {replaced})"),
+        ),
+    ]
 }
 
 /// Whether a column has the same value in `g` and in `r`, bit by bit: numbers that are equal and print differently differ.

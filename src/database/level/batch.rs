@@ -220,22 +220,24 @@ impl Batch<'_> {
     pub(super) async fn make_equal(&mut self) -> Result<(), LevelError> {
         self.require_single().await?;
         let equal = self.touched_places(true);
-        let (mut gone, mut changed) = (0, 0);
-        for sql in equal.iter().map(|place| &self.sql[*place]) {
-            let deleted = self.target.query_one(&sql.delete, &[]).await.map_err(self.on_target("delete rows"))?;
-            gone += deleted.get::<_, i64>(0).cast_unsigned();
+        let (mut gone, mut changed, mut inserted) = (0, 0, 0);
+        for sql in equal.iter().map(|place| &self.sql[*place].equal) {
+            let compared = self.target.query_one(&sql.compare, &[]).await.map_err(self.on_target("compare rows"))?;
+            if compared.get::<_, i64>(0) > 0 {
+                gone += self.target.execute(&sql.delete, &[]).await.map_err(self.on_target("delete rows"))?;
+            }
+            changed += compared.get::<_, i64>(1).cast_unsigned();
         }
-        for update in equal.iter().filter_map(|place| self.sql[*place].update.as_ref()) {
-            changed += self.target.execute(update, &[]).await.map_err(self.on_target("update rows"))?;
-        }
-        self.report.rows_deleted += gone + changed;
-        self.report.rows_inserted += changed;
-        for sql in equal.iter().map(|place| &self.sql[*place]) {
-            for insert in &sql.inserts {
-                let inserted = self.target.execute(insert, &[]).await;
-                self.report.rows_inserted += inserted.map_err(self.on_target("insert rows"))?;
+        if changed > 0 {
+            for update in equal.iter().filter_map(|place| self.sql[*place].equal.update.as_ref()) {
+                self.target.execute(update, &[]).await.map_err(self.on_target("update rows"))?;
             }
         }
+        for insert in equal.iter().flat_map(|place| &self.sql[*place].equal.inserts) {
+            inserted += self.target.execute(insert, &[]).await.map_err(self.on_target("insert rows"))?;
+        }
+        self.report.rows_deleted += gone + changed;
+        self.report.rows_inserted += inserted + changed;
         if gone > 0 { self.let_fall(&equal).await } else { Ok(()) }
     }
 
