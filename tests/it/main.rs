@@ -19,6 +19,7 @@ mod lockstep;
 mod plan;
 mod plan_hydra;
 mod plan_hydra_back;
+mod prewarm;
 mod register;
 mod report;
 mod revocations;
