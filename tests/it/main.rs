@@ -9,6 +9,7 @@ mod fence;
 mod fill;
 mod gateway;
 mod harness;
+mod hot_queries;
 mod journal;
 mod level;
 mod level_back;
