@@ -20,6 +20,7 @@ mod lockstep;
 mod plan;
 mod plan_hydra;
 mod plan_hydra_back;
+mod plan_hydra_hot;
 mod prewarm;
 mod register;
 mod report;
