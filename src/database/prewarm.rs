@@ -96,6 +96,8 @@ pub struct Prewarmed {
 struct Relation {
     oid: Oid,
     name: String,
+    /// The first of its blocks that is loaded.
+    first: i64,
     blocks: i64,
 }
 
@@ -142,7 +144,7 @@ pub async fn prewarm(
     for relation in &wanted {
         tell(done.loaded_bytes, aim, &relation.name);
         done.relations += 1;
-        for (first, last) in pieces(relation.blocks) {
+        for (first, last) in pieces(relation) {
             if Instant::now() >= end {
                 return Ok(Prewarmed { ended: Ended::Late, ..done });
             }
@@ -159,11 +161,11 @@ async fn relations(green: &Client, tables: &[TableName]) -> Result<Vec<Relation>
     let schemas: Vec<&str> = tables.iter().map(|table| table.schema.as_str()).collect();
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     let rows = green.query(RELATIONS, &[&schemas, &names]).await?;
-    let one = |row: &tokio_postgres::Row| Relation { oid: row.get(0), name: row.get(1), blocks: row.get(2) };
+    let one = |row: &tokio_postgres::Row| Relation { oid: row.get(0), name: row.get(1), first: 0, blocks: row.get(2) };
     Ok(rows.iter().map(one).collect())
 }
 
-/// As many of `relations`, in their order, as `room` blocks hold, and the beginning of the next.
+/// As many of `relations`, in their order, as `room` blocks hold, and of the next one its end, where the youngest rows lie.
 fn fitting(relations: &[Relation], room: i64) -> Vec<Relation> {
     let mut left = room;
     let mut fit = Vec::new();
@@ -173,15 +175,16 @@ fn fitting(relations: &[Relation], room: i64) -> Vec<Relation> {
             break;
         }
         left -= blocks;
-        fit.push(Relation { blocks, ..relation.clone() });
+        fit.push(Relation { first: relation.blocks - blocks, blocks, ..relation.clone() });
     }
     fit
 }
 
 /// First and last block of each piece.
-fn pieces(blocks: i64) -> impl Iterator<Item = (i64, i64)> {
-    let starts = (0..blocks).step_by(PIECE_BLOCKS as usize);
-    starts.map(move |first| (first, (first + PIECE_BLOCKS).min(blocks) - 1))
+fn pieces(relation: &Relation) -> impl Iterator<Item = (i64, i64)> {
+    let end = relation.first + relation.blocks;
+    let starts = (relation.first..end).step_by(PIECE_BLOCKS as usize);
+    starts.map(move |first| (first, (first + PIECE_BLOCKS).min(end) - 1))
 }
 
 #[cfg(test)]
@@ -189,23 +192,27 @@ mod tests {
     use super::*;
 
     fn relation(name: &str, blocks: i64) -> Relation {
-        Relation { oid: 1, name: name.to_owned(), blocks }
+        Relation { oid: 1, name: name.to_owned(), first: 0, blocks }
     }
 
     #[test]
     fn what_fits_is_taken_in_order_and_the_next_in_part() {
         let all = [relation("pkey", 10), relation("index", 20), relation("table", 100), relation("aside", 5)];
-        let fit = |room| fitting(&all, room).iter().map(|fit| (fit.name.clone(), fit.blocks)).collect::<Vec<_>>();
+        let fit = |room| {
+            let fit = fitting(&all, room);
+            fit.iter().map(|fit| (fit.name.clone(), fit.first, fit.blocks)).collect::<Vec<_>>()
+        };
         assert_eq!(fit(0), []);
-        assert_eq!(fit(30), [("pkey".to_owned(), 10), ("index".to_owned(), 20)]);
-        assert_eq!(fit(31).last(), Some(&("table".to_owned(), 1)));
+        assert_eq!(fit(30), [("pkey".to_owned(), 0, 10), ("index".to_owned(), 0, 20)]);
+        assert_eq!(fit(31).last(), Some(&("table".to_owned(), 99, 1)));
         assert_eq!(fit(1000).len(), 4);
     }
 
     #[test]
     fn pieces_cover_every_block_once() {
-        assert_eq!(pieces(1).collect::<Vec<_>>(), [(0, 0)]);
-        assert_eq!(pieces(2048).collect::<Vec<_>>(), [(0, 2047)]);
-        assert_eq!(pieces(2049).collect::<Vec<_>>(), [(0, 2047), (2048, 2048)]);
+        let cut = |first, blocks| pieces(&Relation { first, ..relation("table", blocks) }).collect::<Vec<_>>();
+        assert_eq!(cut(0, 1), [(0, 0)]);
+        assert_eq!(cut(0, 2048), [(0, 2047)]);
+        assert_eq!(cut(7, 2049), [(7, 2054), (2055, 2055)]);
     }
 }
