@@ -56,22 +56,31 @@ pub enum QueryError {
 }
 
 impl QueryError {
+    fn code(&self) -> Option<&SqlState> {
+        match self {
+            Self::Server { source, .. } => source.code(),
+            Self::Unread { .. } => None,
+        }
+    }
+
+    /// Whether asking again may help: a lock is in the way, or the connection broke.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        let is_broken = matches!(self, Self::Server { source, .. } if source.is_closed());
+        is_broken
+            || self.code().is_some_and(|code| [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].contains(code))
+    }
+
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> String {
         let (Self::Server { query, side, .. } | Self::Unread { query, side }) = self;
-        let code = match self {
-            Self::Server { source, .. } => source.code(),
-            Self::Unread { .. } => None,
-        };
-        match code {
+        match self.code() {
             Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => format!(
                 "`grant select, insert, update, delete on TABLE to LOGIN` on {side}, for our login and the table that it names: planning \
                  a query needs the rights of running it"
             ),
-            Some(code) if [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED].contains(code) => {
-                format!("see who locks the table on {side}, and ask again")
-            }
+            _ if self.may_pass() => format!("see who locks the table on {side}, and ask again"),
             _ => format!("correct hot query {query} in the plan, for {side}"),
         }
     }

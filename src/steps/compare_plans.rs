@@ -5,7 +5,7 @@ use super::resolve_mapping::mapping;
 use super::world::World;
 use crate::database::hot_queries::{self, Planned, QueryError};
 use crate::database::mapping::Mapping;
-use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::{HotQueries, HotQuery, Side, TableName};
 use serde::Serialize;
 use serde_json::json;
@@ -96,7 +96,7 @@ impl Step for ComparePlans {
 
     fn limits(&self) -> Limits {
         let queries = u32::try_from(self.hot.queries.len()).unwrap_or(u32::MAX).max(1);
-        Limits::once(EACH.saturating_mul(queries))
+        Limits::retried(EACH.saturating_mul(queries), 3, Duration::from_secs(2))
     }
 
     async fn verify(&self, _world: &World, _context: &Context) -> Result<Standing, StepError> {
@@ -163,6 +163,7 @@ fn sources(mapping: &Mapping, table: &TableName) -> Vec<TableName> {
 }
 
 fn unplanned(error: QueryError) -> StepError {
-    let hint = error.hint();
-    fail("compare the plans of hot queries", error).hint(hint)
+    let (hint, may_pass) = (error.hint(), error.may_pass());
+    let failed = fail("compare the plans of hot queries", error).effect(Effect::NotApplied).hint(hint);
+    if may_pass { failed.retry() } else { failed }
 }

@@ -117,6 +117,19 @@ async fn hot_queries_need_the_rights_of_running_them() {
 }
 
 #[tokio::test]
+async fn hot_queries_wait_for_nobody_long() {
+    let pair = pair_of("select 1").await;
+    let mut other = pair.blue.client().await;
+    let locked = other.transaction().await.expect("a transaction");
+    locked.batch_execute("lock table token in access exclusive mode").await.expect("a lock");
+    let refused = planned(&pair.blue, Side::Blue, BY_SIGNATURE).await.expect_err("it is locked");
+    assert!(refused.may_pass() && refused.hint() == "see who locks the table on blue, and ask again", "{refused:?}");
+    drop(locked);
+    planned(&pair.blue, Side::Blue, BY_SIGNATURE).await.expect("nobody is in the way");
+    assert!(!planned(&pair.blue, Side::Blue, "select nothing()").await.expect_err("no such function").may_pass());
+}
+
+#[tokio::test]
 async fn hot_queries_see_every_partition() {
     let pair = Pair::shared().await;
     pair.blue.execute("create table token (id int primary key, at int, body text)").await;
