@@ -5,6 +5,7 @@ use crate::harness::{Pair, Place};
 use cutover::database::hot_queries::{Limits, Planned, QueryError, Worse, ask, worse};
 use cutover::plan::{Side, TableName};
 use serde_json::Value;
+use std::time::Duration;
 
 const TOKENS: &str = "
 create table token (id bigint primary key, signature text not null, a int not null, b int not null, body text);
@@ -122,7 +123,9 @@ async fn hot_queries_wait_for_nobody_long() {
     let mut other = pair.blue.client().await;
     let locked = other.transaction().await.expect("a transaction");
     locked.batch_execute("lock table token in access exclusive mode").await.expect("a lock");
-    let refused = planned(&pair.blue, Side::Blue, BY_SIGNATURE).await.expect_err("it is locked");
+    let asked = planned(&pair.blue, Side::Blue, BY_SIGNATURE);
+    let asked = tokio::time::timeout(Duration::from_secs(20), asked).await.expect("it gives way");
+    let refused = asked.expect_err("it is locked");
     assert!(refused.may_pass() && refused.hint() == "see who locks the table on blue, and ask again", "{refused:?}");
     drop(locked);
     planned(&pair.blue, Side::Blue, BY_SIGNATURE).await.expect("nobody is in the way");
