@@ -10,7 +10,7 @@ use crate::gates::Verdict;
 use crate::journal::StepPhase;
 use crate::plan::Side;
 use crate::steps::flip::{self, Route};
-use crate::steps::{self, World, abandon_green, finalize, live, soak};
+use crate::steps::{self, World, abandon_green, compare_plans, finalize, live, soak};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -32,6 +32,8 @@ pub(super) struct RunArgs {
     /// Stops after this step; with `flip`, goes through the flip.
     #[arg(long, value_name = "STEP")]
     through: Option<String>,
+    #[command(flatten)]
+    waive: WaiveArgs,
 }
 
 /// Arguments of the verbs that ask once.
@@ -42,7 +44,15 @@ pub(super) struct SureArgs {
     /// Agrees without being asked: to the cost of going back after the flip, or to giving up the way back.
     #[arg(long)]
     yes: bool,
-    /// Answers for a gate in this call instead of asking it: `soak` of finalize, `green-isolated` of rollback. Kept in the journal.
+    #[command(flatten)]
+    waive: WaiveArgs,
+}
+
+/// Arguments of the verbs with a gate that a person may answer for.
+#[derive(Debug, Clone, clap::Args)]
+struct WaiveArgs {
+    /// Answers for a gate in this call instead of asking it: `compare-plans` of run, `soak` of finalize, `green-isolated` of rollback.
+    /// Kept in the journal.
     #[arg(long, value_name = "GATE", requires = "because")]
     waive: Option<String>,
     /// Why the gate is waived.
@@ -50,7 +60,7 @@ pub(super) struct SureArgs {
     because: Option<String>,
 }
 
-impl SureArgs {
+impl WaiveArgs {
     /// The waiver, when `gate` is named and a reason is given; no other gate of the verb may be waived.
     fn waiver(&self, gate: StepId) -> Result<Option<Waiver>, CommandError> {
         let Some(named) = &self.waive else { return Ok(None) };
@@ -67,7 +77,8 @@ impl SureArgs {
 /// `cutover run`: everything up to the flip point.
 pub(super) async fn run(arguments: &RunArgs) -> Ending {
     let through = arguments.through.clone().map_or(steps::FLIP_POINT, StepId::named);
-    act(&arguments.act, "run", true, Aim::Step(through), Ok(None)).await
+    let waiver = arguments.waive.waiver(compare_plans::ID);
+    act(&arguments.act, "run", true, Aim::Step(through), waiver).await
 }
 
 /// `cutover flip`: level, and then the lockstep.
@@ -78,13 +89,14 @@ pub(super) async fn flip(arguments: &ActArgs) -> Ending {
 /// `cutover rollback`: back to blue, from any state. Before green opens that leaves nothing of ours on blue; afterwards the traffic
 /// moves back, and what was filled stays, so that one can flip again.
 pub(super) async fn rollback(arguments: &SureArgs) -> Ending {
-    let waiver = arguments.waiver(abandon_green::GATE);
+    let waiver = arguments.waive.waiver(abandon_green::GATE);
     act(&arguments.act, "rollback", false, Aim::Blue { is_sure: arguments.yes }, waiver).await
 }
 
 /// `cutover finalize`: after the soak, nothing of ours is left on either side, and there is no way back.
 pub(super) async fn finalize(arguments: &SureArgs) -> Ending {
-    act(&arguments.act, "finalize", false, Aim::Over { is_sure: arguments.yes }, arguments.waiver(soak::ID)).await
+    let waiver = arguments.waive.waiver(soak::ID);
+    act(&arguments.act, "finalize", false, Aim::Over { is_sure: arguments.yes }, waiver).await
 }
 
 /// Where a verb goes.

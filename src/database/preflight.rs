@@ -3,7 +3,9 @@
 //! Owns the order of the questions and the words of the findings. May call `client`, `catalog`-like reads of its own and `plan`. Reads
 //! only; the one lock it takes is an advisory one, on a random key, to see whether two URLs lead to one database.
 
+mod green;
 mod pair;
+mod queries;
 mod server;
 mod standby;
 mod tables;
@@ -68,6 +70,9 @@ pub async fn check(plan: &Plan, run: Option<&str>) -> Vec<Finding> {
             Err(_) => findings.all.push(silent(other.name)),
         }
     }
+    if let (Some(blue), Some(hot)) = (blue, &plan.hot_queries) {
+        findings.all.extend(queries::examine(blue, hot).await.all);
+    }
     if let (Some(blue), Some(standby)) = (blue, &plan.copy.standby) {
         findings.all.extend(standby::examine(blue, standby).await.all);
     }
@@ -95,6 +100,9 @@ impl Server<'_> {
         server::examine(self, plan, &mut findings).await;
         if self.name != "control" {
             tables::examine(self, plan, run, &mut findings).await;
+        }
+        if self.name == "green" && plan.copy.prewarm {
+            green::prewarm(&self.client, &mut findings).await;
         }
         findings
     }

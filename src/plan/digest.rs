@@ -48,6 +48,7 @@ fn meaning(document: &Document) -> Value {
         "/copy/throttle/rate",
         "/copy/load/index_memory",
         "/copy/load/max_wal_size",
+        "/hot_queries/small_table",
         "/gateway/held_bytes",
     ] {
         normalise(&mut value, pointer, |text| parse_size(text).map(|bytes| format!("{bytes} B")));

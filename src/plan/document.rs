@@ -5,9 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod hot_queries;
 mod level;
 mod traffic;
 
+pub use hot_queries::*;
 pub use level::*;
 pub use traffic::*;
 
@@ -57,6 +59,9 @@ pub struct Document {
     /// What goes back to blue on the way back, by green table.
     #[serde(default)]
     pub reverse: BTreeMap<String, Reverse>,
+    /// Queries that clients send all the time: green must not plan them worse than blue does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hot_queries: Option<HotQueries>,
     /// The queue and the replay of revocations. Needed as soon as there are `systems`.
     #[serde(default)]
     pub revocations: Option<Revocations>,
@@ -185,6 +190,10 @@ pub struct Copy {
     pub throttle: Throttle,
     /// Green's settings while it is filled.
     pub load: Load,
+    /// Loads green's carried tables and their indexes into its shared buffers before the flip point. Needs the extension `pg_prewarm`
+    /// on green.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub prewarm: bool,
 }
 
 /// Green's settings while it is filled; they are set back afterwards.

@@ -6,9 +6,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod hot_queries;
 mod level;
 mod traffic;
 
+pub use hot_queries::*;
 pub use level::*;
 pub use traffic::*;
 
@@ -165,6 +167,8 @@ pub struct Plan {
     pub carry: BTreeMap<TableName, CarryTable>,
     /// What goes back to blue on the way back, by green table.
     pub reverse: BTreeMap<TableName, Reverse>,
+    /// Queries that green must not plan worse than blue, when the plan names any.
+    pub hot_queries: Option<HotQueries>,
     /// The queue and replay of revocations, when the plan has them.
     pub revocations: Option<Revocations>,
     /// Systems that flip together, from the innermost (the engine) to the outermost.
@@ -263,6 +267,8 @@ pub struct Copy {
     pub throttle: Throttle,
     /// Green's settings while it is filled.
     pub load: LoadSettings,
+    /// Whether green's shared buffers are filled before the flip point.
+    pub prewarm: bool,
 }
 
 /// Green's settings while it is filled.

@@ -22,6 +22,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
     carry(plan, document, problems);
     reverse(plan, document, problems);
     lost_marks(plan, document, problems);
+    hot_queries(plan, problems);
     systems(plan, document, problems);
     gateway(plan, problems);
     soak(plan, problems);
@@ -240,6 +241,21 @@ fn holds_marks(table: &str) -> bool {
     let name = table.rsplit('.').next().unwrap_or(table).trim_matches('"').to_lowercase();
     let ends = ["code", "pkce", "client", "jwk"].iter().any(|end| name.ends_with(end));
     ends || name.starts_with("jti") || name.contains("_jti")
+}
+
+fn hot_queries(plan: &Plan, problems: &mut Problems<'_>) {
+    let Some(hot) = &plan.hot_queries else { return };
+    let place = Place::top("hot_queries");
+    let queries = place.key("queries");
+    unique(problems, &queries, "name", "hot queries", hot.queries.iter().map(|query| query.name.as_str()));
+    if hot.queries.is_empty() {
+        problems.value(&queries, format!("`{queries}` is empty"), "name a query, or leave `hot_queries` out");
+    }
+    if hot.cost_ratio.is_nan() || hot.cost_ratio < 1.0 {
+        let place = place.key("cost_ratio");
+        let hint = "how many times blue's estimated cost green's may be";
+        problems.value(&place, format!("`{place}` is less than 1"), hint);
+    }
 }
 
 fn systems(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {

@@ -1,5 +1,6 @@
 //! The plan's sections, one function each, from the document's form to the resolved one. Owns the defaults that depend on other values.
 
+mod hot_queries;
 mod level;
 
 use super::document as typed;
@@ -361,7 +362,7 @@ impl Resolver<'_, '_> {
             typed::Workers::Count(count) => count as usize,
             typed::Workers::Auto(_) => automatic_workers(),
         };
-        Copy { method, workers, standby, throttle, load }
+        Copy { method, workers, standby, throttle, load, prewarm: typed.prewarm }
     }
 }
 

@@ -23,7 +23,19 @@ pub(super) enum Kind {
     Key,
     /// A value that green is asked for once.
     Value,
+    /// A query of the application's, to be planned and never run.
+    Query,
 }
+
+impl Kind {
+    /// Whether its answer becomes part of rows, which must not change by themselves.
+    fn is_mapped(self) -> bool {
+        !matches!(self, Self::Value | Self::Query)
+    }
+}
+
+/// What a query of the application's may begin with, or have after its `with`.
+const VERBS: [&str; 4] = ["select", "insert", "update", "delete"];
 
 /// Calls whose answer changes without a change of the row.
 const UNSTEADY_CALLS: [&str; 27] = [
@@ -94,7 +106,7 @@ pub(super) fn check(
         let previous = index.checked_sub(1).map(|index| &tokens[index].token);
         let next = tokens.get(index + 1).map(|at| &at.token);
         let is_age_of_one =
-            kind != Kind::Value && at.token == Token::Word("age".to_owned()) && arguments(&tokens[index + 1..]) == 1;
+            kind.is_mapped() && at.token == Token::Word("age".to_owned()) && arguments(&tokens[index + 1..]) == 1;
         if is_age_of_one {
             judge.unsteady(at, "calls age() of one time");
         }
@@ -103,12 +115,11 @@ pub(super) fn check(
             Token::Sign(';') => {
                 judge.told(at, "holds more than one statement", "one statement or expression, without a semicolon")
             }
+            Token::Parameter(_) if kind == Kind::Query => {}
             Token::Parameter(_) => judge.told(at, "holds a parameter", "write `$name` for one of `values`"),
             Token::Value(name) => judge.value(at, name, kind, values),
-            Token::Word(word) | Token::Quoted(word) if kind != Kind::Value => {
-                judge.steadiness(at, word, previous, next)
-            }
-            Token::Text(text) if kind != Kind::Value => {
+            Token::Word(word) | Token::Quoted(word) if kind.is_mapped() => judge.steadiness(at, word, previous, next),
+            Token::Text(text) if kind.is_mapped() => {
                 let cast = tokens.get(index + 3).map(|at| &at.token).filter(|_| next == Some(&Token::Sign(':')));
                 judge.text(at, text, previous, cast);
             }
@@ -144,6 +155,10 @@ impl Judge<'_, '_, '_> {
             (Kind::Select | Kind::Value, _) if !starts_query => {
                 self.told(first, "is not a select", "begin it with `select` or `with`");
             }
+            (Kind::Query, _) if !is_query(tokens) => {
+                let hint = "a query that clients send, as the engine writes it";
+                self.told(first, "is not a select, insert, update or delete", hint);
+            }
             (Kind::Expression, Some(table)) => {
                 let hint = "changes of that table would not be seen: give the mapping a `from` with `touched_by`";
                 self.told(first, &format!("reads {table}"), hint);
@@ -170,6 +185,12 @@ impl Judge<'_, '_, '_> {
     fn value(&mut self, at: &At, name: &str, kind: Kind, values: &[&str]) {
         if kind == Kind::Value {
             self.told(at, &format!("uses `${name}`"), "a value cannot use another value");
+        } else if kind == Kind::Query {
+            self.told(
+                at,
+                &format!("uses `${name}`"),
+                "write a parameter, such as `$1`: nobody asks green for values here",
+            );
         } else if !values.contains(&name) {
             let hint = match values.is_empty() {
                 true => format!("add `values: {{ {name}: \"select …\" }}`"),
@@ -226,6 +247,26 @@ impl Judge<'_, '_, '_> {
             None => format!("`{}`", self.place),
         }
     }
+}
+
+/// Whether a statement selects or writes rows, by its first word or the one that its `with` leads to.
+fn is_query(tokens: &[At]) -> bool {
+    let mut rest = tokens.iter().skip_while(|at| at.token == Token::Sign('('));
+    let Some(Token::Word(first)) = rest.next().map(|at| &at.token) else { return false };
+    if first != "with" {
+        return VERBS.contains(&first.as_str());
+    }
+    let mut depth = 0_usize;
+    for at in rest {
+        match &at.token {
+            Token::Sign('(') => depth += 1,
+            Token::Sign(')') => depth = depth.saturating_sub(1),
+            Token::Word(word) if depth == 0 && VERBS.contains(&word.as_str()) => return true,
+            Token::Word(word) if depth == 0 && ["merge", "values", "table"].contains(&word.as_str()) => return false,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// `true`, `1 = 1` and the like, in any parentheses.

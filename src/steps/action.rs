@@ -7,6 +7,7 @@ use super::build_indexes::Build;
 use super::capture::Capture;
 use super::check_servers::CheckServers;
 use super::claim_sides::ClaimSides;
+use super::compare_plans::ComparePlans;
 use super::copy_rows::CopyRows;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
@@ -15,6 +16,7 @@ use super::level_backlog::LevelBacklog;
 use super::log_guard;
 use super::migrate::Migrate;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
+use super::prewarm_green::PrewarmGreen;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::resolve_mapping::ResolveMapping;
@@ -113,6 +115,8 @@ actions! {
     SetSequences: "Green's sequences are ahead of blue's.",
     AnalyzeGreen: "Green's planner has statistics.",
     AccountRows: "Every row is accounted for.",
+    ComparePlans: "Green plans hot queries as well as blue.",
+    PrewarmGreen: "Green's tables are in its memory.",
     ReadyToFlip: "The gate before the flip.",
     Flip: "The traffic moves, out or back.",
     ReadyToReturn: "The gate before the way back.",
@@ -127,9 +131,11 @@ impl Action {
     /// Whether blue keeps log for as long as it takes.
     fn log_kept(&self) -> Option<log_guard::Work> {
         match self {
-            Self::CopyRows(_) | Self::AccountRows(_) | Self::Build(_) | Self::AnalyzeGreen(_) => {
-                Some(log_guard::Work::Fills)
-            }
+            Self::CopyRows(_)
+            | Self::AccountRows(_)
+            | Self::Build(_)
+            | Self::AnalyzeGreen(_)
+            | Self::PrewarmGreen(_) => Some(log_guard::Work::Fills),
             Self::LevelBacklog(_) => Some(log_guard::Work::Levels),
             _ => None,
         }

@@ -8,6 +8,7 @@ use super::build_indexes::Build;
 use super::capture::Capture;
 use super::check_servers::CheckServers;
 use super::claim_sides::ClaimSides;
+use super::compare_plans::ComparePlans;
 use super::copy_rows::CopyRows;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
@@ -15,6 +16,7 @@ use super::flip::{self, Flip, Route};
 use super::level_backlog::LevelBacklog;
 use super::migrate::Migrate;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
+use super::prewarm_green::PrewarmGreen;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::resolve_mapping::ResolveMapping;
@@ -57,6 +59,11 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         Action::RestoreGreen(RestoreGreen { load: plan.copy.load }),
     ]);
     steps.extend(migrations(plan, true));
+    // After every index that green gets, and before time is spent on its memory.
+    steps.extend(plan.hot_queries.clone().map(|hot| Action::ComparePlans(ComparePlans { hot })));
+    if plan.copy.prewarm {
+        steps.push(Action::PrewarmGreen(PrewarmGreen { bound: plan.window.migrate }));
+    }
     steps.extend([Action::SetSequences(SetSequences), Action::Capture(Capture { side: Side::Green, until })]);
     if !plan.systems.is_empty() {
         steps.push(Action::ReadyToFlip(ReadyToFlip));
