@@ -144,7 +144,7 @@ impl Stage {
     }
 
     fn capture(&self, side: Side) -> Capture {
-        Capture { run: self.run, side }
+        Capture { run: self.run, side, method: self.method }
     }
 
     fn place(&self, side: Side) -> &Place {

@@ -3,17 +3,20 @@
 //! Owns the few questions and acts that differ: whether the list is still whole, the mark up to which it holds all that a snapshot sees,
 //! the touched keys page by page, and that what the target has stored may go. Never decides what a touched key means.
 
+mod log;
 mod slot;
 
+use self::log::{LogList, LogReading};
 use self::slot::{SlotList, SlotReading};
 use super::LevelError;
-use crate::database::capture::Captured;
+use crate::database::capture::{Capture, Captured};
 use crate::database::changes::{CapturedTable, Key};
 use crate::database::pgoutput::Lsn;
 use crate::database::snapshot::Snapshot;
+use crate::plan::CaptureMethod;
 use std::collections::BTreeSet;
 use std::time::Duration;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 /// Touched keys, by captured table.
 pub(super) type Page = Vec<(usize, Vec<Key>)>;
@@ -22,12 +25,16 @@ pub(super) type Page = Vec<(usize, Vec<Key>)>;
 pub(super) enum List {
     /// A logical slot.
     Slot(SlotList),
+    /// A log that triggers write.
+    Log(LogList),
 }
 
 /// A point in the list before which everything stands that a snapshot taken earlier sees, durably.
 pub(super) enum Mark {
     /// A message in the write-ahead log, by its content.
     Message(String),
+    /// A number on the source.
+    Number(Lsn),
 }
 
 /// What a list is read with.
@@ -35,6 +42,8 @@ pub(super) enum Mark {
 pub(super) struct At<'a> {
     /// The session beside the snapshot.
     pub(super) client: &'a Client,
+    /// The transaction that has the snapshot.
+    pub(super) source: &'a Transaction<'a>,
     pub(super) snapshot: &'a Snapshot,
     pub(super) mark: &'a Mark,
     pub(super) tables: &'a [CapturedTable],
@@ -46,6 +55,7 @@ pub(super) struct At<'a> {
 /// A list that is being read.
 pub(super) enum Reading<'a> {
     Slot(SlotReading<'a>),
+    Log(LogReading<'a>),
 }
 
 /// What a list held besides keys, once it was read to its end.
@@ -73,14 +83,18 @@ pub(super) enum Near {
 }
 
 impl List {
-    pub(super) fn of(captured: &Captured) -> Self {
-        Self::Slot(SlotList::of(captured))
+    pub(super) fn of(capture: Capture, captured: &Captured) -> Self {
+        match captured.method {
+            CaptureMethod::Slot => Self::Slot(SlotList::of(captured)),
+            CaptureMethod::Triggers => Self::Log(LogList::of(capture, captured)),
+        }
     }
 
     /// That the list holds every change since `position`, which the target has stored.
     pub(super) async fn require(&self, client: &Client, position: Lsn) -> Result<(), LevelError> {
         match self {
             Self::Slot(slot) => slot.require(client, position).await,
+            Self::Log(log) => log.require(client, position).await,
         }
     }
 
@@ -88,20 +102,29 @@ impl List {
     pub(super) async fn mark(&self, client: &Client) -> Result<Mark, LevelError> {
         match self {
             Self::Slot(slot) => slot.mark(client).await,
+            Self::Log(log) => log.mark(client).await,
         }
     }
 
     /// Begins to read what was touched up to the mark.
     pub(super) async fn read<'a>(&'a self, at: At<'a>) -> Result<Reading<'a>, LevelError> {
-        match self {
-            Self::Slot(slot) => slot.read(at).await.map(Reading::Slot),
+        match (self, at.mark) {
+            (Self::Slot(slot), Mark::Message(marker)) => slot.read(at, marker).await.map(Reading::Slot),
+            (Self::Log(log), Mark::Number(mark)) => log.read(at, *mark).await.map(Reading::Log),
+            (Self::Slot(_), Mark::Number(_)) | (Self::Log(_), Mark::Message(_)) => Err(LevelError::NoMarker),
         }
     }
 
-    /// Lets go what the target has stored up to `position`; gives the bytes that remain.
-    pub(super) async fn consume(&self, client: &Client, position: Lsn) -> Result<u64, LevelError> {
+    /// Lets go what the target has stored: up to `position`, as `snapshot` saw it. Gives the bytes that remain.
+    pub(super) async fn consume(
+        &self,
+        client: &Client,
+        position: Lsn,
+        snapshot: &Snapshot,
+    ) -> Result<u64, LevelError> {
         match self {
             Self::Slot(slot) => slot.consume(client, position).await,
+            Self::Log(log) => log.consume(client, snapshot).await,
         }
     }
 
@@ -109,6 +132,7 @@ impl List {
     pub(super) async fn draw_near(&self, client: &Client, limit: Duration) -> Near {
         match self {
             Self::Slot(slot) => slot.draw_near(client, limit).await,
+            Self::Log(log) => log.draw_near(client, limit).await,
         }
     }
 }
@@ -118,6 +142,7 @@ impl Reading<'_> {
     pub(super) async fn page(&mut self) -> Result<Option<Page>, LevelError> {
         match self {
             Self::Slot(reading) => reading.page().await,
+            Self::Log(reading) => reading.page().await,
         }
     }
 
@@ -125,6 +150,7 @@ impl Reading<'_> {
     pub(super) fn ended(self) -> Ended {
         match self {
             Self::Slot(reading) => reading.ended(),
+            Self::Log(reading) => reading.ended(),
         }
     }
 }

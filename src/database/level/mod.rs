@@ -154,7 +154,7 @@ impl Worker {
             lsn: progress.lsn,
             relations: progress.relations,
             near_again: Instant::now(),
-            list: List::of(&captured),
+            list: List::of(setup.capture, &captured),
             captured,
         };
         worker.list.require(&worker.beside, worker.lsn).await?;
@@ -254,6 +254,7 @@ impl Worker {
         };
         let at = At {
             client: &self.beside,
+            source: &source,
             snapshot: &snapshot,
             mark: &mark,
             tables: &self.tables,
@@ -275,7 +276,7 @@ impl Worker {
         (self.lsn, self.relations, report.lsn) = (lsn, relations, lsn);
         self.everything = false;
         source.rollback().await.map_err(on_source("end the snapshot"))?;
-        report.lag_bytes = self.list.consume(&self.beside, lsn).await?;
+        report.lag_bytes = self.list.consume(&self.beside, lsn, &snapshot).await?;
         Ok(report)
     }
 

@@ -73,7 +73,7 @@ impl Stage {
             term::install(&side.client().await, &term).await.expect("the term is installed");
         }
         let mapping = resolved(&pair).await;
-        let capture = Capture { run: Uuid::new_v4(), side: Side::Blue };
+        let capture = Capture { run: Uuid::new_v4(), side: Side::Blue, method: CaptureMethod::Slot };
         let (mut blue, mut green) = (pair.blue.client().await, pair.green.client().await);
         let definitions = indexes::read(&green, &mapping.carried()).await.expect("green's indexes");
         indexes::strip(&mut green, &term, &definitions).await.expect("green is stripped");

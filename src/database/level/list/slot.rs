@@ -81,8 +81,7 @@ impl SlotList {
         Ok(Mark::Message(content))
     }
 
-    pub(super) async fn read<'a>(&self, at: At<'a>) -> Result<SlotReading<'a>, LevelError> {
-        let Mark::Message(marker) = at.mark;
+    pub(super) async fn read<'a>(&self, at: At<'a>, marker: &'a str) -> Result<SlotReading<'a>, LevelError> {
         let options = ["proto_version", "1", "publication_names", &self.name, "messages", "true"];
         let options: Vec<String> = options.map(str::to_owned).to_vec();
         let parameters: [&(dyn ToSql + Sync); 2] = [&self.name, &options];
