@@ -77,7 +77,9 @@ mod tests {
     #[test]
     fn gates_before_a_flip_say_no_to_what_is_not_ready() {
         assert_eq!(captured(Side::Blue, None), Verdict::Go);
-        assert!(matches!(captured(Side::Blue, Some("the slot is gone".to_owned())), Verdict::NoGo(why) if why.contains("blue")));
+        assert!(
+            matches!(captured(Side::Blue, Some("the slot is gone".to_owned())), Verdict::NoGo(why) if why.contains("blue"))
+        );
         assert_eq!(green_closed(&RefusalStanding::Refusing), Verdict::Go);
         for standing in [RefusalStanding::Absent, RefusalStanding::Lifted, RefusalStanding::Foreign] {
             assert!(matches!(green_closed(&standing), Verdict::NoGo(_)), "{standing:?}");

@@ -117,7 +117,9 @@ impl Step for Capture {
         let position = self.position(world, context).await?;
         Ok(match (self.look(world, context).await?, position) {
             (CaptureStanding::Absent, None | Some(false)) => Standing::Absent,
-            (CaptureStanding::Absent, Some(true)) => Standing::Partial("green has a position, the capture is gone".into()),
+            (CaptureStanding::Absent, Some(true)) => {
+                Standing::Partial("green has a position, the capture is gone".into())
+            }
             (CaptureStanding::Partial, _) => Standing::Partial("the capture is begun and not finished".to_owned()),
             (CaptureStanding::Present(_), Some(false)) => Standing::Partial("green has no position yet".to_owned()),
             (CaptureStanding::Present(captured), _) => Standing::Present(receipt(&captured)),

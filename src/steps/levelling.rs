@@ -89,7 +89,21 @@ impl Levelling {
         let renamed = world.renamed(route);
         let (established, term) = (Established::default(), context.term());
         let (calm, wal) = (world.plan.level.clone(), log_guard::limits(&world.plan.window));
-        Ok(Self { route, capture, worker, source, target, queue, established, term, renamed, left: u64::MAX, calm, wal, cap })
+        Ok(Self {
+            route,
+            capture,
+            worker,
+            source,
+            target,
+            queue,
+            established,
+            term,
+            renamed,
+            left: u64::MAX,
+            calm,
+            wal,
+            cap,
+        })
     }
 
     fn settle(&self) -> Duration {

@@ -124,7 +124,9 @@ async fn give_up(world: &World, context: &Context, why: &str) -> StepError {
         };
         match dropped {
             Ok(()) => {
-                return lost(&format!("{why}, so the capture was given up, as the plan says, before blue's disk is full"));
+                return lost(&format!(
+                    "{why}, so the capture was given up, as the plan says, before blue's disk is full"
+                ));
             }
             Err(error) => last = words(&error),
         }

@@ -146,10 +146,7 @@ mod tests {
         assert!(matches!(room(&kept(1001), without), Room::Passed(_)));
         assert!(matches!(room(&kept(1999), with), Room::Short(_)), "it may be dropped, so it goes on");
         assert!(matches!(room(&kept(2000), with), Room::GiveUp(why) if why.contains("2000 MB")));
-        assert!(
-            matches!(room(&kept(9000), without), Room::Passed(_)),
-            "never dropped without a word in the plan"
-        );
+        assert!(matches!(room(&kept(9000), without), Room::Passed(_)), "never dropped without a word in the plan");
         assert!(matches!(room(&Kept { lost: Some("it is gone".to_owned()), ..kept(1) }, with), Room::Lost(_)));
         let log = Kept { method: CaptureMethod::Triggers, ..kept(1001) };
         assert!(matches!(room(&log, without), Room::Passed(why) if why.contains("log of touched keys takes 1001 MB")));

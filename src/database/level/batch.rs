@@ -14,8 +14,8 @@ use crate::plan::{Side, TableName};
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
 use std::collections::BTreeSet;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::Transaction;
+use tokio_postgres::types::ToSql;
 
 /// Bytes that are gathered before they are handed to the target.
 const GATHERED: usize = 64 * 1024;

@@ -116,12 +116,7 @@ impl List {
     }
 
     /// Lets go what the target has stored: up to `position`, as `snapshot` saw it. Gives the bytes that remain.
-    pub(super) async fn consume(
-        &self,
-        client: &Client,
-        position: Lsn,
-        snapshot: &Snapshot,
-    ) -> Result<u64, LevelError> {
+    pub(super) async fn consume(&self, client: &Client, position: Lsn, snapshot: &Snapshot) -> Result<u64, LevelError> {
         match self {
             Self::Slot(slot) => slot.consume(client, position).await,
             Self::Log(log) => log.consume(client, snapshot).await,

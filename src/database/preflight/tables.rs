@@ -74,7 +74,9 @@ fn keys(tables: &[Row], plan: &Plan, findings: &mut Findings) {
         }
         if !row.get::<_, bool>("has_key") {
             let why = match plan.databases.blue.capture {
-                CaptureMethod::Slot => "once it is published, the application's own updates and deletes there would fail",
+                CaptureMethod::Slot => {
+                    "once it is published, the application's own updates and deletes there would fail"
+                }
                 CaptureMethod::Triggers => "a touched row could not be named",
             };
             let next = "add a primary key, or `alter table … replica identity using index …`; or list it in `drop`";

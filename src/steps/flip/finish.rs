@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Where the log of the side that opens ends before its first writer but us, when that was by its own clock, and what had been committed.
-const OPENING: &str = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, (clock_timestamp() at time zone 'utc')::text,
+const OPENING: &str =
+    "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, (clock_timestamp() at time zone 'utc')::text,
   pg_current_snapshot()::text";
 
 impl Flip {

@@ -14,7 +14,7 @@ use cutover::database::indexes::{self, Definitions, IndexError};
 use cutover::database::level::{LevelSetup, Limits, Worker, begin_progress};
 use cutover::database::mapping::{self, Mapping};
 use cutover::database::term::{self, Term};
-use cutover::plan::{self, Side};
+use cutover::plan::{self, CaptureMethod, Side};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -13,8 +13,7 @@ const TRIGGERS: &str = "select t.tgrelid, t.tgname::text, t.tgenabled = 'A', t.t
 from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace n on n.oid = p.pronamespace where t.tgname ~ '^cutover_touch_'";
 const FUNCTIONS: &str = "select p.proname::text, p.prosrc, p.prosecdef and p.proconfig @> array['search_path=pg_catalog, pg_temp']
 from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'cutover' and p.proname ~ '^touch_[0-9]+$'";
-const HAS_LOG: &str =
-    "select exists (select from pg_class where oid = to_regclass('cutover.touched') and relkind = 'r' and relpersistence = 'p')";
+const HAS_LOG: &str = "select exists (select from pg_class where oid = to_regclass('cutover.touched') and relkind = 'r' and relpersistence = 'p')";
 
 /// What the catalog holds of trigger logs.
 #[derive(Debug, Default)]
@@ -114,7 +113,8 @@ fn whole_table(run: Uuid, name: &str, table: &LoggedTable, found: &Found) -> Res
     let (clone, _, kind) = names[0];
     let members: BTreeSet<u32> = if table.each_row { there.members.iter().copied().collect() } else { BTreeSet::new() };
     let mut members = members.into_iter();
-    members.try_for_each(|member| whole_trigger(member, &format!("a partition of {name}"), clone, kind, &function, found))
+    members
+        .try_for_each(|member| whole_trigger(member, &format!("a partition of {name}"), clone, kind, &function, found))
 }
 
 fn whole_trigger(oid: u32, name: &str, trigger: &str, kind: i16, function: &str, found: &Found) -> Result<(), String> {

@@ -133,7 +133,8 @@ impl Capture {
         let now = self.server_identity(client).await?;
         if noted.server.as_ref() != Some(&now) {
             let was = noted.server.unwrap_or_default();
-            let why = format!("{} was restored or failed over (its system and timeline were {was}, are {now})", self.side);
+            let why =
+                format!("{} was restored or failed over (its system and timeline were {was}, are {now})", self.side);
             return Ok(CaptureStanding::Lost(why));
         }
         if let Err(why) = judge::whole(self.run, &noted.logged, &found) {

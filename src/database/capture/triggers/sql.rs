@@ -14,7 +14,8 @@ pub(in crate::database) const NONCE_RELATION: u32 = 0;
 pub(super) const HAS_NONCE: &str =
     "select exists (select from cutover.touched where relation = 0 and key = array[$1::text])";
 /// The tables that have triggers of a run, with the triggers' names; clones on partitions go with the one that was cloned.
-pub(super) const TRIGGERED: &str = "select n.nspname::text, c.relname::text, array_agg(t.tgname::text order by t.tgname)
+pub(super) const TRIGGERED: &str =
+    "select n.nspname::text, c.relname::text, array_agg(t.tgname::text order by t.tgname)
 from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
 join pg_proc p on p.oid = t.tgfoid join pg_namespace f on f.oid = p.pronamespace
 where t.tgname ~ '^cutover_touch_' and t.tgparentid = 0 and f.nspname = 'cutover' and position($1 in p.prosrc) > 0
