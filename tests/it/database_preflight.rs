@@ -80,11 +80,11 @@ async fn preflight_tells_everything_at_once() {
     bad.execute("begin; create table prepared (id int primary key); prepare transaction 'forgotten'").await;
     let good = Place::shared("green").await;
     good.execute("create table not_mine (id int)").await;
-    let by_triggers = plan_with(&good.url(), &bad.url(), &good.url(), "capture: triggers");
+    let alias = Secret::new(good.url().expose().replace("127.0.0.1", "localhost"));
+    let by_triggers = plan_with(&alias, &bad.url(), &good.url(), "capture: triggers");
     let told = errors(&check(&by_triggers, None).await);
     assert!(!told.iter().any(|error| error.contains("wal_level") || error.contains("slot")), "{told:?}");
     assert!(told.iter().any(|error| error.contains("public.keyless has no key")), "{told:?}");
-    let alias = Secret::new(good.url().expose().replace("127.0.0.1", "localhost"));
     let plan = plan_of(&alias, &bad.url(), &good.url(), "drop: [left_behind]\n");
     let findings = check(&plan, None).await;
     for words in [

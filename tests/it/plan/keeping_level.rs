@@ -30,7 +30,8 @@ fn a_plan_says_when_a_batch_waits() {
 #[test]
 fn a_side_is_captured_by_a_slot_unless_the_plan_says_by_triggers() {
     let without = parse(whole()).expect("a plan");
-    let said = |method: &str| parse(&whole().replacen("role: hydra }", &format!("role: hydra, capture: {method} }}"), 1));
+    let said =
+        |method: &str| parse(&whole().replacen("role: hydra }", &format!("role: hydra, capture: {method} }}"), 1));
     let by = |plan: &Plan| (plan.databases.blue.capture, plan.databases.green.capture);
     assert_eq!(by(&without), (CaptureMethod::Slot, CaptureMethod::Slot));
     let with = said("triggers").expect("a plan");

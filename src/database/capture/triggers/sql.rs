@@ -26,13 +26,14 @@ const PINNED: &str = "set search_path = pg_catalog, pg_temp set timezone = 'UTC'
 
 /// The log, with no index, since every index is a cost to every write of the application; and its nonce. It is written to the
 /// write-ahead log like the rows it tells of, and known by whole rows, so that nobody's publication of all tables forbids us to delete.
+/// One that is there already may be in use by triggers: nothing is asked of it for which a writer would have to wait.
 pub(super) fn log(nonce: Uuid) -> String {
     format!(
-        "create table if not exists cutover.touched (
-  xid xid8 not null default pg_current_xact_id(),
-  relation oid not null,
-  key text[]) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
-alter table cutover.touched replica identity full;
+        "do $cutover$ begin if to_regclass('cutover.touched') is null then
+  create table cutover.touched (xid xid8 not null default pg_current_xact_id(), relation oid not null, key text[])
+    with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 20000);
+  alter table cutover.touched replica identity full;
+end if; end $cutover$;
 delete from cutover.touched where relation = 0;
 insert into cutover.touched (relation, key) values (0, array[{}]);
 ",

@@ -28,6 +28,9 @@ const LEAST_SIZE: i64 = 4 << 20;
 /// Longest vacuum of the log between two batches; one that is cut short has still freed something.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Places of a logged key that make a table's key, by the relation's oid; none for a table without interest.
+type Places = HashMap<u32, Option<(usize, Vec<usize>)>>;
+
 /// One trigger log.
 pub(in crate::database::level) struct LogList {
     capture: Capture,
@@ -40,8 +43,7 @@ pub(in crate::database::level) struct LogReading<'a> {
     side: Side,
     source: &'a Transaction<'a>,
     portal: Portal,
-    /// Places of a logged key that make a table's key, by the relation's oid; none for a table without interest.
-    tables: HashMap<u32, Option<(usize, Vec<usize>)>>,
+    tables: Places,
     names: &'a [CapturedTable],
     page_keys: usize,
     ended: Ended,
@@ -126,12 +128,8 @@ impl LogList {
 }
 
 /// Where the key columns of each captured table stand in what is logged of it.
-fn places(
-    logged: &Logged,
-    tables: &[CapturedTable],
-    ignored: &[String],
-) -> Result<HashMap<u32, Option<(usize, Vec<usize>)>>, LevelError> {
-    let mut places: HashMap<_, _> = ignored.iter().filter_map(|name| Some((logged.get(name)?.oid, None))).collect();
+fn places(logged: &Logged, tables: &[CapturedTable], ignored: &[String]) -> Result<Places, LevelError> {
+    let mut places: Places = ignored.iter().filter_map(|name| Some((logged.get(name)?.oid, None))).collect();
     for (place, table) in tables.iter().enumerate() {
         let name = table.name.to_string();
         let Some(found) = logged.get(&name) else {
