@@ -9,12 +9,13 @@ use crate::database::term::Term;
 use crate::plan::CaptureMethod;
 use tokio_postgres::{Client, GenericClient};
 
-/// The writer whose transaction has been open longest, or was prepared and forgotten: the log is kept from its first change on.
+/// The writer whose transaction has been open longest, or was prepared and forgotten: a slot keeps the log from its first change on. Of a
+/// trigger log whoever has an old snapshot keeps consumed rows, a reader too.
 const OLDEST: &str = "select coalesce(
   (select format('transaction %s, prepared since %s', quote_literal(gid), date_trunc('second', prepared)) from pg_prepared_xacts
     where prepared < now() - interval '1 minute' order by prepared limit 1),
   (select format('backend %s (%s, database %s), in a transaction since %s', pid, coalesce(nullif(application_name, ''), usename), datname, date_trunc('second', xact_start))
-    from pg_stat_activity where backend_xid is not null and xact_start < now() - interval '1 minute' order by xact_start limit 1))";
+    from pg_stat_activity where (backend_xid is not null or $1 and backend_xmin is not null) and xact_start < now() - interval '1 minute' order by xact_start limit 1))";
 
 /// The plan's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,12 +93,14 @@ fn megabytes(bytes: u64) -> u64 {
 }
 
 impl Capture {
-    /// Who keeps the log from getting shorter: a transaction that has been open for more than a minute.
+    /// Who keeps the list from getting shorter: a transaction that has been open for more than a minute.
     ///
     /// # Errors
     /// When the server does not answer.
     pub async fn oldest_writer(&self, client: &impl GenericClient) -> Result<Option<String>, CaptureError> {
-        let row = client.query_one(OLDEST, &[]).await.map_err(self.server("look for the oldest writer"))?;
+        let counts_readers = self.method == CaptureMethod::Triggers;
+        let row =
+            client.query_one(OLDEST, &[&counts_readers]).await.map_err(self.server("look for the oldest writer"))?;
         Ok(row.get(0))
     }
 

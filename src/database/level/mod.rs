@@ -4,15 +4,16 @@
 //!
 //! Owns the order of a batch, which is the whole point and must not be changed:
 //! 1. a repeatable read transaction on the source locks the captured tables `access share`, then takes its snapshot S;
-//! 2. a transactional marker is committed on another connection with `synchronous_commit` on: all that S sees is in the log before it;
-//! 3. the change list is read up to the marker; every commit visible in S touches its keys, the longest prefix of such is consumed;
+//! 2. a mark is committed on another connection with `synchronous_commit` on: all that S sees is flushed, and in the list, before it;
+//! 3. the list is read up to the mark: every commit visible in S touches its keys. Of a slot the longest prefix of such is consumed, of a
+//!    trigger log all that S sees;
 //! 4. touched keys of the target are those derived from the source's rows at S **and** those that the target records as derived from them;
 //! 5. one transaction of the target, under the term, deletes, updates and inserts the rows that differ from what S derives, without firing its
 //!    cascades and triggers, looks for foreign keys left hanging, applies captured revocations again, then lets the stricter side win
-//!    where nothing else goes back, and stores slot, nonce and position;
-//! 6. it commits durably; only then the slot advances.
+//!    where nothing else goes back, and stores name, nonce and position;
+//! 6. it commits durably; only then what was consumed goes from the list.
 //!
-//! After the first batch nothing but a batch writes carried tables. May call `capture`, `changes`, `apply`, `mapping`, `term`.
+//! After the first batch nothing but a batch writes carried tables. What keeps the list is asked through `list`. May call `capture`, `changes`, `apply`, `mapping`, `term`.
 //! Never continues from a position that the target has not stored: then it must be copied anew.
 
 mod batch;
@@ -118,10 +119,10 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Connects, and checks that slot and the target's position belong together.
+    /// Connects, and checks that the source's list of changes and the target's position belong together.
     ///
     /// # Errors
-    /// `LostSlot` when the slot is missing, is another one, or stands beyond what the target has stored.
+    /// `LostSlot` when the list is missing or not whole, is another one, or has gone on or back from what the target has stored.
     pub async fn open(setup: LevelSetup) -> Result<Self, LevelError> {
         let side = setup.capture.side;
         let source = session(&setup.source, side, setup.limits).await?;

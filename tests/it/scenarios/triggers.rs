@@ -6,7 +6,7 @@ use crate::harness::sandbox::Sandbox;
 use cutover::sandbox::servers::{Server, Stop};
 
 /// Takes logical decoding from both sides, and has the plan say so.
-async fn without_decoding(sandbox: &Sandbox) {
+pub(super) async fn without_decoding(sandbox: &Sandbox) {
     for (side, variable) in [("blue", "BLUE_URL"), ("green", "GREEN_URL")] {
         let client = sandbox.client(variable).await;
         for setting in ["wal_level = replica", "max_replication_slots = 0"] {

@@ -9,8 +9,10 @@ const TABLES: &str = "select c.oid, format('%s.%s', n.nspname, c.relname), c.rel
   c.relkind <> 'p' and exists (select from pg_inherits where inhparent = c.oid),
   array(select t.relid::oid from pg_partition_tree(c.oid) t where t.relid <> c.oid)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = any($1)";
-const TRIGGERS: &str = "select t.tgrelid, t.tgname::text, t.tgenabled = 'A', t.tgtype, t.tgqual is null, format('%s.%s', n.nspname, p.proname)
-from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace n on n.oid = p.pronamespace where t.tgname ~ '^cutover_touch_'";
+const TRIGGERS: &str =
+    "select t.tgrelid, t.tgname::text, t.tgenabled = 'A', t.tgtype, t.tgqual is null, p.proname::text
+from pg_trigger t join pg_proc p on p.oid = t.tgfoid join pg_namespace n on n.oid = p.pronamespace
+where t.tgname ~ '^cutover_touch_' and n.nspname = 'cutover'";
 const FUNCTIONS: &str = "select p.proname::text, p.prosrc, p.prosecdef and p.proconfig @> array['search_path=pg_catalog, pg_temp']
 from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = 'cutover' and p.proname ~ '^touch_[0-9]+$'";
 const HAS_LOG: &str = "select exists (select from pg_class where oid = to_regclass('cutover.touched') and relkind = 'r' and relpersistence = 'p')";
@@ -123,9 +125,7 @@ fn whole_trigger(oid: u32, name: &str, trigger: &str, kind: i16, function: &str,
         Some(there) if !there.fires_always => Err(format!(
             "the trigger {trigger} on {name} was disabled, if only for a time: what was written meanwhile is unknown"
         )),
-        Some(there)
-            if there.kind != kind || !there.is_unconditional || there.function != format!("cutover.{function}") =>
-        {
+        Some(there) if there.kind != kind || !there.is_unconditional || there.function != function => {
             Err(format!("the trigger {trigger} on {name} was altered"))
         }
         Some(_) => Ok(()),
@@ -150,7 +150,7 @@ mod tests {
                 fires_always: true,
                 kind: *kind,
                 is_unconditional: true,
-                function: "cutover.touch_7".to_owned(),
+                function: "touch_7".to_owned(),
             };
             found.triggers.insert((7, (*name).to_owned()), trigger.clone());
             found.triggers.insert((8, (*name).to_owned()), trigger);

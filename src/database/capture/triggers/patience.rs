@@ -3,7 +3,8 @@
 //! Whoever wants to write waits behind a lock that is asked for and not had, so each try is short, and pauses are longer than tries and
 //! not alike, so that a busy table gets on in between.
 
-use super::super::{Capture, CaptureError};
+use crate::database::capture::{Capture, CaptureError};
+use crate::database::sql::qualified;
 use crate::database::term::{self, Term};
 use crate::plan::TableName;
 use std::time::Duration;
@@ -57,7 +58,7 @@ impl Capture {
     }
 
     async fn held(&self, client: &Client, table: &TableName, waited: Duration) -> Result<CaptureError, CaptureError> {
-        let name = crate::database::sql::qualified(&table.schema, &table.name);
+        let name = qualified(&table.schema, &table.name);
         let rows = client.query(HOLDERS, &[&name]).await.map_err(self.server("name who holds a table"))?;
         let holders: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         let blockers = if holders.is_empty() { "they have just ended".to_owned() } else { holders.join("; ") };
