@@ -15,6 +15,11 @@ pub(super) async fn without_decoding(sandbox: &Sandbox) {
         let server = Server::open(&sandbox.dir.join("servers").join(side)).expect("the sandbox's server");
         server.restart(Stop::Fast).await.expect("it is up again");
     }
+    by_triggers(sandbox);
+}
+
+/// Has the plan say that both sides are captured by triggers.
+pub(super) fn by_triggers(sandbox: &Sandbox) {
     let file = sandbox.dir.join("plan.yaml");
     let plan = std::fs::read_to_string(&file).expect("the plan");
     let with = plan.replace("_URL}\", role: hydra }", "_URL}\", role: hydra, capture: triggers }");
