@@ -51,7 +51,7 @@ async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandErro
     Ok(json!({
         "live": live.words(), "state": run.as_ref().map(|(_, survey, _)| survey.phase), "why": why, "next": next, "epoch": live.epoch,
         "run": run.as_ref().map(|(id, ..)| id), "step": run.as_ref().and_then(|(_, survey, _)| survey.step.clone()),
-        "lag_s": details.lag_s, "lag_keys": details.lag_keys, "wal_kept_bytes": details.wal_kept_bytes, "revocations": details.revocations, "systems": details.systems,
+        "lag_s": details.lag_s, "lag_keys": details.lag_keys, "wal_kept_bytes": details.kept.map(|kept| kept.bytes), "revocations": details.revocations, "systems": details.systems,
         "fingerprints": details.fingerprints, "versions": details.versions,
         "holder": holder.map(|holder| holder.to_string()), "figures": run.map(|(.., figures)| figures),
     }))

@@ -2,6 +2,7 @@
 //!
 //! Owns the arithmetic of transaction ids. Pure.
 
+use std::fmt;
 use thiserror::Error;
 
 /// A snapshot's text that is not one.
@@ -20,6 +21,13 @@ pub struct Snapshot {
     /// It and all above it had not begun, or had not ended.
     pub xmax: u64,
     in_progress: Vec<u64>,
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list: Vec<String> = self.in_progress.iter().map(u64::to_string).collect();
+        write!(f, "{}:{}:{}", self.xmin, self.xmax, list.join(","))
+    }
 }
 
 impl std::str::FromStr for Snapshot {
@@ -70,6 +78,7 @@ mod tests {
         let seen = snapshot("10:20:12,10");
         let visible: Vec<u64> = (8..22).filter(|xid| seen.sees(*xid)).collect();
         assert_eq!(visible, [8, 9, 11, 13, 14, 15, 16, 17, 18, 19]);
+        assert_eq!(seen.to_string(), "10:20:10,12");
         assert!(snapshot("10:10:").sees(9));
         assert!(!snapshot("10:10:").sees(10));
     }

@@ -1,4 +1,4 @@
-//! The gates before a flip: the window, green's fence, the slot, and each system.
+//! The gates before a flip: the window, green's fence, the capture, and each system.
 
 use super::Verdict;
 use crate::database::refusal::RefusalStanding;
@@ -38,14 +38,10 @@ pub fn refused_everywhere(accepting: &[TableName]) -> Verdict {
     }
 }
 
-/// Whether the slot on a side can still deliver what was written there; `wal_status` is the server's word, none without a slot.
+/// Whether the capture on a side can still deliver what was written there; `lost` is why not.
 #[must_use]
-pub fn captured(side: Side, wal_status: Option<String>) -> Verdict {
-    match wal_status.as_deref() {
-        None => Verdict::NoGo(format!("the slot on {side} is gone")),
-        Some("lost") => Verdict::NoGo(format!("{side} has removed the log that the slot needed")),
-        Some(_) => Verdict::Go,
-    }
+pub fn captured(side: Side, lost: Option<String>) -> Verdict {
+    lost.map_or(Verdict::Go, |why| Verdict::NoGo(format!("the capture on {side} is lost: {why}")))
 }
 
 /// What a system answered.
@@ -80,9 +76,10 @@ mod tests {
 
     #[test]
     fn gates_before_a_flip_say_no_to_what_is_not_ready() {
-        assert_eq!(captured(Side::Blue, Some("extended".to_owned())), Verdict::Go);
-        assert!(matches!(captured(Side::Blue, Some("lost".to_owned())), Verdict::NoGo(_)));
-        assert!(matches!(captured(Side::Blue, None), Verdict::NoGo(_)), "a slot that is gone delivers nothing");
+        assert_eq!(captured(Side::Blue, None), Verdict::Go);
+        assert!(
+            matches!(captured(Side::Blue, Some("the slot is gone".to_owned())), Verdict::NoGo(why) if why.contains("blue"))
+        );
         assert_eq!(green_closed(&RefusalStanding::Refusing), Verdict::Go);
         for standing in [RefusalStanding::Absent, RefusalStanding::Lifted, RefusalStanding::Foreign] {
             assert!(matches!(green_closed(&standing), Verdict::NoGo(_)), "{standing:?}");

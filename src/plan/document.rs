@@ -99,6 +99,9 @@ pub struct Database {
     pub url: String,
     /// The application's role, as which fences and probes act. Not our own login.
     pub role: String,
+    /// How touched rows are captured there: by a logical slot, or by triggers.
+    #[serde(default, skip_serializing_if = "CaptureMethod::is_slot")]
+    pub capture: CaptureMethod,
 }
 
 /// Budgets: when the flip may happen and how long things may take. Every wait takes its bound from here.
@@ -121,10 +124,10 @@ pub struct Window {
     pub migrate: Length,
     /// How long green must have served before `finalize` may remove the way back.
     pub soak: Length,
-    /// Write-ahead log that the slot may keep on blue; above it the flip is refused.
+    /// Write-ahead log that the slot may keep on blue, or size of the log that triggers write there; above it the flip is refused.
     pub wal_keep: Size,
-    /// Write-ahead log at which a run that is filling green drops its own slot, so that blue's disk does not fill: green must be copied
-    /// anew then. Above `wal_keep`. Without it the slot is never dropped, and the run is parked at `wal_keep`.
+    /// Size at which a run that is filling green drops its own slot, or its triggers and their log, so that blue's disk does not fill:
+    /// green must be copied anew then. Above `wal_keep`. Without it nothing is dropped, and the run is parked at `wal_keep`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wal_drop: Option<Size>,
     /// Most rows of one table that the way back may find gone on green without an event or a rotation that explains it, and still

@@ -1,5 +1,6 @@
 //! The resolved plan: what the rest of the house reads. Every reference is filled in, every duration parsed.
 
+use super::document::CaptureMethod;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -208,6 +209,8 @@ pub struct Database {
     pub url: Secret,
     /// The application's role: fences and probes act as it does.
     pub role: String,
+    /// How touched rows are captured there.
+    pub capture: CaptureMethod,
 }
 
 /// Budgets of a run; every wait takes its bound from here.
@@ -229,9 +232,9 @@ pub struct Window {
     pub migrate: Duration,
     /// How long green must have served before a run may be finalized.
     pub soak: Duration,
-    /// Bytes of write-ahead log that the slot may keep on blue; above it the flip is refused.
+    /// Bytes that the capture may keep on blue; above it the flip is refused.
     pub wal_keep_bytes: u64,
-    /// Bytes of write-ahead log at which a run that is filling green drops its slot.
+    /// Bytes at which a run that is filling green gives its capture up.
     pub wal_drop_bytes: Option<u64>,
     /// Most rows of one table that the way back removes on blue without an explanation.
     pub unexplained: Unexplained,

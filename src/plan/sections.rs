@@ -36,7 +36,7 @@ impl Resolver<'_, '_> {
         let place = place.key("role");
         let role = self.text(&place, &typed.role).unwrap_or_default();
         self.nonempty(&place, &role);
-        Database { url, role }
+        Database { url, role, capture: typed.capture }
     }
 
     pub(super) fn window(&mut self, typed: &typed::Window) -> Window {

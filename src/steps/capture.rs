@@ -1,12 +1,12 @@
-//! `capture-blue` and `capture-green`: which rows are touched on a side, from a logical slot that is older than every snapshot.
+//! `capture-blue` and `capture-green`: which rows are touched on a side, from before every snapshot of the copy.
 
 use super::failure::fail;
 use super::resolve_mapping::{mapping, resolve_back};
 use super::world::World;
-use crate::database::capture::{Capture as Slot, CaptureStanding, Captured};
+use crate::database::capture::{Capture as Hand, CaptureStanding, Captured};
 use crate::database::level::{begin_progress, end_progress, has_position};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
-use crate::plan::Side;
+use crate::plan::{CaptureMethod, Plan, Side};
 use serde_json::json;
 use std::time::Duration;
 
@@ -22,26 +22,34 @@ pub struct Capture {
     pub side: Side,
     /// The step until whose end the capture must last, if there is one.
     pub until: Option<StepId>,
+    /// What captures.
+    pub method: CaptureMethod,
 }
 
 impl Capture {
-    fn slot(&self, context: &Context) -> Slot {
-        Slot { run: context.run(), side: self.side }
+    /// The step for a side, as the plan has it.
+    #[must_use]
+    pub fn of(plan: &Plan, side: Side, until: Option<StepId>) -> Self {
+        Self { side, until, method: plan.databases.of(side).capture }
+    }
+
+    fn hand(&self, context: &Context) -> Hand {
+        Hand { run: context.run(), side: self.side, method: self.method }
     }
 
     async fn look(&self, world: &World, context: &Context) -> Result<CaptureStanding, StepError> {
         let client = world.side(self.side).await?;
-        let standing = self.slot(context).verify(&client).await;
+        let standing = self.hand(context).verify(&client).await;
         standing.map_err(|error| fail(format!("look at the capture on {}", self.side), error))
     }
 
-    /// Whether green holds a position for blue's slot; none for green's own, which nobody reads yet.
+    /// Whether green holds a position for blue's capture; none for green's own, which nobody reads yet.
     async fn position(&self, world: &World, context: &Context) -> Result<Option<bool>, StepError> {
         if self.side == Side::Green || world.gone.is_some() {
             return Ok(None);
         }
         let green = world.side(Side::Green).await?;
-        let held = has_position(&green, &self.slot(context)).await;
+        let held = has_position(&green, &self.hand(context)).await;
         Ok(Some(held.map_err(|error| fail("look at green's position", error))?))
     }
 }
@@ -51,7 +59,10 @@ fn lost(side: Side, why: &str) -> String {
 }
 
 fn receipt(captured: &Captured) -> Receipt {
-    json!({ "slot": captured.name, "start": captured.start.to_string() }).into()
+    match captured.method {
+        CaptureMethod::Slot => json!({ "slot": captured.name, "start": captured.start.to_string() }).into(),
+        CaptureMethod::Triggers => json!({ "log": "cutover.touched", "tables": captured.logged.len() }).into(),
+    }
 }
 
 impl Step for Capture {
@@ -65,14 +76,25 @@ impl Step for Capture {
     }
 
     fn summary(&self) -> String {
+        let with = match self.method {
+            CaptureMethod::Slot => "publication and logical slot",
+            CaptureMethod::Triggers => {
+                "triggers on every captured table that fill cutover.touched; each table is locked against writers for a moment"
+            }
+        };
         match self.side {
-            Side::Blue => "begin to note which rows are touched on blue (publication and logical slot)".to_owned(),
-            Side::Green => "begin to note which rows are touched on green, for the way back".to_owned(),
+            Side::Blue => format!("begin to note which rows are touched on blue ({with})"),
+            Side::Green => format!("begin to note which rows are touched on green, for the way back ({with})"),
         }
     }
 
     fn undo_summary(&self) -> String {
-        format!("drop the slot and the publication on {}", self.side)
+        match self.method {
+            CaptureMethod::Slot => format!("drop the slot and the publication on {}", self.side),
+            CaptureMethod::Triggers => {
+                format!("drop the triggers, their functions and cutover.touched on {}", self.side)
+            }
+        }
     }
 
     fn reversal(&self) -> Reversal {
@@ -95,7 +117,9 @@ impl Step for Capture {
         let position = self.position(world, context).await?;
         Ok(match (self.look(world, context).await?, position) {
             (CaptureStanding::Absent, None | Some(false)) => Standing::Absent,
-            (CaptureStanding::Absent, Some(true)) => Standing::Partial("green has a position, the slot is gone".into()),
+            (CaptureStanding::Absent, Some(true)) => {
+                Standing::Partial("green has a position, the capture is gone".into())
+            }
             (CaptureStanding::Partial, _) => Standing::Partial("the capture is begun and not finished".to_owned()),
             (CaptureStanding::Present(_), Some(false)) => Standing::Partial("green has no position yet".to_owned()),
             (CaptureStanding::Present(captured), _) => Standing::Present(receipt(&captured)),
@@ -117,10 +141,10 @@ impl Step for Capture {
         let mut client = world.side(self.side).await?;
         if self.side == Side::Green {
             let back = resolve_back(world).await?;
-            let identified = self.slot(context).identify(&mut client, &context.term(), &back, LOCK).await;
+            let identified = self.hand(context).identify(&mut client, &context.term(), &back, LOCK).await;
             identified.map_err(|error| fail("let green's log name rows by what blue keeps of them", error))?;
         }
-        let captured = self.slot(context).start(&mut client, &context.term(), &tables, BOUND).await;
+        let captured = self.hand(context).start(&mut client, &context.term(), &tables, BOUND).await;
         let captured = captured.map_err(|error| fail(self.summary(), error))?;
         if self.side == Side::Blue {
             let mut green = world.side(Side::Green).await?;
@@ -132,11 +156,11 @@ impl Step for Capture {
 
     async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
         let mut client = world.side(self.side).await?;
-        let stopped = self.slot(context).stop(&mut client, &context.term()).await;
+        let stopped = self.hand(context).stop(&mut client, &context.term()).await;
         stopped.map_err(|error| fail(self.undo_summary(), error))?;
         if self.side == Side::Blue && world.gone.is_none() {
             let mut green = world.side(Side::Green).await?;
-            let ended = end_progress(&mut green, &context.term(), &self.slot(context)).await;
+            let ended = end_progress(&mut green, &context.term(), &self.hand(context)).await;
             ended.map_err(|error| fail("forget green's position", error))?;
         }
         Ok(())

@@ -41,7 +41,7 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     steps.extend([
         Action::ResolveMapping(ResolveMapping { written: plan.carry.len() }),
         Action::FenceGreen(FenceGreen),
-        Action::Capture(Capture { side: Side::Blue, until: until.clone() }),
+        Action::Capture(Capture::of(plan, Side::Blue, until.clone())),
         Action::StripGreen(StripGreen),
         Action::PrepareGreen(PrepareGreen { load: plan.copy.load }),
         Action::CopyRows(CopyRows {
@@ -64,7 +64,7 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     if plan.copy.prewarm {
         steps.push(Action::PrewarmGreen(PrewarmGreen { bound: plan.window.migrate }));
     }
-    steps.extend([Action::SetSequences(SetSequences), Action::Capture(Capture { side: Side::Green, until })]);
+    steps.extend([Action::SetSequences(SetSequences), Action::Capture(Capture::of(plan, Side::Green, until))]);
     if !plan.systems.is_empty() {
         steps.push(Action::ReadyToFlip(ReadyToFlip));
         steps.push(Action::Flip(Flip::of(plan, Route::Out)));

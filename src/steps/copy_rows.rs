@@ -4,7 +4,7 @@ use super::failure::fail;
 use super::resolve_mapping::mapping;
 use super::strip_green::definitions;
 use super::world::World;
-use crate::database::capture::{Capture, CaptureError, CaptureStanding};
+use crate::database::capture::{CaptureError, CaptureStanding};
 use crate::database::copy::{self, Copied, CopyOptions, CopyProgress, CopyTold, Ended, IdleWork};
 use crate::database::indexes::Definitions;
 use crate::database::mapping::Mapping;
@@ -54,7 +54,7 @@ async fn require_capture(world: &World, context: &Context) -> Result<(), StepErr
     let hint = "begin anew: cutover rollback PLAN, then cutover run PLAN";
     let refused = |why: String| StepError::refused(why, hint);
     let blue = world.side(Side::Blue).await?;
-    let capture = Capture { run: context.run(), side: Side::Blue };
+    let capture = world.capture(context.run(), Side::Blue);
     let standing = capture.verify(&blue).await.map_err(|error| fail("look at the capture on blue", error))?;
     let CaptureStanding::Present(captured) = standing else {
         return Err(refused(format!("the capture on blue does not stand any more: {standing:?}")));

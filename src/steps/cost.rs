@@ -2,7 +2,6 @@
 
 use super::failure::fail;
 use super::world::World;
-use crate::database::capture::Capture;
 use crate::engine::{Facts, StepError};
 use crate::plan::Side;
 use crate::revocations::{Door, Shape, minted};
@@ -80,7 +79,7 @@ pub async fn cost(world: &World, run: Uuid, facts: &Facts) -> Result<Cost, StepE
     }
     let green = world.side(Side::Green).await?;
     let counted = |error| fail("count what green has changed", error);
-    cost.changes = Capture { run, side: Side::Green }.pending_changes(&green, COUNTED).await.map_err(counted)?;
+    cost.changes = world.capture(run, Side::Green).pending_changes(&green, COUNTED).await.map_err(counted)?;
     if let Value::String(opened_at) = &flipped["opened_at"] {
         tokens(&green, opened_at, &mut cost).await.map_err(|error| fail("count green's tokens", error))?;
     }

@@ -5,7 +5,6 @@
 use super::failure::fail;
 use super::flip::Registers;
 use super::world::World;
-use crate::database::capture::Capture;
 use crate::database::{claim, refusal};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
@@ -70,7 +69,7 @@ impl Step for Finalize {
                 return Err(StepError::refused("green does not serve", "cutover status PLAN"));
             }
             let mut client = world.side(side).await?;
-            let stopped = Capture { run: context.run(), side }.stop(&mut client, &context.term()).await;
+            let stopped = world.capture(context.run(), side).stop(&mut client, &context.term()).await;
             stopped.map_err(|error| fail(format!("drop the capture on {side}"), error))?;
             let unfenced = refusal::remove_all(&mut client, &context.term(), LOCK).await;
             unfenced.map_err(|error| fail(format!("drop the triggers on {side}"), error).retry())?;

@@ -11,7 +11,7 @@ use super::flip::Route;
 use super::log_guard;
 use super::resolve_mapping::{mapping, resolve_back};
 use super::world::World;
-use crate::database::capture::{Capture, CaptureStanding, WalLimits};
+use crate::database::capture::{Capture, CaptureStanding, Opened, WalLimits};
 use crate::database::level::{BatchReport, LevelSetup, Limits, Worker, begin_progress};
 use crate::database::mapping::Mapping;
 use crate::database::{account, sequences, term};
@@ -39,6 +39,7 @@ const LIMITS: Limits =
 /// Level batches and replay on one worker, towards the side that is gone to.
 pub(super) struct Levelling {
     route: Route,
+    capture: Capture,
     worker: Worker,
     source: Client,
     target: Client,
@@ -70,7 +71,7 @@ impl Levelling {
     /// Connects, and checks that the slot and the target's position belong together.
     pub(super) async fn open(world: &World, context: &Context, route: Route) -> Result<Self, StepError> {
         let (from, to) = (route.from(), route.to());
-        let capture = Capture { run: context.run(), side: from };
+        let capture = world.capture(context.run(), from);
         let mapping = match route {
             Route::Out => mapping(context)?,
             Route::Back => back(world, context, capture).await?,
@@ -88,7 +89,21 @@ impl Levelling {
         let renamed = world.renamed(route);
         let (established, term) = (Established::default(), context.term());
         let (calm, wal) = (world.plan.level.clone(), log_guard::limits(&world.plan.window));
-        Ok(Self { route, worker, source, target, queue, established, term, renamed, left: u64::MAX, calm, wal, cap })
+        Ok(Self {
+            route,
+            capture,
+            worker,
+            source,
+            target,
+            queue,
+            established,
+            term,
+            renamed,
+            left: u64::MAX,
+            calm,
+            wal,
+            cap,
+        })
     }
 
     fn settle(&self) -> Duration {
@@ -217,9 +232,8 @@ impl Levelling {
 async fn back(world: &World, context: &Context, capture: Capture) -> Result<Mapping, StepError> {
     let (mut blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
     let mapping = resolve_back(world).await?;
-    let opened = context.facts().receipt(&Route::Out.id()).and_then(|flipped| flipped["opened_lsn"].as_i64());
-    if let Some(opened) = opened {
-        let skipped = capture.skip_to(&green, opened.cast_unsigned()).await;
+    if let Some(opened) = context.facts().receipt(&Route::Out.id()).and_then(opened) {
+        let skipped = capture.skip_to(&green, &opened).await;
         skipped.map_err(|error| fail("pass over what was written on green before it opened", error))?;
     }
     let CaptureStanding::Present(captured) =
@@ -231,6 +245,12 @@ async fn back(world: &World, context: &Context, capture: Capture) -> Result<Mapp
     let begun = begin_progress(&mut blue, &context.term(), &captured).await;
     begun.map_err(|error| fail("note on blue where bringing it level begins", error))?;
     Ok(mapping)
+}
+
+/// When green opened, from the receipt of the flip.
+fn opened(flipped: &serde_json::Value) -> Option<Opened> {
+    let snapshot = flipped["opened_snapshot"].as_str().unwrap_or_default().to_owned();
+    Some(Opened { lsn: flipped["opened_lsn"].as_i64()?.cast_unsigned(), snapshot })
 }
 
 impl Queue {

@@ -1,13 +1,13 @@
-//! Beside a step that fills green: what the slot keeps on blue meanwhile, told in time, and stopped for blue's sake.
+//! Beside a step that fills green: what the capture keeps on blue meanwhile, told in time, and stopped for blue's sake.
 //!
 //! The database that serves comes first: a disk that is full of kept log stops it. So the run is parked at the plan's limit, or gives the
-//! slot up where the plan says so; green must be copied anew then, and nobody continues from another slot.
+//! capture up where the plan says so; green must be copied anew then, and nobody continues from another.
 
 use super::failure::{fail, words};
 use super::world::World;
-use crate::database::capture::{Capture, Room, WalLimits, room};
+use crate::database::capture::{Room, WalLimits, room};
 use crate::engine::{Context, StepError};
-use crate::plan::{Side, Window};
+use crate::plan::{CaptureMethod, Side, Window};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 const EVERY: Duration = Duration::from_secs(5);
 /// A warning is told again after this time.
 const AGAIN: Duration = Duration::from_secs(60);
-/// How often a slot that somebody is still reading is tried.
+/// How often a capture that somebody has still in use is tried.
 const DROPS: u32 = 10;
 const DROP_PAUSE: Duration = Duration::from_secs(1);
 
@@ -54,7 +54,7 @@ pub(super) async fn beside<T>(
             end = watch(world, context, kind, &mut told) => end,
         },
     };
-    // The work is cut by now, so that nobody of us reads the slot.
+    // The work is cut by now, so that nobody of us reads the list.
     match end {
         End::Stop(error) => Err(error),
         End::GiveUp(why) => Err(give_up(world, context, &why).await),
@@ -91,10 +91,10 @@ async fn judge(world: &World, context: &Context, kind: Work, told: &mut Option<I
 
 async fn look(world: &World, context: &Context) -> Result<(Room, Option<String>), StepError> {
     let blue = world.side(Side::Blue).await?;
-    let capture = Capture { run: context.run(), side: Side::Blue };
-    let kept = capture.wal_kept(&blue).await.map_err(|error| fail("measure the log that the slot keeps", error))?;
+    let capture = world.capture(context.run(), Side::Blue);
+    let kept = capture.kept(&blue).await.map_err(|error| fail("measure what the capture keeps on blue", error))?;
     let oldest = capture.oldest_writer(&blue).await.ok().flatten();
-    Ok((room(kept.as_ref(), limits(&world.plan.window)), oldest))
+    Ok((room(&kept, limits(&world.plan.window)), oldest))
 }
 
 fn named(oldest: Option<String>) -> String {
@@ -102,8 +102,8 @@ fn named(oldest: Option<String>) -> String {
 }
 
 fn parked(why: &str, oldest: Option<String>) -> StepError {
-    let why = format!("parked for blue's sake: {why}{}; the slot keeps it, and more with every write", named(oldest));
-    let hint = "free the log with cutover rollback PLAN, or see that blue's disk has room and go on with cutover run PLAN --set window.wal_keep=SIZE";
+    let why = format!("parked for blue's sake: {why}{}; it grows with every write", named(oldest));
+    let hint = "free it with cutover rollback PLAN, or see that blue's disk has room and go on with cutover run PLAN --set window.wal_keep=SIZE";
     StepError::parked(why, hint)
 }
 
@@ -113,23 +113,28 @@ fn lost(why: &str) -> StepError {
 }
 
 async fn give_up(world: &World, context: &Context, why: &str) -> StepError {
-    let capture = Capture { run: context.run(), side: Side::Blue };
+    let capture = world.capture(context.run(), Side::Blue);
     let mut last = String::new();
     for _ in 0..DROPS {
         let dropped = match world.side(Side::Blue).await {
             Ok(mut blue) => {
-                capture.give_up(&mut blue, &context.term()).await.map_err(|error| fail("drop the slot", error))
+                capture.give_up(&mut blue, &context.term()).await.map_err(|error| fail("give the capture up", error))
             }
             Err(error) => Err(error),
         };
         match dropped {
             Ok(()) => {
-                return lost(&format!("{why}, so the slot was dropped, as the plan says, before blue's disk is full"));
+                return lost(&format!(
+                    "{why}, so the capture was given up, as the plan says, before blue's disk is full"
+                ));
             }
             Err(error) => last = words(&error),
         }
         tokio::time::sleep(DROP_PAUSE).await;
     }
-    let hint = "drop it by hand (pg_drop_replication_slot), or: cutover rollback PLAN";
-    StepError::stuck(format!("{why}, and the slot could not be dropped: {last}"), hint)
+    let hint = match capture.method {
+        CaptureMethod::Slot => "drop it by hand (pg_drop_replication_slot), or: cutover rollback PLAN",
+        CaptureMethod::Triggers => "drop the triggers cutover_touch_… by hand, or: cutover rollback PLAN",
+    };
+    StepError::stuck(format!("{why}, and the capture could not be given up: {last}"), hint)
 }

@@ -3,7 +3,6 @@
 use super::failure::fail;
 use super::flip::{self, Registers, Route};
 use super::world::World;
-use crate::database::capture::Capture;
 use crate::database::refusal::{self, Refusal};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::{self, SystemReading, Verdict};
@@ -30,7 +29,7 @@ impl Step for ReadyToFlip {
     }
 
     fn summary(&self) -> String {
-        "gate: window, registers, green's fence, the slot, every system reachable and on blue".to_owned()
+        "gate: window, registers, green's fence, the capture of blue, every system reachable and on blue".to_owned()
     }
 
     fn undo_summary(&self) -> String {
@@ -93,13 +92,13 @@ async fn green_closed(world: &World, context: &Context) -> Result<Verdict, StepE
     }
 }
 
-/// The slot can deliver. How much log it keeps is asked once green is level: a run that has waited for the night keeps much of it, and
+/// The capture can deliver. How much it keeps is asked once green is level: a run that has waited for the night keeps much of it, and
 /// levelling lets it go.
 async fn captured(world: &World, context: &Context) -> Result<Verdict, StepError> {
     let blue = world.side(Side::Blue).await?;
-    let kept = Capture { run: context.run(), side: Side::Blue }.wal_kept(&blue).await;
-    let kept = kept.map_err(|error| fail("look at the slot on blue", error))?;
-    Ok(gates::captured(Side::Blue, kept.map(|kept| kept.status)))
+    let kept = world.capture(context.run(), Side::Blue).kept(&blue).await;
+    let kept = kept.map_err(|error| fail("look at the capture on blue", error))?;
+    Ok(gates::captured(Side::Blue, kept.lost))
 }
 
 /// Whether every system answers and serves the side to be left.

@@ -4,7 +4,6 @@ use super::failure::fail;
 use super::flip::{Registers, Route};
 use super::ready_to_flip::systems;
 use super::world::World;
-use crate::database::capture::Capture;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::{self, Verdict};
 use crate::plan::Side;
@@ -72,10 +71,10 @@ impl Step for ReadyToReturn {
     }
 }
 
-/// Whether green's changes since it opened can still be told: without its slot there is no way back that loses nothing.
+/// Whether green's changes since it opened can still be told: without its capture there is no way back that loses nothing.
 async fn captured(world: &World, context: &Context) -> Result<Verdict, StepError> {
     let green = world.side(Side::Green).await?;
-    let kept = Capture { run: context.run(), side: Side::Green }.wal_kept(&green).await;
+    let kept = world.capture(context.run(), Side::Green).kept(&green).await;
     let kept = kept.map_err(|error| fail("look at green's capture", error))?;
-    Ok(gates::captured(Side::Green, kept.map(|kept| kept.status)))
+    Ok(gates::captured(Side::Green, kept.lost))
 }

@@ -2,7 +2,7 @@
 //! whatever does not answer is left out.
 
 use super::world::World;
-use crate::database::capture::Capture;
+use crate::database::capture::Kept;
 use crate::database::catalog;
 use crate::plan::Side;
 use crate::revocations::Counts;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 /// Longest wait for one system's answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Longest look at what waits in the slot.
+/// Longest look at what waits to be consumed.
 const GLANCE: Duration = Duration::from_secs(1);
 /// Changes that are counted at most.
 const COUNTED: i32 = 100_000;
@@ -35,11 +35,12 @@ pub struct SystemStanding {
 pub struct Details {
     /// Seconds that green is behind blue: the age of the snapshot of blue that it equals, when a capture stands.
     pub lag_s: Option<f64>,
-    /// Changed rows on blue that wait in the slot, counted up to a bound; none when a run is at work, or they could
+    /// Changed rows on blue that wait to be consumed, counted up to a bound; none when a run is at work, or they could
     /// not be counted at once.
     pub lag_keys: Option<i64>,
-    /// Bytes of log that the slot keeps on blue.
-    pub wal_kept_bytes: Option<u64>,
+    /// What the capture keeps on blue, when it stands.
+    #[serde(skip)]
+    pub kept: Option<Kept>,
     /// Digest of each side's schema, by side.
     pub fingerprints: Value,
     /// Version of this program, and of each server that answers.
@@ -63,8 +64,8 @@ impl Details {
             };
             lines.push(format!("green is {lag:.1} s{keys} behind blue"));
         }
-        if let Some(bytes) = self.wal_kept_bytes {
-            lines.push(format!("the slot keeps {} MiB of log on blue", bytes / 1_048_576));
+        if let Some(kept) = &self.kept {
+            lines.push(format!("{} on blue", kept.words()));
         }
         if let Some(counts) = self.revocations.as_object() {
             let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
@@ -108,21 +109,21 @@ async fn systems(world: &World) -> Vec<SystemStanding> {
     futures_util::future::join_all(asked).await
 }
 
-/// How far green is behind, and what the slot keeps.
+/// How far green is behind, and what the capture keeps.
 async fn capture(world: &World, run: Option<Uuid>, is_at_work: bool) -> Details {
     let Some(run) = run else { return Details::default() };
     let (Ok(blue), Ok(green)) = (world.side(Side::Blue).await, world.side(Side::Green).await) else {
         return Details::default();
     };
-    let capture = Capture { run, side: Side::Blue };
-    let wal_kept_bytes = capture.wal_kept(&blue).await.ok().flatten().map(|kept| kept.bytes);
+    let capture = world.capture(run, Side::Blue);
+    let kept = capture.kept(&blue).await.ok().filter(|kept| kept.lost.is_none());
     let lag_s = crate::database::level::age_s(&green).await.ok().flatten();
     // Only one at a time can read the slot, and whoever levels under a hold must not wait for somebody who only looks.
     let lag_keys = match is_at_work {
         true => None,
         false => capture.glance_at_pending(&blue, COUNTED, GLANCE).await.ok().flatten(),
     };
-    Details { lag_s, lag_keys, wal_kept_bytes, ..Details::default() }
+    Details { lag_s, lag_keys, kept, ..Details::default() }
 }
 
 /// A side's schema fingerprint and its server's version, when it answers.

@@ -2,6 +2,7 @@
 
 use super::failure::fail;
 use super::flip::Route;
+use crate::database::capture::Capture;
 use crate::database::client::connect;
 use crate::engine::StepError;
 use crate::plan::{Plan, Secret, Side, TableName};
@@ -9,6 +10,7 @@ use crate::revocations::Ledger;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 /// Longest wait for an answer of the queue of revocations.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
@@ -43,6 +45,12 @@ impl World {
             return Err(StepError::stuck("green is cut off: nothing is asked of it", "cutover status PLAN"));
         }
         connect(self.url(side), side.as_str()).await.map_err(|error| fail("reach the server", error).retry())
+    }
+
+    /// The run's capture on a side, as the plan has it.
+    #[must_use]
+    pub fn capture(&self, run: Uuid, side: Side) -> Capture {
+        Capture { run, side, method: self.plan.databases.of(side).capture }
     }
 
     /// A side's URL.

@@ -7,8 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 fn plan_of(control: &Secret, blue: &Secret, green: &Secret, rest: &str) -> Plan {
+    plan_text(control, blue, green, &format!("{{ url: \"${{BLUE_URL}}\", role: {APPLICATION} }}"), rest)
+}
+
+/// With more words about blue.
+fn plan_with(control: &Secret, blue: &Secret, green: &Secret, more: &str) -> Plan {
+    plan_text(control, blue, green, &format!("{{ url: \"${{BLUE_URL}}\", role: {APPLICATION}, {more} }}"), "")
+}
+
+fn plan_text(control: &Secret, blue: &Secret, green: &Secret, blue_text: &str, rest: &str) -> Plan {
     let text = format!(
-        "version: 1\nname: checked\ncontrol: ${{CONTROL_URL}}\ndatabases:\n  blue: {{ url: \"${{BLUE_URL}}\", role: {APPLICATION} }}\n  \
+        "version: 1\nname: checked\ncontrol: ${{CONTROL_URL}}\ndatabases:\n  blue: {blue_text}\n  \
          green: {{ url: \"${{GREEN_URL}}\", role: {APPLICATION} }}\nmigrate:\n  - command: {{ run: [\"true\"] }}\n{rest}"
     );
     let lookup = |name: &str| {
@@ -72,6 +81,10 @@ async fn preflight_tells_everything_at_once() {
     let good = Place::shared("green").await;
     good.execute("create table not_mine (id int)").await;
     let alias = Secret::new(good.url().expose().replace("127.0.0.1", "localhost"));
+    let by_triggers = plan_with(&alias, &bad.url(), &good.url(), "capture: triggers");
+    let told = errors(&check(&by_triggers, None).await);
+    assert!(!told.iter().any(|error| error.contains("wal_level") || error.contains("slot")), "{told:?}");
+    assert!(told.iter().any(|error| error.contains("public.keyless has no key")), "{told:?}");
     let plan = plan_of(&alias, &bad.url(), &good.url(), "drop: [left_behind]\n");
     let findings = check(&plan, None).await;
     for words in [
@@ -133,6 +146,10 @@ async fn preflight_sees_one_database_behind_two_urls_and_missing_rights() {
     for what in ["make a replication slot", "create our schema", "without firing triggers", "owner of 1 tables"] {
         tells(&findings, "blue", what);
     }
+    let by_triggers =
+        check(&plan_with(&pair.control.url(), &plain, &pair.green.url(), "capture: triggers"), None).await;
+    tells(&by_triggers, "blue", "owner of 1 tables");
+    assert!(!errors(&by_triggers).iter().any(|error| error.contains("slot")), "{by_triggers:?}");
     let is_told =
         |findings: &[Finding]| findings.iter().any(|finding| finding.what.contains("how far standbys are behind"));
     assert!(!is_told(&findings), "nobody waits for standbys: {findings:?}");

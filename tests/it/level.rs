@@ -7,7 +7,7 @@ use cutover::database::level::{
 };
 use cutover::database::mapping::{Equality, KeyColumn, Mapping, TableMapping, Touch};
 use cutover::database::term::{self, Term};
-use cutover::plan::{Side, TableName};
+use cutover::plan::{CaptureMethod, Side, TableName};
 use rand::Rng;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,6 +15,41 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
+
+/// Tests that hold for both ways to capture: each is a function of the way, and two tests.
+macro_rules! for_both {
+    ($($name:ident),* $(,)?) => {$(
+        mod $name {
+            use cutover::plan::CaptureMethod;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn slot() {
+                super::$name(CaptureMethod::Slot).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn triggers() {
+                super::$name(CaptureMethod::Triggers).await;
+            }
+        }
+    )*};
+}
+pub(crate) use for_both;
+
+for_both!(
+    green_equals_the_mapping_of_blue_after_random_concurrent_writes,
+    a_moved_row_leaves_its_old_place,
+    swaps_cascades_and_green_s_own_columns_survive,
+    values_that_are_equal_and_print_differently_are_carried,
+    a_truncated_or_rewritten_table_is_derived_anew,
+    a_changed_table_parks,
+    a_zombie_commits_nothing_and_a_batch_can_be_repeated,
+    of_two_workers_in_one_term_the_second_to_commit_gives_way,
+    a_captured_revocation_outlives_a_touch_on_blue,
+    rows_that_would_point_to_nothing_are_refused,
+    a_table_without_identity_is_refused,
+    a_partitioned_table_is_captured_through_its_root,
+);
 
 const BLUE: &str = "
 create table client (id text primary key, name text, tag text unique);
@@ -156,10 +191,14 @@ pub(crate) struct Stage {
 impl Stage {
     /// Blue with rows, green with its schema, both with our schema; nothing captured yet.
     pub(crate) async fn new() -> Self {
-        Self::on(Pair::shared().await).await
+        Self::by(CaptureMethod::Slot).await
     }
 
-    pub(crate) async fn on(pair: Pair) -> Self {
+    pub(crate) async fn by(method: CaptureMethod) -> Self {
+        Self::on(Pair::shared().await, method).await
+    }
+
+    pub(crate) async fn on(pair: Pair, method: CaptureMethod) -> Self {
         pair.blue.execute(BLUE).await;
         pair.green.execute(GREEN).await;
         for table in ["client", "token", "flow", "member"] {
@@ -171,7 +210,7 @@ impl Stage {
         for side in [&pair.blue, &pair.green] {
             term::install(&side.client().await, &term).await.expect("the term is installed");
         }
-        Self { pair, term, capture: Capture { run: Uuid::new_v4(), side: Side::Blue } }
+        Self { pair, term, capture: Capture { run: Uuid::new_v4(), side: Side::Blue, method } }
     }
 
     pub(crate) async fn start(&self) -> Captured {
@@ -187,6 +226,10 @@ impl Stage {
     /// Captures, fills green by a copy in one snapshot, and opens the worker.
     pub(crate) async fn filled() -> (Self, Worker) {
         Self::new().await.fill().await
+    }
+
+    pub(crate) async fn filled_by(method: CaptureMethod) -> (Self, Worker) {
+        Self::by(method).await.fill().await
     }
 
     pub(crate) async fn fill(self) -> (Self, Worker) {
@@ -305,9 +348,8 @@ async fn write_something(client: &Client) -> bool {
     written
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn green_equals_the_mapping_of_blue_after_random_concurrent_writes() {
-    let stage = Stage::new().await;
+async fn green_equals_the_mapping_of_blue_after_random_concurrent_writes(method: CaptureMethod) {
+    let stage = Stage::by(method).await;
     let (stop, commits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let mut writers = tokio::task::JoinSet::new();
     for _ in 0..4 {
@@ -336,9 +378,8 @@ async fn green_equals_the_mapping_of_blue_after_random_concurrent_writes() {
     stage.assert_level().await;
 }
 
-#[tokio::test]
-async fn a_moved_row_leaves_its_old_place() {
-    let (stage, mut worker) = Stage::filled().await;
+async fn a_moved_row_leaves_its_old_place(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::filled_by(method).await;
     stage.assert_level().await;
     stage.blue("update consent set login_challenge = 'l30' where challenge = 'k1'").await;
     let report = batch(&mut worker).await;
@@ -348,9 +389,8 @@ async fn a_moved_row_leaves_its_old_place() {
     assert_eq!((again.keys, again.rows_deleted), (0, 0), "nothing is left to do");
 }
 
-#[tokio::test]
-async fn swaps_cascades_and_green_s_own_columns_survive() {
-    let (stage, mut worker) = Stage::filled().await;
+async fn swaps_cascades_and_green_s_own_columns_survive(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::filled_by(method).await;
     stage
         .pair
         .green
@@ -371,17 +411,15 @@ async fn swaps_cascades_and_green_s_own_columns_survive() {
     stage.assert_level().await;
 }
 
-#[tokio::test]
-async fn values_that_are_equal_and_print_differently_are_carried() {
-    let (stage, mut worker) = Stage::filled().await;
+async fn values_that_are_equal_and_print_differently_are_carried(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::filled_by(method).await;
     stage.blue("update token set amount = 1.00 where signature = 't1'; update token set session = '{\"a\":1}' where signature = 't2'").await;
     batch(&mut worker).await;
     stage.assert_level().await;
 }
 
-#[tokio::test]
-async fn a_truncated_or_rewritten_table_is_derived_anew() {
-    let (stage, mut worker) = Stage::filled().await;
+async fn a_truncated_or_rewritten_table_is_derived_anew(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::filled_by(method).await;
     stage.blue("truncate token; insert into token values ('only', 'r', 'c1', true, null, null)").await;
     let report = batch(&mut worker).await;
     assert_eq!((report.rows_deleted, report.rows_inserted), (200, 1));
@@ -391,9 +429,8 @@ async fn a_truncated_or_rewritten_table_is_derived_anew() {
     stage.assert_level().await;
 }
 
-#[tokio::test]
-async fn a_changed_table_parks() {
-    let (stage, mut worker) = Stage::filled().await;
+async fn a_changed_table_parks(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::filled_by(method).await;
     stage.blue("alter table token add column more text; update token set more = 'x'").await;
     let error = worker.batch(&()).await.expect_err("the columns changed");
     assert!(matches!(error, LevelError::Changed { .. }), "{error}");
@@ -422,9 +459,8 @@ async fn a_slot_made_anew_is_refused_even_by_a_worker_at_work() {
     assert!(matches!(refused, LevelError::LostSlot { .. }), "{refused}");
 }
 
-#[tokio::test]
-async fn a_zombie_commits_nothing_and_a_batch_can_be_repeated() {
-    let (stage, mut zombie) = Stage::filled().await;
+async fn a_zombie_commits_nothing_and_a_batch_can_be_repeated(method: CaptureMethod) {
+    let (stage, mut zombie) = Stage::filled_by(method).await;
     stage.blue("delete from token where signature = 't7'").await;
     let next = Term { term: 2, nonce: Uuid::new_v4() };
     for side in [&stage.pair.blue, &stage.pair.green] {
@@ -439,9 +475,8 @@ async fn a_zombie_commits_nothing_and_a_batch_can_be_repeated() {
     stage.assert_level().await;
 }
 
-#[tokio::test]
-async fn of_two_workers_in_one_term_the_second_to_commit_gives_way() {
-    let (stage, mut one) = Stage::filled().await;
+async fn of_two_workers_in_one_term_the_second_to_commit_gives_way(method: CaptureMethod) {
+    let (stage, mut one) = Stage::filled_by(method).await;
     let mut two = stage.worker().await;
     stage.blue("delete from token where signature = 't7'").await;
     batch(&mut one).await;
@@ -461,9 +496,8 @@ impl Reapply for Revoked {
     }
 }
 
-#[tokio::test]
-async fn a_captured_revocation_outlives_a_touch_on_blue() {
-    let (stage, mut worker) = Stage::filled().await;
+async fn a_captured_revocation_outlives_a_touch_on_blue(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::filled_by(method).await;
     let revoked = Revoked(vec!["r1".into()]);
     stage.blue("update token set session = '{}' where request_id = 'r1'").await;
     let report = worker.batch(&revoked).await.expect("the batch succeeds");
@@ -509,9 +543,8 @@ update client set name = 'changed' where id = 'x9'; insert into login values ('n
     stage.assert_level().await;
 }
 
-#[tokio::test]
-async fn rows_that_would_point_to_nothing_are_refused() {
-    let (stage, _) = Stage::filled().await;
+async fn rows_that_would_point_to_nothing_are_refused(method: CaptureMethod) {
+    let (stage, _) = Stage::filled_by(method).await;
     let mut setup = stage.setup(stage.term);
     setup.mapping.tables[0].select = "select id, name, tag from client where id <> 'c1'".into();
     let mut worker = Worker::open(setup).await.expect("the worker opens");
@@ -550,9 +583,8 @@ async fn capture_is_found_again_stopped_and_leaves_nothing() {
     let first = stage.start().await;
     assert_eq!(stage.start().await, first, "a second start finds the first");
     let mut blue = stage.pair.blue.client().await;
-    let kept = stage.capture.wal_kept(&blue).await.expect("it answers").expect("a slot");
-    assert_eq!(kept.status, "reserved");
-    let other = Capture { run: Uuid::new_v4(), side: Side::Blue };
+    assert_eq!(stage.capture.kept(&blue).await.expect("it answers").lost, None);
+    let other = Capture { run: Uuid::new_v4(), ..stage.capture };
     assert!(matches!(other.verify(&blue).await.expect("it answers"), CaptureStanding::Foreign(_)));
     for _ in 0..2 {
         stage.capture.stop(&mut blue, &stage.term).await.expect("it stops");
@@ -562,9 +594,8 @@ async fn capture_is_found_again_stopped_and_leaves_nothing() {
     assert_eq!(left, 0);
 }
 
-#[tokio::test]
-async fn a_table_without_identity_is_refused() {
-    let stage = Stage::new().await;
+async fn a_table_without_identity_is_refused(method: CaptureMethod) {
+    let stage = Stage::by(method).await;
     stage.blue("create table public.bare (x int)").await;
     let mut blue = stage.pair.blue.client().await;
     let refused = stage.capture.start(&mut blue, &stage.term, &[name("bare")], Duration::from_secs(5)).await;
@@ -572,9 +603,8 @@ async fn a_table_without_identity_is_refused() {
     stage.blue("insert into public.bare values (1); update public.bare set x = 2").await;
 }
 
-#[tokio::test]
-async fn a_partitioned_table_is_captured_through_its_root() {
-    let stage = Stage::new().await;
+async fn a_partitioned_table_is_captured_through_its_root(method: CaptureMethod) {
+    let stage = Stage::by(method).await;
     stage.blue("drop table public.member; create table public.member (client_id text, person int, role text, primary key (client_id, person)) partition by hash (client_id);
         create table public.member_0 partition of public.member for values with (modulus 2, remainder 0);
         create table public.member_1 partition of public.member for values with (modulus 2, remainder 1);
@@ -583,6 +613,9 @@ async fn a_partitioned_table_is_captured_through_its_root() {
     stage.copy().await;
     let mut worker = stage.worker().await;
     stage.blue("update member set role = 'x' where person < 10; delete from member where person > 50; update member set client_id = 'c0' where person = 20").await;
+    batch(&mut worker).await;
+    stage.assert_level().await;
+    stage.blue("delete from member_0 where person < 20; update member_1 set role = 'straight' where person > 30").await;
     batch(&mut worker).await;
     stage.assert_level().await;
 }

@@ -1,7 +1,8 @@
 //! Keeping blue level with green after the flip, on real servers: what goes back, what stays behind, and what is never taken for granted.
 
 use crate::harness::{Pair, Place};
-use cutover::database::capture::{Capture, CaptureError};
+use crate::level::for_both;
+use cutover::database::capture::{Capture, CaptureError, Opened};
 use cutover::database::level::{
     Answer, BatchReport, Explained, Gone, LevelError, LevelSetup, Limits, Reapply, TouchedTable, Unexplained, Worker,
     begin_progress,
@@ -9,12 +10,23 @@ use cutover::database::level::{
 use cutover::database::mapping::{Mapping, resolve, resolve_back};
 use cutover::database::term::{self, Term};
 use cutover::database::{catalog, mapping};
-use cutover::plan::{self, Plan, Side};
+use cutover::plan::{self, CaptureMethod, Plan, Side};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::Transaction;
 use uuid::Uuid;
+
+for_both!(
+    rows_made_changed_and_removed_on_green_go_back_with_blue_s_own_columns_kept,
+    a_client_deleted_on_green_takes_what_hangs_on_it_also_what_green_never_had,
+    of_tokens_only_what_is_stricter_goes_back,
+    a_reverse_delete_is_applied_when_it_is_explained_and_recorded_when_it_is_not,
+    what_green_never_had_and_what_was_touched_before_it_opened_stays_untouched,
+    there_and_back_and_there_again_green_is_equal_without_a_copy,
+    a_zombie_neither_levels_blue_nor_applies_what_is_unexplained,
+    the_past_is_skipped_within_the_log_and_identities_come_back,
+);
 
 const BLUE: &str = "
 create table client (pk serial primary key, id text not null unique, name text not null, tags text not null default '', own text default 'blue''s');
@@ -104,13 +116,14 @@ struct Stage {
     pair: Pair,
     term: Term,
     run: Uuid,
+    method: CaptureMethod,
     forward: Mapping,
     back: Mapping,
 }
 
 impl Stage {
     /// Green filled from blue by the forward worker, captured for the way back; green is not open yet.
-    async fn closed() -> Self {
+    async fn closed(method: CaptureMethod) -> Self {
         let pair = Pair::shared().await;
         pair.blue.execute(BLUE).await;
         pair.green.execute(GREEN).await;
@@ -126,7 +139,7 @@ impl Stage {
         plan_there.reverse.clear();
         let forward = resolve(&plan_there, &blue, &green, &values).unwrap_or_else(|problems| panic!("{problems:#?}"));
         let back = resolve_back(&plan, &blue, &green, &values).unwrap_or_else(|problems| panic!("{problems:#?}"));
-        let stage = Self { pair, term, run: Uuid::new_v4(), forward, back };
+        let stage = Self { pair, term, run: Uuid::new_v4(), method, forward, back };
         stage.start(Side::Blue).await;
         let mut worker = stage.worker(Side::Blue, term).await;
         worker.touch_everything();
@@ -137,14 +150,14 @@ impl Stage {
     }
 
     /// And green has opened: what was captured until now is skipped.
-    async fn open() -> (Self, Worker) {
-        let stage = Self::closed().await;
+    async fn open(method: CaptureMethod) -> (Self, Worker) {
+        let stage = Self::closed(method).await;
         let worker = stage.turn_back().await;
         (stage, worker)
     }
 
     fn capture(&self, side: Side) -> Capture {
-        Capture { run: self.run, side }
+        Capture { run: self.run, side, method: self.method }
     }
 
     fn place(&self, side: Side) -> &Place {
@@ -171,8 +184,10 @@ impl Stage {
         let (mut blue, green) = (self.pair.blue.client().await, self.pair.green.client().await);
         let capture = self.capture(Side::Green);
         let end: i64 = self.pair.green.ask("select (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint").await;
+        let snapshot: String = self.pair.green.ask("select pg_current_snapshot()::text").await;
+        let opened = Opened { lsn: end.cast_unsigned(), snapshot };
         for _ in 0..2 {
-            capture.skip_to(&green, end.cast_unsigned()).await.expect("the past is skipped");
+            capture.skip_to(&green, &opened).await.expect("the past is skipped");
             let cutover::database::capture::CaptureStanding::Present(captured) =
                 capture.verify(&green).await.expect("it answers")
             else {
@@ -237,9 +252,8 @@ async fn unexplained(worker: &mut Worker) -> Vec<(String, u64, String)> {
     found.into_iter().map(|one| (one.table.name, one.count, one.samples.join(" "))).collect()
 }
 
-#[tokio::test]
-async fn rows_made_changed_and_removed_on_green_go_back_with_blue_s_own_columns_kept() {
-    let (stage, mut worker) = Stage::open().await;
+async fn rows_made_changed_and_removed_on_green_go_back_with_blue_s_own_columns_kept(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::open(method).await;
     stage.pair.blue.execute("update client set own = 'kept' where id = 'c1'").await;
     stage
         .green(
@@ -263,9 +277,8 @@ async fn rows_made_changed_and_removed_on_green_go_back_with_blue_s_own_columns_
     assert_eq!(batch(&mut worker, &Known::default()).await.keys, 0, "nothing is left to do");
 }
 
-#[tokio::test]
-async fn a_client_deleted_on_green_takes_what_hangs_on_it_also_what_green_never_had() {
-    let (stage, mut worker) = Stage::open().await;
+async fn a_client_deleted_on_green_takes_what_hangs_on_it_also_what_green_never_had(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::open(method).await;
     stage.pair.blue.execute("create table paper (client_id text references client (id))").await;
     stage.green("delete from client where id = 'c1'").await;
     let mut worker_before = std::mem::replace(&mut worker, stage.worker(Side::Green, stage.term).await);
@@ -284,9 +297,8 @@ async fn a_client_deleted_on_green_takes_what_hangs_on_it_also_what_green_never_
     assert!(matches!(refused, LevelError::AnotherWorker { .. } | LevelError::LostSlot { .. }), "{refused}");
 }
 
-#[tokio::test]
-async fn of_tokens_only_what_is_stricter_goes_back() {
-    let (stage, mut worker) = Stage::open().await;
+async fn of_tokens_only_what_is_stricter_goes_back(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::open(method).await;
     stage.pair.blue.execute("update token set active = false where signature = 't1'; update refresh set active = null where signature = 'f7'").await;
     stage
         .green(
@@ -307,9 +319,8 @@ async fn of_tokens_only_what_is_stricter_goes_back() {
     assert_eq!(stage.blue("select signature from token where signature = 'fresh'").await, "");
 }
 
-#[tokio::test]
-async fn a_reverse_delete_is_applied_when_it_is_explained_and_recorded_when_it_is_not() {
-    let (stage, mut worker) = Stage::open().await;
+async fn a_reverse_delete_is_applied_when_it_is_explained_and_recorded_when_it_is_not(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::open(method).await;
     stage
         .green(
             "delete from token where signature in ('t1', 't2', 't3', 't4', 't5'); delete from refresh where signature in ('f1', 'f3', 'f4', 'f5');
@@ -354,9 +365,8 @@ async fn a_reverse_delete_is_applied_when_it_is_explained_and_recorded_when_it_i
     assert_eq!((worker.apply_unexplained().await.expect("again"), unexplained(&mut worker).await), (0, Vec::new()));
 }
 
-#[tokio::test]
-async fn what_green_never_had_and_what_was_touched_before_it_opened_stays_untouched() {
-    let stage = Stage::closed().await;
+async fn what_green_never_had_and_what_was_touched_before_it_opened_stays_untouched(method: CaptureMethod) {
+    let stage = Stage::closed(method).await;
     stage.green("delete from token where signature = 't9'; delete from client where id = 'c8'; update token set active = false where signature = 't1'").await;
     let mut worker = stage.turn_back().await;
     stage.pair.blue.execute("insert into client (id, name) values ('late', 'made on blue'); insert into token values ('late', 'late', 'late')").await;
@@ -379,9 +389,8 @@ async fn what_green_never_had_and_what_was_touched_before_it_opened_stays_untouc
     assert!(report.rows_unexplained > 0 || report.rows_removed > 0, "{report:?}");
 }
 
-#[tokio::test]
-async fn there_and_back_and_there_again_green_is_equal_without_a_copy() {
-    let (stage, mut back) = Stage::open().await;
+async fn there_and_back_and_there_again_green_is_equal_without_a_copy(method: CaptureMethod) {
+    let (stage, mut back) = Stage::open(method).await;
     stage
         .green(
             "delete from client where id = 'c1'; insert into client (id, nid, pk_deprecated, name) values ('new', 1, 100, 'n');
@@ -409,9 +418,8 @@ async fn there_and_back_and_there_again_green_is_equal_without_a_copy() {
     assert_eq!(stage.blue("select id from client where id in ('c1', 'new')").await, "new");
 }
 
-#[tokio::test]
-async fn a_zombie_neither_levels_blue_nor_applies_what_is_unexplained() {
-    let (stage, mut zombie) = Stage::open().await;
+async fn a_zombie_neither_levels_blue_nor_applies_what_is_unexplained(method: CaptureMethod) {
+    let (stage, mut zombie) = Stage::open(method).await;
     stage.green("delete from session where id = 's1'").await;
     batch(&mut zombie, &Known::default()).await;
     let next = Term { term: 2, nonce: Uuid::new_v4() };
@@ -436,12 +444,12 @@ async fn a_zombie_neither_levels_blue_nor_applies_what_is_unexplained() {
     );
 }
 
-#[tokio::test]
-async fn the_past_is_skipped_within_the_log_and_identities_come_back() {
-    let stage = Stage::closed().await;
+async fn the_past_is_skipped_within_the_log_and_identities_come_back(method: CaptureMethod) {
+    let stage = Stage::closed(method).await;
     let mut green = stage.pair.green.client().await;
     let capture = stage.capture(Side::Green);
-    let beyond = capture.skip_to(&green, u64::MAX >> 1).await.expect_err("no log reaches that far");
+    let beyond = Opened { lsn: u64::MAX >> 1, snapshot: String::new() };
+    let beyond = capture.skip_to(&green, &beyond).await.expect_err("no log reaches that far");
     assert!(matches!(beyond, CaptureError::Beyond { .. }), "{beyond}");
     let identity = "select relreplident::text from pg_class where oid = 'jwk'::regclass";
     assert_eq!(stage.pair.green.ask::<String>(identity).await, "i", "a key is known by what blue keeps of it");

@@ -1,10 +1,10 @@
 //! What is told of keeping level while it goes on: how far green is behind, and that the slot's calls stay short.
 
 use crate::harness::Pair;
-use crate::level::{Stage, batch, mapping};
+use crate::level::{Stage, batch, for_both, mapping};
 use cutover::database::level::{Answer, LevelError, Reapply, TouchedTable, age_s, unrest};
 use cutover::database::mapping::judge;
-use cutover::plan::{Level, Load, Side, Sql};
+use cutover::plan::{CaptureMethod, Level, Load, Side, Sql};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::Transaction;
@@ -21,9 +21,10 @@ impl Reapply for Slow {
     }
 }
 
-#[tokio::test]
-async fn green_is_behind_by_the_age_of_its_snapshot_and_by_what_waits_in_the_slot() {
-    let (stage, mut worker) = Stage::filled().await;
+for_both!(green_is_behind_by_the_age_of_its_snapshot_and_by_what_waits);
+
+async fn green_is_behind_by_the_age_of_its_snapshot_and_by_what_waits(method: CaptureMethod) {
+    let (stage, mut worker) = Stage::filled_by(method).await;
     let (blue, green) = (stage.pair.blue.client().await, stage.pair.green.client().await);
     let waiting = async || {
         let counted = stage.capture.glance_at_pending(&blue, 1000, Duration::from_secs(5)).await;
@@ -53,7 +54,7 @@ const TRAIL: &str = "select (pg_current_wal_lsn() - restart_lsn)::bigint from pg
 
 #[tokio::test]
 async fn the_slot_s_position_is_drawn_near_and_nothing_waits_for_an_open_writer() {
-    let (stage, mut worker) = Stage::on(Pair::separate().await).await.fill().await;
+    let (stage, mut worker) = Stage::on(Pair::separate().await, CaptureMethod::Slot).await.fill().await;
     let fill =
         "insert into login select gen_random_uuid()::text, repeat(md5(i::text), 8) from generate_series(1, 8000) i";
     stage.blue(fill).await;

@@ -15,6 +15,7 @@ mod level;
 mod level_back;
 mod level_hazards;
 mod level_keeping;
+mod level_triggers;
 mod load_settings;
 mod lockstep;
 mod plan;

@@ -9,7 +9,7 @@ use cutover::database::level::{
 };
 use cutover::database::mapping::{self, Mapping};
 use cutover::database::{catalog, term};
-use cutover::plan::Side;
+use cutover::plan::{CaptureMethod, Side};
 use cutover::revocations::chain::Lookups;
 use cutover::revocations::hydra::Knock;
 use cutover::revocations::replay::reapply_for;
@@ -64,7 +64,8 @@ async fn worker(pair: &Pair, forward: &Mapping) -> Worker {
     for side in [&blue, &green] {
         term::install(side, &term).await.expect("the term is installed");
     }
-    let (capture, mapping) = (Capture { run: Uuid::new_v4(), side: Side::Green }, back(pair).await);
+    let (capture, mapping) =
+        (Capture { run: Uuid::new_v4(), side: Side::Green, method: CaptureMethod::Slot }, back(pair).await);
     let bound = Duration::from_secs(30);
     capture.identify(&mut green, &term, &mapping, bound).await.expect("rows are known by what blue keeps");
     let captured = capture.start(&mut green, &term, &forward.carried(), bound).await.expect("capture starts");

@@ -1,8 +1,10 @@
 //! Each step of a runbook on real servers: made twice, undone twice, absent after undo, and out of a superseded process's reach.
 
 use crate::harness::stage::Stage;
+use crate::level::for_both;
 use cutover::engine::{Context, Facts, FailureKind, Reversal, Standing, Step as _, StepId};
 use cutover::journal::{Claim, Journal, Lease, Term};
+use cutover::plan::CaptureMethod;
 use cutover::steps::{Action, World, compile};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -32,10 +34,16 @@ impl Walk {
 
     /// The same plan with more text at its end.
     pub(crate) async fn with(more: &str) -> Self {
+        Self::by(CaptureMethod::Slot, more).await
+    }
+
+    /// The same, with both sides captured in this way.
+    pub(crate) async fn by(method: CaptureMethod, more: &str) -> Self {
         let stage = Stage::with_accounts(200).await;
         stage.write_file("after/V2__by_day.sql", "create index concurrently account_by_day on account (created_at);");
         let rest = "  - refinery: { folder: after, name: indexes, after_copy: true }\ncleanup:\n  - { name: old-notes, table: note, where: \"id <= 20\", cap: { rows: 100, percent: 50 }, because: \"a test\" }\n";
-        stage.write_plan(&format!("{rest}{more}"));
+        let capture = if method == CaptureMethod::Slot { "slot" } else { "triggers" };
+        stage.write_plan_by(capture, &format!("{rest}{more}"));
         let plan = stage.plan();
         let journal = Journal::open(&plan.control).await.expect("the journal");
         let (blue, green) = (stage.pair.blue.client().await, stage.pair.green.client().await);
@@ -101,9 +109,10 @@ impl Walk {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_step_is_made_twice_undone_twice_and_absent_afterwards() {
-    let mut walk = Walk::begin().await;
+for_both!(every_step_is_made_twice_undone_twice_and_absent_afterwards);
+
+async fn every_step_is_made_twice_undone_twice_and_absent_afterwards(method: CaptureMethod) {
+    let mut walk = Walk::by(method, "").await;
     let (blue, mut undoable) = (walk.stage.rows(true).await, Vec::new());
     for step in walk.steps.clone() {
         if step.reversal() != Reversal::Undo {

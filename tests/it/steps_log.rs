@@ -2,6 +2,7 @@
 
 use crate::steps::Walk;
 use cutover::engine::{FailureKind, Receipt, Standing, Step as _, StepError, StepId};
+use cutover::plan::CaptureMethod;
 use cutover::steps::Action;
 
 /// Three megabytes of log.
@@ -100,4 +101,21 @@ async fn a_level_green_with_a_long_log_on_blue_is_not_ready_to_be_held_for() {
     let level = cutover::steps::compile(&walk.world.plan).expect("a runbook").steps().to_vec();
     let level = level.into_iter().find(|step| step.id() == StepId::new("level-backlog")).expect("the step");
     walk.make(&level).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_log_is_bounded_and_given_up_as_a_slot_is() {
+    let mut walk = Walk::by(CaptureMethod::Triggers, "window: { wal_keep: 1MB, wal_drop: 2MB }\n").await;
+    let copy = walk.up_to("copy-rows").await;
+    let write = "insert into account (email) select repeat('long ', 10) || n from generate_series(1, 40000) n";
+    walk.stage.pair.blue.execute(write).await;
+    let given_up = walk.attempt(&copy).await.expect_err("blue comes first");
+    assert_eq!(given_up.kind, FailureKind::Refused, "{}", given_up.why());
+    assert!(given_up.why().contains("the log of touched keys takes"), "{}", given_up.why());
+    let left = "select (select count(*) from pg_trigger where tgname like 'cutover%') + (select count(*) from cutover.touched)";
+    assert_eq!(walk.stage.pair.blue.ask::<i64>(left).await, 0, "nothing costs the application any more");
+    let capture = walk.step("capture-blue");
+    assert!(matches!(walk.see(&capture).await, Standing::Partial(_)), "it is told as lost");
+    assert!(walk.attempt(&capture).await.is_err(), "never made anew in silence");
+    walk.undo_and_see(&capture).await;
 }

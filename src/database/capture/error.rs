@@ -36,6 +36,16 @@ pub enum CaptureError {
         /// The table.
         table: TableName,
     },
+    /// Triggers see only part of what is written to an inheritance tree.
+    #[error(
+        "capture {table} on {side} by triggers: tables inherit from it, and its triggers do not see what is written through them; partition it by declaration, or list it under `drop:`"
+    )]
+    Inherited {
+        /// The side.
+        side: Side,
+        /// The table.
+        table: TableName,
+    },
     /// The log ends before the position that is to be skipped to.
     #[error(
         "skip what was captured on {side} up to {lsn:X}: its log ends at {end:X}; the position is not of this server"
@@ -78,7 +88,7 @@ pub enum CaptureError {
         /// The side.
         side: Side,
         /// What waited.
-        what: &'static str,
+        what: String,
         /// How long.
         waited_s: u64,
         /// Who they are.
@@ -92,7 +102,7 @@ pub enum CaptureError {
         /// What was found.
         what: String,
     },
-    /// The slot cannot deliver every change any more.
+    /// The capture cannot deliver every change any more.
     #[error("capture on {side} is lost: {why}; green must be copied anew, never continued")]
     Lost {
         /// The side.

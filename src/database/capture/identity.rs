@@ -3,7 +3,8 @@
 //! A table whose primary key the other side does not keep is named by another unique key, which the mapping has chosen; what stood
 //! before is noted and comes back when the capture is stopped.
 
-use super::{Capture, CaptureError, CaptureStanding, IDENTITY};
+use super::slot::IDENTITY;
+use super::{Capture, CaptureError, CaptureStanding};
 use crate::database::mapping::{Mapping, Touch};
 use crate::database::sql::{ident, qualified};
 use crate::database::term::{self, Term};

@@ -1,18 +1,21 @@
-//! How much log a slot may keep before blue is in danger, and giving the slot up for blue's sake.
+//! How much a capture may keep before blue is in danger, and giving it up for blue's sake.
 //!
-//! A slot keeps log until it is read, and a full disk stops the database that serves: what is kept is judged against the plan's limits
-//! and against the server's own. Giving up is final: a slot made anew would have missed what was written in between.
+//! A slot keeps write-ahead log until it is read, a trigger log its own rows, and a full disk stops the database that serves: what is
+//! kept is judged against the plan's limits and against the server's own. Giving up is final: a capture made anew would have missed
+//! what was written in between.
 
-use super::{Capture, CaptureError, WalKept};
-use crate::database::term::{self, Term};
+use super::{Capture, CaptureError};
+use crate::database::term::Term;
+use crate::plan::CaptureMethod;
 use tokio_postgres::{Client, GenericClient};
 
-/// The writer whose transaction has been open longest, or was prepared and forgotten: the log is kept from its first change on.
+/// The writer whose transaction has been open longest, or was prepared and forgotten: a slot keeps the log from its first change on. Of a
+/// trigger log whoever has an old snapshot keeps consumed rows, a reader too.
 const OLDEST: &str = "select coalesce(
   (select format('transaction %s, prepared since %s', quote_literal(gid), date_trunc('second', prepared)) from pg_prepared_xacts
     where prepared < now() - interval '1 minute' order by prepared limit 1),
   (select format('backend %s (%s, database %s), in a transaction since %s', pid, coalesce(nullif(application_name, ''), usename), datname, date_trunc('second', xact_start))
-    from pg_stat_activity where backend_xid is not null and xact_start < now() - interval '1 minute' order by xact_start limit 1))";
+    from pg_stat_activity where (backend_xid is not null or $1 and backend_xmin is not null) and xact_start < now() - interval '1 minute' order by xact_start limit 1))";
 
 /// The plan's limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,29 +26,53 @@ pub struct WalLimits {
     pub drop_bytes: Option<u64>,
 }
 
-/// How much room the slot has.
+/// What a capture keeps on its side until it is consumed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// What keeps it.
+    pub method: CaptureMethod,
+    /// Bytes: of write-ahead log from the slot's restart position to its end, or of the trigger log.
+    pub bytes: u64,
+    /// Why the capture cannot deliver any more, if so.
+    pub lost: Option<String>,
+    /// Bytes that may still be written before the server takes the log away from a slot; none when it never does.
+    pub safe_bytes: Option<u64>,
+}
+
+impl Kept {
+    /// In words, such as `the slot keeps 12 MB of log`.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let size = megabytes(self.bytes);
+        match self.method {
+            CaptureMethod::Slot => format!("the slot keeps {size} MB of log"),
+            CaptureMethod::Triggers => format!("the log of touched keys takes {size} MB"),
+        }
+    }
+}
+
+/// How much room a capture has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Room {
     /// Enough.
     Ample,
     /// Little is left, or the plan's limit is passed and the run may go on: with figures, to be told.
     Short(String),
-    /// The plan's limit is passed, and the plan does not say that the slot may be dropped.
+    /// The plan's limit is passed, and the plan does not say that the capture may be dropped.
     Passed(String),
     /// The limit is passed at which the plan gives green up.
     GiveUp(String),
-    /// The slot is gone, or the server has taken its log away.
+    /// The capture cannot deliver any more.
     Lost(String),
 }
 
-/// Judges what a slot keeps; none is a slot that is gone.
+/// Judges what a capture keeps.
 #[must_use]
-pub fn room(kept: Option<&WalKept>, limits: WalLimits) -> Room {
-    let Some(kept) = kept else { return Room::Lost("the slot is gone".to_owned()) };
-    if kept.status == "lost" {
-        return Room::Lost("the server has removed the log that the slot needed (max_slot_wal_keep_size)".to_owned());
+pub fn room(kept: &Kept, limits: WalLimits) -> Room {
+    if let Some(why) = &kept.lost {
+        return Room::Lost(why.clone());
     }
-    let held = format!("the slot keeps {} MB of log on blue", megabytes(kept.bytes));
+    let held = format!("{} on blue", kept.words());
     let keep = format!("window.wal_keep is {} MB", megabytes(limits.keep_bytes));
     match limits.drop_bytes {
         Some(drop) if kept.bytes >= drop => {
@@ -66,24 +93,38 @@ fn megabytes(bytes: u64) -> u64 {
 }
 
 impl Capture {
-    /// Who keeps the log from getting shorter: a transaction that has been open for more than a minute.
+    /// Who keeps the list from getting shorter: a transaction that has been open for more than a minute.
     ///
     /// # Errors
     /// When the server does not answer.
     pub async fn oldest_writer(&self, client: &impl GenericClient) -> Result<Option<String>, CaptureError> {
-        let row = client.query_one(OLDEST, &[]).await.map_err(self.server("look for the oldest writer"))?;
+        let counts_readers = self.method == CaptureMethod::Triggers;
+        let row =
+            client.query_one(OLDEST, &[&counts_readers]).await.map_err(self.server("look for the oldest writer"))?;
         Ok(row.get(0))
     }
 
-    /// Drops the slot and nothing else, so that the log is free at once: the capture is lost from then on, and says so to whoever looks.
+    /// What the capture keeps until it is consumed.
     ///
     /// # Errors
-    /// When another process took over, or somebody is reading the slot.
+    /// When the server does not answer.
+    pub async fn kept(&self, client: &impl GenericClient) -> Result<Kept, CaptureError> {
+        match self.method {
+            CaptureMethod::Slot => self.slot_kept(client).await,
+            CaptureMethod::Triggers => self.log_kept(client).await,
+        }
+    }
+
+    /// Takes away what keeps, and nothing else, so that its room is free at once: the capture is lost from then on, and says so to
+    /// whoever looks.
+    ///
+    /// # Errors
+    /// When another process took over, or somebody has it in use.
     pub async fn give_up(&self, client: &mut Client, term: &Term) -> Result<(), CaptureError> {
-        let transaction = client.transaction().await.map_err(self.server("begin"))?;
-        term::hold(&transaction, term).await?;
-        transaction.commit().await.map_err(self.server("hold the term"))?;
-        self.drop_slot(client).await
+        match self.method {
+            CaptureMethod::Slot => self.give_slot_up(client, term).await,
+            CaptureMethod::Triggers => self.give_log_up(client, term).await,
+        }
     }
 }
 
@@ -93,28 +134,26 @@ mod tests {
 
     const MB: u64 = 1_048_576;
 
-    fn kept(megabytes: u64) -> WalKept {
-        WalKept { bytes: megabytes * MB, status: "extended".to_owned(), safe_bytes: None }
+    fn kept(megabytes: u64) -> Kept {
+        Kept { method: CaptureMethod::Slot, bytes: megabytes * MB, lost: None, safe_bytes: None }
     }
 
     #[test]
     fn what_a_slot_keeps_is_told_then_stops_and_is_given_up_only_where_the_plan_says_so() {
         let without = WalLimits { keep_bytes: 1000 * MB, drop_bytes: None };
         let with = WalLimits { drop_bytes: Some(2000 * MB), ..without };
-        assert_eq!(room(Some(&kept(800)), without), Room::Ample);
+        assert_eq!(room(&kept(800), without), Room::Ample);
         assert!(
-            matches!(room(Some(&kept(801)), without), Room::Short(why) if why.contains("801 MB") && why.contains("1000 MB"))
+            matches!(room(&kept(801), without), Room::Short(why) if why.contains("801 MB") && why.contains("1000 MB"))
         );
-        assert!(matches!(room(Some(&kept(1001)), without), Room::Passed(_)));
-        assert!(matches!(room(Some(&kept(1999)), with), Room::Short(_)), "it may be dropped, so it goes on");
-        assert!(matches!(room(Some(&kept(2000)), with), Room::GiveUp(why) if why.contains("2000 MB")));
-        assert!(
-            matches!(room(Some(&kept(9000)), without), Room::Passed(_)),
-            "never dropped without a word in the plan"
-        );
-        assert!(matches!(room(None, without), Room::Lost(_)));
-        assert!(matches!(room(Some(&WalKept { status: "lost".to_owned(), ..kept(1) }), with), Room::Lost(_)));
-        let nearly = WalKept { safe_bytes: Some(20 * MB), ..kept(100) };
-        assert!(matches!(room(Some(&nearly), without), Room::Short(why) if why.contains("20 MB more")));
+        assert!(matches!(room(&kept(1001), without), Room::Passed(_)));
+        assert!(matches!(room(&kept(1999), with), Room::Short(_)), "it may be dropped, so it goes on");
+        assert!(matches!(room(&kept(2000), with), Room::GiveUp(why) if why.contains("2000 MB")));
+        assert!(matches!(room(&kept(9000), without), Room::Passed(_)), "never dropped without a word in the plan");
+        assert!(matches!(room(&Kept { lost: Some("it is gone".to_owned()), ..kept(1) }, with), Room::Lost(_)));
+        let log = Kept { method: CaptureMethod::Triggers, ..kept(1001) };
+        assert!(matches!(room(&log, without), Room::Passed(why) if why.contains("log of touched keys takes 1001 MB")));
+        let nearly = Kept { safe_bytes: Some(20 * MB), ..kept(100) };
+        assert!(matches!(room(&nearly, without), Room::Short(why) if why.contains("20 MB more")));
     }
 }

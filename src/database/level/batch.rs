@@ -3,21 +3,20 @@
 //! Everything of one snapshot goes into one transaction of the target; memory is bounded by pages of keys and by temporary tables, never
 //! by splitting that transaction.
 
+use super::list::{Page, Reading};
 use super::{BatchReport, LevelError, TouchedTable};
 use crate::database::apply::{Falls, StricterSql, TableSql, TouchedSql, copy_line};
 use crate::database::catalog::Catalog;
-use crate::database::changes::{CapturedTable, ChangeReader, Key};
+use crate::database::changes::{CapturedTable, Key};
 use crate::database::pgoutput::Lsn;
 use crate::database::repair;
-use crate::database::snapshot::Snapshot;
 use crate::plan::{Side, TableName};
 use bytes::{Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
 use std::collections::BTreeSet;
+use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Transaction};
 
-const PEEK: &str = "select data from pg_logical_slot_peek_binary_changes($1, null, null, variadic $2::text[])";
 /// Bytes that are gathered before they are handed to the target.
 const GATHERED: usize = 64 * 1024;
 /// Above this many keys the planner is told how many there are.
@@ -29,15 +28,12 @@ pub(super) struct Batch<'a> {
     pub(super) target: &'a Transaction<'a>,
     /// The side that is the source.
     pub(super) side: Side,
-    pub(super) slot: &'a Client,
-    pub(super) name: &'a str,
     pub(super) tables: &'a [CapturedTable],
     pub(super) touched: &'a [TouchedSql],
     pub(super) sql: &'a [TableSql],
     pub(super) stricter: &'a [Option<StricterSql>],
     /// What falls with deleted rows; none where nothing may.
     pub(super) falls: Option<&'a Falls>,
-    pub(super) ignored: &'a [String],
     pub(super) catalog: &'a Catalog,
     pub(super) page_keys: usize,
     /// Keys written to each table's temporary table.
@@ -56,43 +52,26 @@ impl Batch<'_> {
         LevelError::on(self.side.other(), what)
     }
 
-    /// Reads the change list up to the marker and writes the touched keys of the target to the temporary tables, page by page.
-    /// Gives the end of the consumed prefix.
+    /// Reads the list up to the mark and writes the touched keys of the target to the temporary tables, page by page. Gives the
+    /// target's new position.
     pub(super) async fn touch(
         &mut self,
-        snapshot: Snapshot,
-        marker: &str,
+        mut reading: Reading<'_>,
         rewritten: BTreeSet<usize>,
     ) -> Result<Option<Lsn>, LevelError> {
-        let options = ["proto_version", "1", "publication_names", self.name, "messages", "true"];
-        let options: Vec<String> = options.map(str::to_owned).to_vec();
-        let name = self.name.to_owned();
-        let parameters: [&(dyn ToSql + Sync); 2] = [&name, &options];
-        let list = self.slot.query_raw(PEEK, parameters).await.map_err(LevelError::reading_slot(self.side))?;
-        pin_mut!(list);
-        let mut reader = ChangeReader::new(self.tables, snapshot, marker.as_bytes()).ignoring(self.ignored);
-        while let Some(row) = list.try_next().await.map_err(LevelError::reading_slot(self.side))? {
-            reader.feed(row.get(0))?;
-            if reader.waiting() >= self.page_keys {
-                self.touch_page(reader.take_keys()).await?;
-            }
-            if reader.done {
-                break;
-            }
+        while let Some(page) = reading.page().await? {
+            self.touch_page(page).await?;
         }
-        if !reader.done {
-            return Err(LevelError::NoMarker);
-        }
-        self.touch_page(reader.take_keys()).await?;
-        self.touch_all(&(&reader.emptied | &rewritten)).await?;
+        let ended = reading.ended();
+        self.touch_all(&(&ended.emptied | &rewritten)).await?;
         self.touch_recorded().await?;
         self.touch_repaired().await?;
-        (self.report.commits, self.report.left_in_slot) = (reader.commits, reader.left);
-        Ok(reader.consumed_end)
+        (self.report.commits, self.report.left_in_slot) = (ended.commits, ended.left);
+        Ok(ended.position)
     }
 
     /// Keys derived from the source's rows as S sees them; and the touched rows noted, for what the target records.
-    async fn touch_page(&mut self, page: Vec<(usize, Vec<Key>)>) -> Result<(), LevelError> {
+    async fn touch_page(&mut self, page: Page) -> Result<(), LevelError> {
         for (place, keys) in page {
             self.places.insert(place);
             let mut lines = Vec::new();

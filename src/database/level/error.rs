@@ -20,7 +20,7 @@ pub enum LevelError {
     /// The capture cannot be read.
     #[error(transparent)]
     Capture(#[from] CaptureError),
-    /// The slot does not deliver every change since the target's position.
+    /// The slot, or the log of triggers, does not deliver every change since the target's position.
     #[error("keep level: {why}; the target must be copied anew, never continued")]
     LostSlot {
         /// Why.

@@ -4,15 +4,16 @@
 //!
 //! Owns the order of a batch, which is the whole point and must not be changed:
 //! 1. a repeatable read transaction on the source locks the captured tables `access share`, then takes its snapshot S;
-//! 2. a transactional marker is committed on another connection with `synchronous_commit` on: all that S sees is in the log before it;
-//! 3. the change list is read up to the marker; every commit visible in S touches its keys, the longest prefix of such is consumed;
+//! 2. a mark is committed on another connection with `synchronous_commit` on: all that S sees is flushed, and in the list, before it;
+//! 3. the list is read up to the mark: every commit visible in S touches its keys. Of a slot the longest prefix of such is consumed, of a
+//!    trigger log all that S sees;
 //! 4. touched keys of the target are those derived from the source's rows at S **and** those that the target records as derived from them;
 //! 5. one transaction of the target, under the term, deletes, updates and inserts the rows that differ from what S derives, without firing its
 //!    cascades and triggers, looks for foreign keys left hanging, applies captured revocations again, then lets the stricter side win
-//!    where nothing else goes back, and stores slot, nonce and position;
-//! 6. it commits durably; only then the slot advances.
+//!    where nothing else goes back, and stores name, nonce and position;
+//! 6. it commits durably; only then what was consumed goes from the list.
 //!
-//! After the first batch nothing but a batch writes carried tables. May call `capture`, `changes`, `apply`, `mapping`, `term`.
+//! After the first batch nothing but a batch writes carried tables. What keeps the list is asked through `list`. May call `capture`, `changes`, `apply`, `mapping`, `term`.
 //! Never continues from a position that the target has not stored: then it must be copied anew.
 
 mod batch;
@@ -20,6 +21,7 @@ mod calm;
 mod error;
 mod fall;
 mod judge;
+mod list;
 mod lookup;
 mod near;
 mod progress;
@@ -37,12 +39,13 @@ pub use report::{BatchReport, Levelled};
 pub use unexplained::Unexplained;
 
 use self::batch::Batch;
+use self::list::{At, List};
 use self::progress::{matching_progress, store_progress};
 use self::source::{captured_tables, require_utf8, rewritten, session, snapshot};
 use crate::database::apply::{Falls, StricterSql, TableSql, TouchedSql};
 use crate::database::capture::{Capture, CaptureStanding, Captured, Relations};
 use crate::database::catalog::{self, Catalog};
-use crate::database::changes::{CapturedTable, MARKER_PREFIX};
+use crate::database::changes::CapturedTable;
 use crate::database::mapping::{Mapping, TableMapping};
 use crate::database::pgoutput::Lsn;
 use crate::database::term::{self, Term};
@@ -51,14 +54,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::{Client, IsolationLevel};
-use uuid::Uuid;
 
-const SLOT: &str = "select (confirmed_flush_lsn - '0/0'::pg_lsn)::bigint, wal_status = 'lost',
-  (pg_current_wal_flush_lsn() - '0/0'::pg_lsn)::bigint
-from pg_replication_slots where slot_name = $1 and database = current_database() and plugin = 'pgoutput'";
-const MARK: &str = "select pg_logical_emit_message(true, $1, $2::text)";
-const ADVANCE: &str = "select pg_replication_slot_advance($1, '0/0'::pg_lsn + $2::bigint::numeric)";
-const BEHIND: &str = "select (pg_current_wal_lsn() - ('0/0'::pg_lsn + $1::bigint::numeric))::bigint";
 const FOREIGN_KEYS: &str = "select count(*), coalesce(max(oid::bigint), 0) from pg_constraint where contype = 'f'";
 const OLDEST: &str = "select format('backend %s (%s, in a transaction since %s)', pid, coalesce(nullif(application_name, ''), usename), xact_start)
 from pg_stat_activity where backend_xid is not null and datname = current_database() order by xact_start limit 1";
@@ -98,11 +94,12 @@ pub struct LevelSetup {
 pub struct Worker {
     /// Reads rows at the batch's snapshot.
     source: Client,
-    /// Commits markers, reads the change list, advances the slot.
-    slot: Client,
+    /// Sets marks and consumes what the target has stored, beside the batch's snapshot.
+    beside: Client,
     target: Client,
     capture: Capture,
     captured: Captured,
+    list: List,
     term: Term,
     limits: Limits,
     mapping: Vec<TableMapping>,
@@ -124,17 +121,17 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Connects, and checks that slot and the target's position belong together.
+    /// Connects, and checks that the source's list of changes and the target's position belong together.
     ///
     /// # Errors
-    /// `LostSlot` when the slot is missing, is another one, or stands beyond what the target has stored.
+    /// `LostSlot` when the list is missing or not whole, is another one, or has gone on or back from what the target has stored.
     pub async fn open(setup: LevelSetup) -> Result<Self, LevelError> {
         let side = setup.capture.side;
         let source = session(&setup.source, side, setup.limits).await?;
-        let slot = session(&setup.source, side, setup.limits).await?;
+        let beside = session(&setup.source, side, setup.limits).await?;
         let mut target = session(&setup.target, side.other(), setup.limits).await?;
-        require_utf8(&slot, side).await?;
-        let captured = match setup.capture.verify(&slot).await? {
+        require_utf8(&beside, side).await?;
+        let captured = match setup.capture.verify(&beside).await? {
             CaptureStanding::Present(captured) => captured,
             other => return Err(LevelError::LostSlot { why: format!("the capture on {side} is {other:?}") }),
         };
@@ -142,7 +139,7 @@ impl Worker {
         let tables = captured_tables(&setup.mapping);
         let mut worker = Self {
             source,
-            slot,
+            beside,
             target,
             capture: setup.capture,
             term: setup.term,
@@ -160,9 +157,10 @@ impl Worker {
             lsn: progress.lsn,
             relations: progress.relations,
             near_again: Instant::now(),
+            list: List::of(setup.capture, &captured),
             captured,
         };
-        worker.require_slot().await?;
+        worker.list.require(&worker.beside, worker.lsn).await?;
         worker.prepare().await?;
         Ok(worker)
     }
@@ -170,10 +168,6 @@ impl Worker {
     /// The target's connection, for work that alternates with batches on the one worker, such as the replay of revocations.
     pub fn target(&mut self) -> &mut Client {
         &mut self.target
-    }
-
-    fn on_source(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
-        LevelError::on(self.capture.side, what)
     }
 
     fn on_target(&self, what: &'static str) -> impl FnOnce(tokio_postgres::Error) -> LevelError + use<> {
@@ -222,33 +216,13 @@ impl Worker {
         Ok(())
     }
 
-    /// The slot must not stand beyond what the target has stored, and the source must not have gone back behind it.
-    async fn require_slot(&self) -> Result<(), LevelError> {
-        let row = self.slot.query_opt(SLOT, &[&self.captured.name]).await;
-        let row = row.map_err(self.on_source("read the slot"))?;
-        let lost = |why: &str| Err(LevelError::LostSlot { why: why.to_owned() });
-        let Some(row) = row else { return lost("the slot is gone") };
-        let (confirmed, is_lost): (i64, Option<bool>) = (row.get(0), row.get(1));
-        let end: i64 = row.get(2);
-        if is_lost == Some(true) {
-            lost("the slot's write-ahead log was removed")
-        } else if confirmed.cast_unsigned() > self.lsn {
-            lost("the slot stands beyond what the target has stored")
-        } else if end.cast_unsigned() < self.lsn {
-            lost("the source's log ends before what the target has stored: the source was restored or failed over")
-        } else {
-            // A slot's position is not durable at once: after a crash, and at the beginning, it stands before what is stored.
-            self.advance(self.lsn).await.map(drop)
-        }
-    }
-
     /// One batch: after it the target equals what the mapping derives from the source at one snapshot, for all that was touched until then.
     ///
     /// # Errors
     /// See [`LevelError`]; unless the target's commit was lost on the way, nothing was changed.
     pub async fn batch(&mut self, reapply: &impl Reapply) -> Result<BatchReport, LevelError> {
         self.read_catalog().await?;
-        self.require_slot().await?;
+        self.list.require(&self.beside, self.lsn).await?;
         let side = self.capture.side;
         let (on_source, on_target) = (|what| LevelError::on(side, what), |what| LevelError::on(side.other(), what));
         let source = self.source.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
@@ -261,8 +235,7 @@ impl Worker {
         if self.everything {
             rewritten.extend(0..self.tables.len());
         }
-        let marker = Uuid::new_v4().to_string();
-        self.slot.execute(MARK, &[&MARKER_PREFIX, &marker]).await.map_err(on_source("commit the marker"))?;
+        let mark = self.list.mark(&self.beside).await?;
 
         let target = self.target.transaction().await.map_err(on_target("begin"))?;
         target.batch_execute(REPLICA).await.map_err(on_target("become a replica"))?;
@@ -271,21 +244,27 @@ impl Worker {
             source: &source,
             target: &target,
             side,
-            slot: &self.slot,
-            name: &self.captured.name,
             tables: &self.tables,
             touched: &self.touched,
             sql: &self.sql,
             stricter: &self.stricter,
             falls: (side == Side::Green).then_some(&self.falls),
-            ignored: &self.ignored,
             catalog: &self.catalog,
             page_keys: self.limits.page_keys,
             keys: vec![0; self.sql.len()],
             places: BTreeSet::new(),
             report: BatchReport::default(),
         };
-        let consumed = batch.touch(snapshot, &marker, rewritten).await?;
+        let at = At {
+            client: &self.beside,
+            source: &source,
+            snapshot: &snapshot,
+            mark: &mark,
+            tables: &self.tables,
+            ignored: &self.ignored,
+            page_keys: self.limits.page_keys,
+        };
+        let consumed = batch.touch(self.list.read(at).await?, rewritten).await?;
         batch.derive().await?;
         batch.make_equal().await?;
         batch.check_foreign_keys().await?;
@@ -300,23 +279,8 @@ impl Worker {
         (self.lsn, self.relations, report.lsn) = (lsn, relations, lsn);
         self.everything = false;
         source.rollback().await.map_err(on_source("end the snapshot"))?;
-        report.lag_bytes = self.advance(lsn).await?;
+        report.lag_bytes = self.list.consume(&self.beside, lsn, &snapshot).await?;
         Ok(report)
-    }
-
-    /// Moves the slot to what the target has stored; gives the bytes still behind it.
-    async fn advance(&self, lsn: Lsn) -> Result<u64, LevelError> {
-        let row = self.slot.query_opt(SLOT, &[&self.captured.name]).await;
-        let row = row.map_err(self.on_source("read the slot"))?;
-        if row.is_some_and(|row| row.get::<_, i64>(0).cast_unsigned() < lsn) {
-            self.slot
-                .execute(ADVANCE, &[&self.captured.name, &lsn.cast_signed()])
-                .await
-                .map_err(LevelError::reading_slot(self.capture.side))?;
-        }
-        let behind = self.slot.query_one(BEHIND, &[&lsn.cast_signed()]).await;
-        let behind: i64 = behind.map_err(self.on_source("measure the lag"))?.get(0);
-        Ok(behind.max(0).cast_unsigned())
     }
 
     /// Runs batches until one leaves nothing in the slot and was at most `lag` behind at its commit; at least one.
@@ -353,7 +317,7 @@ impl Worker {
     }
 
     async fn not_level(&self, bound: Duration, levelled: &Levelled, passing: Option<LevelError>) -> LevelError {
-        let oldest = self.slot.query_opt(OLDEST, &[]).await.ok().flatten();
+        let oldest = self.beside.query_opt(OLDEST, &[]).await.ok().flatten();
         let why = match (passing, oldest) {
             (Some(error), _) => error.to_string(),
             (None, Some(row)) => format!("the oldest writer is {}", row.get::<_, &str>(0)),

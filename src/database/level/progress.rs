@@ -1,6 +1,7 @@
-//! The target's position: slot, nonce and end of what was consumed, stored in the transaction that consumed it.
+//! The target's position: name, nonce and end of what was consumed, stored in the transaction that consumed it.
 //!
-//! A position that does not belong to the slot, or lies before it, means that changes were lost; it is refused, never mended.
+//! The end is a position in the write-ahead log, or the mark of a trigger log; either only grows. One that does not
+//! belong to the list, or lies before it, means that changes were lost; it is refused, never mended.
 
 use super::LevelError;
 use crate::database::capture::{Capture, Captured, Relations};

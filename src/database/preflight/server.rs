@@ -1,7 +1,7 @@
 //! What must be true of one server as a whole: version, role, settings, slots, standbys.
 
 use super::{Findings, Server};
-use crate::plan::Plan;
+use crate::plan::{CaptureMethod, Database, Plan};
 use tokio_postgres::{Client, Row};
 
 const SETTINGS: &str =
@@ -40,7 +40,8 @@ pub(super) async fn examine(server: &Server<'_>, plan: &Plan, findings: &mut Fin
         return standbys(&server.client, findings).await;
     }
     let is_captured = server.name == "blue" || !plan.systems.is_empty();
-    if is_captured {
+    let by_slot = database(server, plan).capture == CaptureMethod::Slot;
+    if is_captured && by_slot {
         decoding(&settings, findings);
     }
     if settings.get::<_, i32>("version") >= FLOOR {
@@ -49,6 +50,10 @@ pub(super) async fn examine(server: &Server<'_>, plan: &Plan, findings: &mut Fin
     prepared(&server.client, findings).await;
     standbys(&server.client, findings).await;
     subscriptions(&server.client, findings).await;
+}
+
+fn database<'a>(server: &Server<'_>, plan: &'a Plan) -> &'a Database {
+    if server.name == "blue" { &plan.databases.blue } else { &plan.databases.green }
 }
 
 /// A pooler hands statements of one connection to many backends, or many connections to one.
@@ -99,7 +104,7 @@ fn decoding(settings: &Row, findings: &mut Findings) {
 }
 
 async fn login(server: &Server<'_>, plan: &Plan, findings: &mut Findings) {
-    let database = if server.name == "blue" { &plan.databases.blue } else { &plan.databases.green };
+    let database = database(server, plan);
     let login = server.client.query_one(LOGIN, &[]).await;
     let Some(login) = findings.answer("what our login may do", login) else { return };
     let name: &str = login.get("name");
@@ -137,7 +142,6 @@ async fn login(server: &Server<'_>, plan: &Plan, findings: &mut Findings) {
 fn rights(server: &Server<'_>, plan: &Plan, login: &Row, findings: &mut Findings) {
     let name: String = login.get("name");
     let mut needs = vec![
-        ("may_replicate", "make a replication slot", format!("alter role {name} replication")),
         ("bypasses_rls", "see every row of tables with row security", format!("alter role {name} bypassrls")),
         ("may_create", "create our schema", format!("grant create on database … to {name}")),
         (
@@ -151,6 +155,9 @@ fn rights(server: &Server<'_>, plan: &Plan, login: &Row, findings: &mut Findings
             format!("grant set on parameter deadlock_timeout to {name}"),
         ),
     ];
+    if database(server, plan).capture == CaptureMethod::Slot {
+        needs.push(("may_replicate", "make a replication slot", format!("alter role {name} replication")));
+    }
     if plan.copy.throttle.replica_lag.is_some() || plan.level.replica_lag.is_some() {
         let grant = format!("grant pg_read_all_stats to {name}");
         needs.push(("sees_standbys", "see how far standbys are behind, for which the plan waits (replica_lag)", grant));
@@ -166,7 +173,7 @@ fn rights(server: &Server<'_>, plan: &Plan, login: &Row, findings: &mut Findings
     }
     let not_owned: i64 = login.get("not_owned");
     if not_owned > 0 {
-        let why = "only an owner may publish, fence, index and empty a table";
+        let why = "only an owner may capture, fence, index and empty a table";
         let next = format!("grant the tables' owner to {name} on {}", server.name);
         findings.error(format!("our login {name} does not act for the owner of {not_owned} tables"), why, next);
     }

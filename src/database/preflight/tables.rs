@@ -1,7 +1,7 @@
 //! What must be true of one side's tables: keys, an empty or claimed green, what the log can follow.
 
 use super::{Findings, Server};
-use crate::plan::{Plan, TableName};
+use crate::plan::{CaptureMethod, Plan, TableName};
 use tokio_postgres::Row;
 
 /// Application tables as capture and fence see them; `key` says whether the log can name a changed row.
@@ -61,7 +61,7 @@ fn keys(tables: &[Row], plan: &Plan, findings: &mut Findings) {
     for row in tables.iter().filter(is_carried) {
         let table = name(row);
         if row.get("is_unlogged") {
-            let why = "its changes are not in the log, so green would miss them";
+            let why = "its rows go in a crash without a word in any log, so green would keep them";
             findings.error(format!("table {table} is unlogged"), why, "make it logged, or list it in `drop`");
         }
         if row.get("has_children") {
@@ -73,7 +73,12 @@ fn keys(tables: &[Row], plan: &Plan, findings: &mut Findings) {
             );
         }
         if !row.get::<_, bool>("has_key") {
-            let why = "once it is published, the application's own updates and deletes there would fail";
+            let why = match plan.databases.blue.capture {
+                CaptureMethod::Slot => {
+                    "once it is published, the application's own updates and deletes there would fail"
+                }
+                CaptureMethod::Triggers => "a touched row could not be named",
+            };
             let next = "add a primary key, or `alter table … replica identity using index …`; or list it in `drop`";
             findings.error(format!("table {table} has no key"), why, next);
         }

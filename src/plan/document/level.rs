@@ -1,4 +1,4 @@
-//! The document's section `level`: when the batches wait that bring green level.
+//! Keeping level in the document: how touched rows are captured, and the section `level`: when the batches wait that bring green level.
 
 use super::Length;
 use schemars::JsonSchema;
@@ -26,6 +26,24 @@ pub struct Level {
 impl Level {
     pub(super) fn is_empty(&self) -> bool {
         self.replica_lag.is_none() && self.load.is_none() && self.every.is_none() && self.fan_out.is_none()
+    }
+}
+
+/// How touched rows are captured on a side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptureMethod {
+    /// A publication and a logical slot: costs the application nothing; needs `wal_level = logical`, the right to replicate and a free slot.
+    #[default]
+    Slot,
+    /// Triggers that log the keys of touched rows in schema `cutover`: for a server without logical decoding. Every write costs more.
+    Triggers,
+}
+
+impl CaptureMethod {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde wants a reference")]
+    pub(super) fn is_slot(&self) -> bool {
+        *self == Self::Slot
     }
 }
 

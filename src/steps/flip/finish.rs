@@ -12,9 +12,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// Where the log of the side that opens ends before its first writer but us, and when that was by its own clock.
+/// Where the log of the side that opens ends before its first writer but us, when that was by its own clock, and what had been committed.
 const OPENING: &str =
-    "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, (clock_timestamp() at time zone 'utc')::text";
+    "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, (clock_timestamp() at time zone 'utc')::text,
+  pg_current_snapshot()::text";
 
 impl Flip {
     pub(super) async fn finish(
@@ -70,7 +71,8 @@ impl Flip {
         let (opening, decided, baseline) = (last("opening"), last("decided"), last("baseline"));
         json!({
             "phase": "released", "epoch": epoch, "live": self.route.to().as_str(),
-            "opened_at": opening["opened_at"], "opened_lsn": opening["opened_lsn"], "since_hold_ms": decided["since_hold_ms"],
+            "opened_at": opening["opened_at"], "opened_lsn": opening["opened_lsn"],
+            "opened_snapshot": opening["opened_snapshot"], "since_hold_ms": decided["since_hold_ms"],
             "baseline": baseline["baseline"],
         })
     }
@@ -86,8 +88,9 @@ impl Flip {
         let failed = |error| fail(format!("open {side}"), error);
         let mut client = world.side(side).await?;
         let row = client.query_one(OPENING, &[]).await.map_err(|error| fail(format!("look at {side}'s log"), error))?;
-        let (lsn, at): (i64, String) = (row.get(0), row.get(1));
-        context.note(json!({ "phase": "opening", "opened_lsn": lsn, "opened_at": at })).await?;
+        let (lsn, at, snapshot): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
+        let opening = json!({ "phase": "opening", "opened_lsn": lsn, "opened_at": at, "opened_snapshot": snapshot });
+        context.note(opening).await?;
         let change = Change::open(register.epoch, lockstep.epoch(), lockstep.nonce()).raise_sql();
         Refusal::Closed.lift(&mut client, &context.term(), context.run(), &change).await.map_err(failed)
     }

@@ -1,7 +1,7 @@
 //! Rounds of levelling outside the hold: until nothing is behind, no faster than the serving side can bear, and not for ever.
 
 use super::{Levelling, objection};
-use crate::database::capture::{Capture, Room, room};
+use crate::database::capture::{Room, room};
 use crate::database::level::{BatchReport, unrest};
 use crate::engine::{Context, StepError};
 use crate::plan::Side;
@@ -33,7 +33,7 @@ impl Levelling {
     ) -> Result<BatchReport, StepError> {
         let (begun, mut keys) = (Instant::now(), 0);
         loop {
-            let (behind, pause) = match self.turn(context.run(), &mut keys).await? {
+            let (behind, pause) = match self.turn(&mut keys).await? {
                 Turn::Level(report) => return Ok(report),
                 Turn::Behind(behind, pause) => (behind, pause),
             };
@@ -52,7 +52,7 @@ impl Levelling {
     }
 
     /// One round, unless the serving side has too much to do already.
-    async fn turn(&mut self, run: uuid::Uuid, keys: &mut u64) -> Result<Turn, StepError> {
+    async fn turn(&mut self, keys: &mut u64) -> Result<Turn, StepError> {
         let from = self.route.from();
         let unrest = unrest(&self.source, from, &self.calm).await;
         if let Some(why) = unrest.map_err(|error| fail(format!("see whether {from} is at ease"), error))? {
@@ -69,13 +69,13 @@ impl Levelling {
         }
         self.within_cap().await?;
         let objection = match self.objection().await? {
-            None => self.long_log(run).await?,
+            None => self.long_log().await?,
             some => some,
         };
         Ok(objection.map_or(Turn::Level(report), |why| Turn::Behind(why, PAUSE)))
     }
 
-    /// Draws the slot's position near, for the last time before clients are held: each call under the hold reads from there.
+    /// Draws the list of changes near, for the last time before clients are held: each batch under the hold reads from there.
     pub(in crate::steps) async fn draw_near(&mut self) {
         self.worker.draw_near().await;
     }
@@ -98,17 +98,16 @@ impl Levelling {
         Ok(objection(&proof))
     }
 
-    /// Everything is on green, and blue still keeps more log than the plan allows: a writer that has been open for long, from whose first
-    /// change on every call of the slot reads, under the hold too.
-    async fn long_log(&self, run: uuid::Uuid) -> Result<Option<String>, StepError> {
+    /// Everything is on green, and blue still keeps more than the plan allows: a writer that has been open for long, from whose first
+    /// change on every call of the slot reads, or whose snapshot keeps consumed rows in a trigger log; under the hold too.
+    async fn long_log(&self) -> Result<Option<String>, StepError> {
         if self.route == Route::Back {
             return Ok(None);
         }
-        let capture = Capture { run, side: Side::Blue };
-        let measured = |error| fail("measure the log that the slot keeps", error);
-        let kept = capture.wal_kept(&self.source).await.map_err(measured)?;
-        let (Room::Passed(why) | Room::GiveUp(why)) = room(kept.as_ref(), self.wal) else { return Ok(None) };
-        let oldest = capture.oldest_writer(&self.source).await.map_err(measured)?;
+        let measured = |error| fail("measure what the capture keeps on blue", error);
+        let kept = self.capture.kept(&self.source).await.map_err(measured)?;
+        let (Room::Passed(why) | Room::GiveUp(why)) = room(&kept, self.wal) else { return Ok(None) };
+        let oldest = self.capture.oldest_writer(&self.source).await.map_err(measured)?;
         let cause = oldest.unwrap_or_else(|| "no long writer is seen".to_owned());
         Ok(Some(format!("green is level and {why}; {cause}")))
     }

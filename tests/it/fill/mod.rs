@@ -14,7 +14,7 @@ use cutover::database::indexes::{self, Definitions, IndexError};
 use cutover::database::level::{LevelSetup, Limits, Worker, begin_progress};
 use cutover::database::mapping::{self, Mapping};
 use cutover::database::term::{self, Term};
-use cutover::plan::{self, Side};
+use cutover::plan::{self, CaptureMethod, Side};
 use rand::Rng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -66,6 +66,11 @@ impl Stage {
 
     /// The same on other servers.
     pub(super) async fn of(pair: Pair) -> Self {
+        Self::by(pair, CaptureMethod::Slot).await
+    }
+
+    /// The same, captured in this way.
+    pub(super) async fn by(pair: Pair, method: CaptureMethod) -> Self {
         pair.blue.execute(&format!("{SCHEMA}{ROWS}")).await;
         pair.green.execute(SCHEMA).await;
         let term = Term { term: 1, nonce: Uuid::new_v4() };
@@ -73,7 +78,7 @@ impl Stage {
             term::install(&side.client().await, &term).await.expect("the term is installed");
         }
         let mapping = resolved(&pair).await;
-        let capture = Capture { run: Uuid::new_v4(), side: Side::Blue };
+        let capture = Capture { run: Uuid::new_v4(), side: Side::Blue, method };
         let (mut blue, mut green) = (pair.blue.client().await, pair.green.client().await);
         let definitions = indexes::read(&green, &mapping.carried()).await.expect("green's indexes");
         indexes::strip(&mut green, &term, &definitions).await.expect("green is stripped");

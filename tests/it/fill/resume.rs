@@ -1,13 +1,14 @@
 //! A copy and a catch-up that are cut off again and again while clients write: nothing is read twice for good, nothing is lost.
 
 use super::Stage;
-use crate::harness::eventually;
 use crate::harness::fill::copy_options;
+use crate::harness::{Pair, eventually};
+use crate::level::for_both;
 use cutover::database::account;
 use cutover::database::copy::{self, Copied, CopyOptions, CopyTold, Ended};
 use cutover::database::indexes;
 use cutover::database::level::LevelError;
-use cutover::plan::Throttle;
+use cutover::plan::{CaptureMethod, Throttle};
 use rand::Rng;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -85,9 +86,10 @@ fn a_moment() -> Duration {
     Duration::from_millis(rand::rng().random_range(40..160))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_copy_and_a_catch_up_cut_off_again_and_again_under_writes_end_equal() {
-    let stage = Stage::new().await;
+for_both!(a_copy_and_a_catch_up_cut_off_again_and_again_under_writes_end_equal);
+
+async fn a_copy_and_a_catch_up_cut_off_again_and_again_under_writes_end_equal(method: CaptureMethod) {
+    let stage = Stage::by(Pair::shared().await, method).await;
     let writers = Writers::start(&stage).await;
     let copied = stage.copy_in_spite().await;
     let mixed: BTreeSet<_> = copied.iter().filter(|table| table.is_mixed).map(|table| table.table.clone()).collect();

@@ -38,8 +38,13 @@ impl Stage {
 
     /// Writes the plan with more text at its end.
     pub(crate) fn write_plan(&self, more: &str) {
+        self.write_plan_by("slot", more);
+    }
+
+    /// The same, with both sides captured in this way.
+    pub(crate) fn write_plan_by(&self, capture: &str, more: &str) {
         let plan = format!(
-            "version: 1\nname: stage\ncontrol: ${{CONTROL_URL}}\ndatabases:\n  blue: {{ url: \"${{BLUE_URL}}\", role: hydra }}\n  green: {{ url: \"${{GREEN_URL}}\", role: hydra }}\nmigrate:\n  - refinery: {{ folder: migrations }}\n{more}"
+            "version: 1\nname: stage\ncontrol: ${{CONTROL_URL}}\ndatabases:\n  blue: {{ url: \"${{BLUE_URL}}\", role: hydra, capture: {capture} }}\n  green: {{ url: \"${{GREEN_URL}}\", role: hydra, capture: {capture} }}\nmigrate:\n  - refinery: {{ folder: migrations }}\n{more}"
         );
         std::fs::write(self.folder.join("plan.yaml"), plan).expect("the plan");
     }

@@ -1,7 +1,8 @@
 //! What a plan says about keeping level: its throttles, and the log that may be kept.
 
 use super::{anything, whole};
-use cutover::plan::{self, Plan};
+use cutover::engine::Step as _;
+use cutover::plan::{self, CaptureMethod, Plan};
 use std::path::Path;
 use std::time::Duration;
 
@@ -25,6 +26,27 @@ fn a_plan_says_when_a_batch_waits() {
     let wrong =
         parse(&format!("{}level: {{ load: {{ query: delete from t, most: 1 }} }}\n", whole())).expect_err("no query");
     assert_eq!(wrong, ["`level.load.query` is not a select"]);
+}
+
+#[test]
+fn a_side_is_captured_by_a_slot_unless_the_plan_says_by_triggers() {
+    let without = parse(whole()).expect("a plan");
+    let said =
+        |method: &str| parse(&whole().replacen("role: hydra }", &format!("role: hydra, capture: {method} }}"), 1));
+    let by = |plan: &Plan| (plan.databases.blue.capture, plan.databases.green.capture);
+    assert_eq!(by(&without), (CaptureMethod::Slot, CaptureMethod::Slot));
+    let with = said("triggers").expect("a plan");
+    assert_eq!(by(&with), (CaptureMethod::Triggers, CaptureMethod::Slot));
+    assert_ne!(with.digest, without.digest);
+    assert_eq!(said("slot").expect("a plan").digest, without.digest, "the default, written out");
+    assert!(said("magic").is_err());
+    let words = |plan: &Plan| {
+        let runbook = cutover::steps::compile(plan).expect("a runbook");
+        let step = runbook.steps().iter().find(|step| step.id().as_str() == "capture-blue").expect("the step");
+        format!("{} {}", step.summary(), step.undo_summary())
+    };
+    assert!(words(&without).contains("logical slot"), "{}", words(&without));
+    assert!(words(&with).contains("triggers on every captured table") && words(&with).contains("cutover.touched"));
 }
 
 #[test]

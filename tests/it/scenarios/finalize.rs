@@ -1,13 +1,20 @@
 //! The end: after the soak nothing of ours is left, and the gateway goes on without registers.
 
+use super::triggers::without_decoding;
 use super::way_back::LEFT;
 use crate::harness::eventually;
 use crate::harness::sandbox::Sandbox;
+use crate::level::for_both;
+use cutover::plan::CaptureMethod;
 use std::time::Duration;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing() {
+for_both!(finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing);
+
+async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing(method: CaptureMethod) {
     let sandbox = Sandbox::up("finalize", 2000, 20).await;
+    if method == CaptureMethod::Triggers {
+        without_decoding(&sandbox).await;
+    }
     assert_eq!(sandbox.run("run").await.0, 0);
     let (code, early) = sandbox.run("finalize --yes").await;
     assert_eq!((code, early["live"].as_str()), (3, Some("blue")), "it moves no traffic: {early}");

@@ -1,6 +1,8 @@
 //! Killed at every step and in recovery too: forward it still ends at the flip point, back it still leaves nothing.
 
 use crate::harness::stage::Stage;
+use crate::level::for_both;
+use cutover::plan::CaptureMethod;
 use serde_json::Value;
 
 fn step(event: &Value) -> String {
@@ -50,9 +52,13 @@ async fn a_rollback_killed_twice_ends_and_leaves_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_run_and_its_rollback_killed_at_every_step_come_through() {
+for_both!(a_run_and_its_rollback_killed_at_every_step_come_through);
+
+async fn a_run_and_its_rollback_killed_at_every_step_come_through(method: CaptureMethod) {
     let stage = Stage::with_accounts(500).await;
+    if method == CaptureMethod::Triggers {
+        stage.write_plan_by("triggers", "");
+    }
     // What is written after the backlog is brought by the flip, not by the run.
     let (steps, rows) = killed_at_every(&stage, "run", "step_started", "level-backlog").await;
     assert!(steps.len() >= 15, "only killed at {steps:?}");

@@ -10,6 +10,7 @@ mod park;
 mod phases;
 mod rehearse;
 mod soak;
+mod triggers;
 mod turn_round;
 mod twin;
 mod way_back;

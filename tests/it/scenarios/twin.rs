@@ -1,10 +1,12 @@
 //! After an undone run under load, blue equals a twin that was told only what its clients wrote, and its catalog is what it was.
 
 use super::flip::NEVER;
+use super::triggers::by_triggers;
 use super::way_back::LEFT;
 use crate::harness::sandbox::Sandbox;
 use crate::harness::{Place, eventually};
-use cutover::plan::Secret;
+use crate::level::for_both;
+use cutover::plan::{CaptureMethod, Secret};
 use cutover::sandbox::servers::Binaries;
 use serde::Deserialize;
 use serde_json::Value;
@@ -260,9 +262,13 @@ async fn assert_same_rows(blue: &Client, twin: &Client) {
     assert!(all >= 3000, "only {all} rows were compared");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn after_an_undone_run_blue_equals_a_twin_that_saw_only_what_clients_wrote() {
+for_both!(after_an_undone_run_blue_equals_a_twin_that_saw_only_what_clients_wrote);
+
+async fn after_an_undone_run_blue_equals_a_twin_that_saw_only_what_clients_wrote(method: CaptureMethod) {
     let witnessed = Witnessed::up("twin").await;
+    if method == CaptureMethod::Triggers {
+        by_triggers(&witnessed.sandbox);
+    }
     let (code, run) = witnessed.sandbox.run("run").await;
     assert_eq!((code, run["state"].as_str()), (0, Some("at_flip_point")), "{run}");
     let (code, back) = witnessed.sandbox.run("rollback").await;
