@@ -230,7 +230,8 @@ impl Resolver<'_> {
         let copied = |name: &String| {
             let by_set =
                 entry.set.iter().find(|(_, sql)| sql.text.trim() == name.as_str()).map(|(column, _)| column.clone());
-            let same = (green.column(name).is_some() && !entry.set.contains_key(name)).then(|| name.clone());
+            let is_given = !entry.set.contains_key(name) && !entry.own_columns.contains(name);
+            let same = (green.column(name).is_some() && is_given).then(|| name.clone());
             same.or(by_set)
         };
         let back: Option<Vec<String>> = blue.key.iter().map(copied).collect();
