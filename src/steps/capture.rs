@@ -1,7 +1,7 @@
 //! `capture-blue` and `capture-green`: which rows are touched on a side, from a logical slot that is older than every snapshot.
 
 use super::failure::fail;
-use super::resolve_mapping::{mapping, resolve_back};
+use super::resolve_mapping::{Form, resolve_back};
 use super::world::World;
 use crate::database::capture::{Capture as Slot, CaptureStanding, Captured};
 use crate::database::level::{begin_progress, end_progress, has_position};
@@ -20,6 +20,8 @@ const LOCK: Duration = Duration::from_secs(10);
 pub struct Capture {
     /// Blue, to keep green level; green, for the way back.
     pub side: Side,
+    /// By which mapping tables are captured.
+    pub form: Form,
     /// The step until whose end the capture must last, if there is one.
     pub until: Option<StepId>,
 }
@@ -109,7 +111,7 @@ impl Step for Capture {
             let hint = "begin anew: cutover rollback PLAN, then cutover run PLAN";
             return Err(StepError::refused(lost(self.side, &why), hint));
         }
-        let mapping = mapping(context)?;
+        let mapping = self.form.mapping(context)?;
         let tables = match self.side {
             Side::Blue => mapping.captured(),
             Side::Green => mapping.carried(),

@@ -12,6 +12,7 @@ mod check_servers;
 mod claim_sides;
 mod compile;
 mod copy_rows;
+mod copy_schema;
 mod cost;
 mod failure;
 mod fence_green;

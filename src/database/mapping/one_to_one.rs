@@ -1,0 +1,29 @@
+//! The mapping while green has blue's own schema: every table one to one, the plan's cleanup rules applied to blue's rows.
+
+use super::{Mapping, MappingProblem, resolve};
+use crate::database::catalog::Catalog;
+use crate::plan::{CleanupRule, Plan, TableName};
+use std::collections::BTreeMap;
+
+/// Resolves the mapping of a copy that changes nothing. Tables of `own` and `drop` are left out: the ones came with the schema, the others
+/// stay behind.
+///
+/// # Errors
+/// Everything that cannot be copied or followed so, at once.
+pub fn resolve_one_to_one(plan: &Plan, blue: &Catalog, green: &Catalog) -> Result<Mapping, Vec<MappingProblem>> {
+    let left_out = |name: &&TableName| blue.table(name).is_some();
+    let plan = Plan {
+        own: plan.own.iter().chain(&plan.drop).filter(left_out).cloned().collect(),
+        carry: BTreeMap::new(),
+        values: BTreeMap::new(),
+        cleanup: plan.cleanup.iter().map(|rule| on_blue(plan, rule)).collect(),
+        ..plan.clone()
+    };
+    resolve(&plan, blue, green, &BTreeMap::new())
+}
+
+/// The rule under the name that its table has on blue.
+fn on_blue(plan: &Plan, rule: &CleanupRule) -> CleanupRule {
+    let source = plan.carry.get(&rule.table).and_then(|mapping| mapping.table.clone());
+    CleanupRule { table: source.unwrap_or_else(|| rule.table.clone()), ..rule.clone() }
+}
