@@ -190,3 +190,34 @@ async fn check_says_at_once_that_no_pg_dump_fits() {
     let green = preflight::check(&plan, None, None).await;
     assert!(green.iter().all(|finding| !finding.what.contains("not empty")), "{green:?}");
 }
+
+#[tokio::test]
+async fn a_login_without_a_superuser_s_rights_copies_and_gives_back() {
+    let (pair, run, term) = pair().await;
+    pair.blue.execute("drop table ours").await;
+    let server = &pair.blue.server;
+    server.create_role("copying_login", "").await.expect("a role");
+    for place in [&pair.blue, &pair.green] {
+        let database = &place.database;
+        place
+            .execute(&format!(
+                "grant {APPLICATION} to copying_login; grant create on database {database} to copying_login;
+                 grant set on parameter session_replication_role to copying_login"
+            ))
+            .await;
+    }
+    pair.green.execute("alter schema cutover owner to copying_login; alter table cutover.milestone owner to copying_login; alter table cutover.term owner to copying_login").await;
+    let (blue, green) =
+        (server.url("copying_login", &pair.blue.database), server.url("copying_login", &pair.green.database));
+    let program = PgDump::find(None, &pair.blue.client().await).await.expect("a pg_dump");
+    let dump = program.schema(&blue, Duration::from_secs(30)).await.expect("blue's schema");
+    let blue = client::connect(&blue, "blue").await.expect("blue lets us in");
+    let mut green = client::connect(&green, "green").await.expect("green lets us in");
+    let copy = SchemaCopy { run, term, roles: (APPLICATION, APPLICATION), own: &own() };
+    let noted = copy.apply(&blue, &mut green, &dump).await.unwrap_or_else(|error| panic!("{error:?}"));
+    assert!(noted.made.len() > 15 && noted.own_rows == 3, "{noted:?}");
+    pair.green.execute("drop function cutover.fence() cascade").await;
+    assert_eq!(told(&pair.green).await, told(&pair.blue).await);
+    copy.remove(&mut green).await.expect("the undo");
+    assert_eq!(verify(&green, run).await.expect("an answer"), SchemaStanding::Absent);
+}

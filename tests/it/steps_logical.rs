@@ -1,8 +1,11 @@
 //! The steps of method `logical` on real servers: made twice, undone twice, and what migrations make closed before anybody can write it.
 
+use crate::harness::Pair;
 use crate::harness::stage::Stage;
 use crate::steps::Walk;
+use cutover::database::quiet;
 use cutover::engine::{Reversal, Standing, Step as _, StepId};
+use std::time::Duration;
 
 /// What the engine's migrations do to rows, and make: a column that is filled, a table with rows.
 pub(crate) const MIGRATION: &str = "
@@ -78,4 +81,19 @@ async fn what_migrations_make_is_closed_and_handed_over_at_once() {
     }
     let labels: i64 = walk.stage.pair.green.ask("select count(*) from label").await;
     assert_eq!(labels, 5, "migrations may write, as we do");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_process_has_left_at_work_is_waited_for_and_named() {
+    let pair = Pair::shared().await;
+    let (left, looks) = (pair.green.client().await, pair.green.client().await);
+    let work = tokio::spawn(async move { left.batch_execute("select 'left behind', pg_sleep(3)").await });
+    let seen = "select count(*) from pg_stat_activity where query like '%left behind%' and state = 'active' and pid <> pg_backend_pid()";
+    while looks.query_one(seen, &[]).await.expect("a count").get::<_, i64>(0) == 0 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let refused = quiet::wait(&looks, Duration::from_millis(500), &|_| {}).await.expect_err("it is still at work");
+    assert!(refused.to_string().contains("left behind"), "{refused}");
+    quiet::wait(&looks, Duration::from_secs(30), &|_| {}).await.expect("it ends");
+    assert!(work.is_finished(), "and only then");
 }
