@@ -72,6 +72,9 @@ impl Step for LevelBacklog {
     }
 
     fn undo_summary(&self) -> String {
+        if self.again || self.form == Form::Blue {
+            return "nothing by itself: undoing copy-schema drops green's tables".to_owned();
+        }
         "nothing by itself: undoing the copy empties green's tables".to_owned()
     }
 

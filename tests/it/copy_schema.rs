@@ -3,8 +3,8 @@
 use crate::harness::{APPLICATION, Pair, Place};
 use cutover::database::schema::{Noted, PgDump, SchemaCopy, SchemaError, SchemaStanding, verify};
 use cutover::database::term::{self, Term};
-use cutover::database::{claim, client, preflight};
-use cutover::plan::{Side, TableName};
+use cutover::database::{catalog, claim, client, mapping, preflight};
+use cutover::plan::{Plan, Side, TableName};
 use std::path::Path;
 use std::time::Duration;
 use uuid::Uuid;
@@ -70,6 +70,18 @@ async fn dump(pair: &Pair) -> String {
 async fn copy(pair: &Pair, run: Uuid, term: Term, dump: &str) -> Result<Noted, SchemaError> {
     let copy = SchemaCopy { run, term, roles: (APPLICATION, APPLICATION), own: &own() };
     copy.apply(&pair.blue.client().await, &mut pair.green.client().await, dump).await
+}
+
+fn plan(pair: &Pair, more: &str) -> Plan {
+    let text = format!(
+        "version: 1\nname: fits\ncontrol: ${{CONTROL_URL}}\ndatabases:\n  blue: {{ url: \"${{BLUE_URL}}\", role: hydra }}\n  green: {{ url: \"${{GREEN_URL}}\", role: hydra }}\ncopy: {{ method: logical }}\n{more}"
+    );
+    let url = |name: &str| match name {
+        "CONTROL_URL" => Some(pair.control.url().expose().to_owned()),
+        "BLUE_URL" => Some(pair.blue.url().expose().to_owned()),
+        _ => Some(pair.green.url().expose().to_owned()),
+    };
+    cutover::plan::parse(&text, Path::new("."), &url).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 /// All that pg_dump says of a database, owners and grants included, but for what is random in it.
@@ -171,13 +183,7 @@ async fn what_cannot_be_copied_and_a_green_that_is_not_empty_are_refused() {
 #[tokio::test]
 async fn check_says_at_once_that_no_pg_dump_fits() {
     let (pair, _, _) = pair().await;
-    let text = "version: 1\nname: fits\ncontrol: ${CONTROL_URL}\ndatabases:\n  blue: { url: \"${BLUE_URL}\", role: hydra }\n  green: { url: \"${GREEN_URL}\", role: hydra }\ncopy: { method: logical }\n";
-    let url = |name: &str| match name {
-        "CONTROL_URL" => Some(pair.control.url().expose().to_owned()),
-        "BLUE_URL" => Some(pair.blue.url().expose().to_owned()),
-        _ => Some(pair.green.url().expose().to_owned()),
-    };
-    let plan = cutover::plan::parse(text, Path::new("."), &url).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let plan = plan(&pair, "");
     let about = |findings: Vec<preflight::Finding>| {
         findings
             .into_iter()
@@ -220,4 +226,16 @@ async fn a_login_without_a_superuser_s_rights_copies_and_gives_back() {
     assert_eq!(told(&pair.green).await, told(&pair.blue).await);
     copy.remove(&mut green).await.expect("the undo");
     assert_eq!(verify(&green, run).await.expect("an answer"), SchemaStanding::Absent);
+}
+
+#[tokio::test]
+async fn a_partitioned_table_is_refused_before_a_row_is_copied() {
+    let (pair, _, _) = pair().await;
+    let catalog = catalog::read(&pair.blue.client().await).await.expect("blue's catalog");
+    let problems =
+        |more: &str| mapping::resolve_one_to_one(&plan(&pair, more), &catalog, &catalog).err().unwrap_or_default();
+    let told = problems("own: [schema_migration]\n");
+    assert!(told.iter().any(|problem| problem.to_string().contains("public.event: it is partitioned")), "{told:?}");
+    let told = problems("own: [schema_migration]\ndrop: [event]\n");
+    assert_eq!(told, [], "what nobody carries may be as it likes");
 }

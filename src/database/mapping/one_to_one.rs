@@ -19,7 +19,24 @@ pub fn resolve_one_to_one(plan: &Plan, blue: &Catalog, green: &Catalog) -> Resul
         cleanup: plan.cleanup.iter().map(|rule| on_blue(plan, rule)).collect(),
         ..plan.clone()
     };
-    resolve(&plan, blue, green, &BTreeMap::new())
+    let (mapping, mut problems) = match resolve(&plan, blue, green, &BTreeMap::new()) {
+        Ok(mapping) => (mapping, Vec::new()),
+        Err(problems) => (Mapping::default(), problems),
+    };
+    let left = |name: &TableName| plan.own.contains(name);
+    problems.extend(
+        green.roots().filter(|table| table.is_partitioned && !left(&table.name)).map(|table| partitioned(&table.name)),
+    );
+    if problems.is_empty() { Ok(mapping) } else { Err(problems) }
+}
+
+/// A key of a partitioned table cannot adopt an index that was built after the rows; told before they are copied in vain.
+fn partitioned(name: &TableName) -> MappingProblem {
+    MappingProblem {
+        table: name.clone(),
+        what: "it is partitioned, and its keys cannot be built after its rows".to_owned(),
+        hint: "list it under drop: and bring its rows yourself, or have green's migrations make it unpartitioned with method: carry".to_owned(),
+    }
 }
 
 /// The rule under the name that its table has on blue.
