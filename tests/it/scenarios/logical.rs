@@ -79,6 +79,17 @@ async fn a_whole_logical_cutover_loses_nothing_and_resurrects_nothing() {
     let untouched = "select count(*) from hydra_oauth2_flow where state = 128 and login_error in ('', '{}')";
     assert_eq!(sandbox.ask("GREEN_URL", untouched).await, 0, "the plan's repairs ran");
     flips_cleanly(&sandbox).await;
+
+    for state in ["returned", "rolled_back"] {
+        let (code, said) = sandbox.run("rollback --yes").await;
+        assert_eq!((code, said["state"].as_str(), said["live"].as_str()), (0, Some(state), Some("blue")), "{said}");
+    }
+    let report = sandbox.verb(&["report"]).await;
+    for word in NEVER {
+        assert_eq!(count(&report, word), 0, "{word} in {report}");
+    }
+    let left = "select count(*) from pg_class c join pg_namespace n on n.oid = relnamespace where nspname in ('public', 'cutover')";
+    assert_eq!(sandbox.ask("GREEN_URL", left).await, 0, "green is empty again");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
