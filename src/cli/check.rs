@@ -16,7 +16,8 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
         Ok((world, _)) => world,
         Err(error) => return refused(screen, &error),
     };
-    let findings = preflight::check(&world.plan, unfinished_run(&world).await.as_deref()).await;
+    let findings =
+        preflight::check(&world.plan, unfinished_run(&world).await.as_deref(), world.programs.as_deref()).await;
     for finding in &findings {
         tell(screen, finding);
     }

@@ -11,6 +11,7 @@ use crate::report::{Follower, Style};
 use crate::steps::{Action, World, compile};
 use serde_json::{Value, json};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -50,7 +51,8 @@ pub(super) fn prepare(plan: Plan) -> Result<(World, Runbook<Action>), CommandErr
     let http = crate::traffic::http_client()
         .map_err(|error| CommandError::failed("set up HTTP", &error, "see to TLS on this machine"))?;
     let runbook = compile(&plan).expect("the runbook of every plan is sound; a test compiles them all");
-    Ok((World { plan, http, gone: None }, runbook))
+    let programs = std::env::var_os("CUTOVER_PG_BIN").map(PathBuf::from);
+    Ok((World { plan, http, gone: None, programs }, runbook))
 }
 
 impl Session {

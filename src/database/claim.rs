@@ -2,7 +2,7 @@
 //!
 //! The identity row tells our run from another's, and a side from the other, also where a copy carries both sides' marks.
 
-use super::sql::{ident, qualified};
+use super::inventory::{self, InventoryError, Kind, Object};
 use super::term::{Term, TermError, hold};
 use crate::plan::Side;
 use serde_json::Value;
@@ -16,6 +16,9 @@ pub enum ClaimError {
     /// Another process has taken over; nothing was changed.
     #[error(transparent)]
     Term(#[from] TermError),
+    /// What is on the side could not be listed or dropped; nothing was dropped.
+    #[error(transparent)]
+    Inventory(#[from] InventoryError),
     /// The server refused or the connection broke.
     #[error("{what}")]
     Server {
@@ -148,10 +151,19 @@ pub async fn note(client: &mut Client, term: &Term, run: Uuid, name: &str, body:
     let what = format!("note {name}");
     let transaction = client.transaction().await.map_err(server(what.clone()))?;
     hold(&transaction, term).await?;
+    note_within(&transaction, run, name, body).await?;
+    transaction.commit().await.map_err(server(what))
+}
+
+/// The same, in the transaction of what is noted; the caller holds the term.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn note_within(client: &impl GenericClient, run: Uuid, name: &str, body: &Value) -> Result<(), ClaimError> {
     let insert = "insert into cutover.milestone (name, run, body) values ($1, $2, $3)
                   on conflict (name) do update set run = excluded.run, body = excluded.body, at = now()";
-    transaction.execute(insert, &[&name, &run, body]).await.map_err(server(what.clone()))?;
-    transaction.commit().await.map_err(server(what))
+    client.execute(insert, &[&name, &run, body]).await.map_err(server(format!("note {name}")))?;
+    Ok(())
 }
 
 /// What [`note`] wrote for this run, if it did.
@@ -179,81 +191,42 @@ pub async fn forget(client: &mut Client, term: &Term, name: &str) -> Result<(), 
     let what = format!("forget {name}");
     let transaction = client.transaction().await.map_err(server(what.clone()))?;
     hold(&transaction, term).await?;
-    let delete = "delete from cutover.milestone where name = $1";
-    transaction.execute(delete, &[&name]).await.map_err(server(what.clone()))?;
+    forget_within(&transaction, name).await?;
     transaction.commit().await.map_err(server(what))
 }
 
-const RELATIONS: &str = "
-select n.nspname, c.relname, c.relkind::text
-  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
- where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and n.nspname not in ('cutover', 'information_schema') and n.nspname not like 'pg\\_%'
-   and not exists (select from pg_catalog.pg_depend d where d.objid = c.oid and d.deptype in ('e', 'i', 'a'))
-   and not c.relispartition
- order by 1, 2";
+/// The same, in a transaction of the caller's, who holds the term.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn forget_within(client: &impl GenericClient, name: &str) -> Result<(), ClaimError> {
+    let delete = "delete from cutover.milestone where name = $1";
+    client.execute(delete, &[&name]).await.map_err(server(format!("forget {name}")))?;
+    Ok(())
+}
 
-const TYPES: &str = "
-select n.nspname, t.typname
-  from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
- where t.typtype in ('e', 'd') and n.nspname not in ('cutover', 'information_schema') and n.nspname not like 'pg\\_%'
-   and not exists (select from pg_catalog.pg_depend d where d.objid = t.oid and d.deptype = 'e')
- order by 1, 2";
-
-const FUNCTIONS: &str = "
-select n.nspname, p.oid::regprocedure::text
-  from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
- where n.nspname not in ('cutover', 'information_schema') and n.nspname not like 'pg\\_%'
-   and not exists (select from pg_catalog.pg_depend d where d.objid = p.oid and d.deptype = 'e')
- order by 1, 2";
-
-/// What an application has on a side, by name: relations, types, functions; those of extensions left out.
+/// What an application has on a side, by name: relations, types, routines; those of extensions left out.
 ///
 /// # Errors
 /// When the server does not answer.
 pub async fn contents(client: &impl GenericClient) -> Result<Vec<String>, ClaimError> {
-    Ok(drops(client).await?.into_iter().map(|(name, _)| name).collect())
+    Ok(contained(client).await?.iter().map(Object::words).collect())
 }
 
-/// Makes green as empty as it was when it was claimed: drops every relation, type and function of the application.
+/// Makes green as empty as it was when it was claimed: drops every relation, type and routine of the application.
 ///
 /// The caller has seen that green carries this run's identity, which is only ever given to an empty database.
 ///
 /// # Errors
 /// When another process took over or the server refuses; nothing was dropped.
 pub async fn empty(client: &mut Client, term: &Term) -> Result<(), ClaimError> {
-    let what = "drop what migrations and copy made on green";
-    let drops = drops(client).await?;
-    let transaction = client.transaction().await.map_err(server(what))?;
-    hold(&transaction, term).await?;
-    for (_, sql) in drops {
-        transaction.batch_execute(&sql).await.map_err(server(what))?;
-    }
-    transaction.commit().await.map_err(server(what))
+    let contained = contained(client).await?;
+    Ok(inventory::remove(client, term, &contained).await?)
 }
 
-async fn drops(client: &impl GenericClient) -> Result<Vec<(String, String)>, ClaimError> {
-    let what = "list what is on the side";
-    let mut drops = Vec::new();
-    for row in client.query(RELATIONS, &[]).await.map_err(server(what))? {
-        let (schema, name): (&str, &str) = (row.get(0), row.get(1));
-        let kind = match row.get::<_, &str>(2) {
-            "v" => "view",
-            "m" => "materialized view",
-            "S" => "sequence",
-            "f" => "foreign table",
-            _ => "table",
-        };
-        drops.push((format!("{schema}.{name}"), format!("drop {kind} if exists {} cascade", qualified(schema, name))));
-    }
-    for row in client.query(FUNCTIONS, &[]).await.map_err(server(what))? {
-        drops.push((row.get(1), format!("drop routine if exists {} cascade", row.get::<_, &str>(1))));
-    }
-    for row in client.query(TYPES, &[]).await.map_err(server(what))? {
-        let (schema, name): (&str, &str) = (row.get(0), row.get(1));
-        drops.push((
-            format!("{schema}.{name}"),
-            format!("drop type if exists {}.{} cascade", ident(schema), ident(name)),
-        ));
-    }
-    Ok(drops)
+/// Schemas and extensions are a person's; in an empty schema there is nothing.
+async fn contained(client: &impl GenericClient) -> Result<Vec<Object>, ClaimError> {
+    let mut objects = inventory::read(client).await?;
+    objects.retain(|object| !matches!(object.kind, Kind::Schema | Kind::Extension));
+    Ok(objects)
 }

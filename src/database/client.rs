@@ -3,7 +3,10 @@
 //! Owns connection settings and the bound on connecting; TLS is `tls`'s. May call `plan` for [`Secret`]. Never logs a URL with its
 //! password. Every session says the same things in the same words: what is printed as text on one side means the same on the other.
 
+mod libpq;
 mod tls;
+
+pub use libpq::variables;
 
 use crate::plan::Secret;
 use std::time::Duration;

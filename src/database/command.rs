@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -20,6 +20,8 @@ const KEPT_LINES: usize = 40;
 const LINE_CHARS: usize = 2000;
 /// Bytes of a line that are read; what follows on it is thrown away. Well above what is kept, so that no secret is cut in two.
 const LINE_BYTES: usize = 1 << 18;
+/// Bytes of a program's output that are taken: a schema is text that people can read.
+const OUTPUT_BYTES: u64 = 1 << 26;
 /// How long output may go on after the command itself has ended, in a process that it left behind.
 const AFTERMATH: Duration = Duration::from_secs(2);
 /// Secrets shorter than this are no secrets, and would blank ordinary words.
@@ -77,14 +79,61 @@ pub async fn command(
     if status.success() { Ok(lines.last()) } else { Err(MigrateError::Failed { program, status, last: lines.last() }) }
 }
 
+/// Runs `run` and answers all that it prints on its standard output, at most `OUTPUT_BYTES`; what it says beside goes into the error.
+///
+/// `without` are variables of our environment that it must not see. Secrets are masked, and it is killed, as by [`command`].
+///
+/// # Errors
+/// When it cannot be started, fails, prints too much or does not end in time.
+pub(super) async fn output(
+    run: &[String],
+    env: &BTreeMap<String, Secret>,
+    without: &[&str],
+    deadline: Duration,
+) -> Result<String, MigrateError> {
+    let program = run.first().cloned().unwrap_or_default();
+    let failed = |source| MigrateError::Start { program: program.clone(), source };
+    let mut command = prepared(run, env).map_err(failed)?;
+    for name in without.iter().filter(|name| !env.contains_key(**name)) {
+        command.env_remove(name);
+    }
+    let mut child = command.spawn().map_err(failed)?;
+    let mut group = Group::of(&child);
+    let lines = Lines { masks: masks(env), last: Mutex::default(), tell: &|_| {} };
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    let ended = timeout(deadline, async { tokio::join!(whole(out), pump(err, &lines), child.wait()) }).await;
+    let Ok((text, (), status)) = ended else {
+        group.kill();
+        return Err(MigrateError::Deadline { program, deadline_s: deadline.as_secs(), last: lines.last() });
+    };
+    group.0 = None;
+    let (text, status) = (text.map_err(failed)?, status.map_err(failed)?);
+    if status.success() { Ok(text) } else { Err(MigrateError::Failed { program, status, last: lines.last() }) }
+}
+
+async fn whole(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        stream.take(OUTPUT_BYTES + 1).read_to_end(&mut bytes).await?;
+    }
+    if bytes.len() as u64 > OUTPUT_BYTES {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "it printed more than is taken from it"));
+    }
+    String::from_utf8(bytes).map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+}
+
 fn start(run: &[String], env: &BTreeMap<String, Secret>, folder: &Path) -> std::io::Result<Child> {
+    prepared(run, env)?.current_dir(folder).spawn()
+}
+
+fn prepared(run: &[String], env: &BTreeMap<String, Secret>) -> std::io::Result<Command> {
     let Some((program, arguments)) = run.split_first() else {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "no program is given"));
     };
     let mut command = Command::new(program);
-    command.args(arguments).envs(env.iter().map(|(name, value)| (name, value.expose()))).current_dir(folder);
+    command.args(arguments).envs(env.iter().map(|(name, value)| (name, value.expose())));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-    command.spawn()
+    Ok(command)
 }
 
 /// Passes lines on until the command has ended and its output too; processes it left behind that still write are killed.

@@ -6,12 +6,14 @@
 
 mod back;
 mod judge;
+mod one_to_one;
 mod resolve;
 mod text;
 mod types;
 
 pub use back::resolve_back;
 pub use judge::judge;
+pub use one_to_one::resolve_one_to_one;
 pub use resolve::resolve;
 
 use super::catalog::{Column, Table};

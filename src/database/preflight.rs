@@ -6,13 +6,15 @@
 mod green;
 mod pair;
 mod queries;
+mod schema;
 mod server;
 mod standby;
 mod tables;
 
 use super::client::{ConnectError, connect};
-use crate::plan::{Plan, Secret};
+use crate::plan::{CopyMethod, Plan, Secret};
 use serde::Serialize;
+use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -46,8 +48,8 @@ pub struct Finding {
 }
 
 /// Asks every server of the plan everything and tells all findings, errors first. `run` is the id of the run that may already have
-/// claimed both sides.
-pub async fn check(plan: &Plan, run: Option<&str>) -> Vec<Finding> {
+/// claimed both sides; `programs` is the folder of PostgreSQL's programs, when a person names one.
+pub async fn check(plan: &Plan, run: Option<&str>, programs: Option<&Path>) -> Vec<Finding> {
     let mut findings = Findings::default();
     let (control, blue, green) = tokio::join!(
         reach(&plan.control, "control"),
@@ -65,13 +67,16 @@ pub async fn check(plan: &Plan, run: Option<&str>) -> Vec<Finding> {
     let [control, blue, green] = &servers;
     for (one, other) in [(blue, green), (control, blue), (control, green)] {
         let (Some(one), Some(other)) = (one, other) else { continue };
-        match tokio::time::timeout(PATIENCE, pair::examine(one, other)).await {
+        match tokio::time::timeout(PATIENCE, pair::examine(plan, one, other)).await {
             Ok(found) => findings.all.extend(found.all),
             Err(_) => findings.all.push(silent(other.name)),
         }
     }
     if let (Some(blue), Some(hot)) = (blue, &plan.hot_queries) {
         findings.all.extend(queries::examine(blue, hot).await.all);
+    }
+    if let (Some(blue), CopyMethod::Logical) = (blue, plan.copy.method) {
+        findings.all.extend(schema::examine(blue, programs).await.all);
     }
     if let (Some(blue), Some(standby)) = (blue, &plan.copy.standby) {
         findings.all.extend(standby::examine(blue, standby).await.all);

@@ -235,12 +235,38 @@ async fn in_term(
 /// # Errors
 /// When a writer does not end within `lock`, or the server refuses; nothing was changed then.
 pub async fn close(green: &mut Client, term: &Term, run: Uuid, lock: Duration) -> Result<(), RefusalError> {
+    close_and(green, term, run, lock, &[]).await
+}
+
+/// The same, and `and` in the same transaction, once every table refuses: whoever gets a right by it finds the side closed.
+///
+/// # Errors
+/// As [`close`].
+pub async fn close_and(
+    green: &mut Client,
+    term: &Term,
+    run: Uuid,
+    lock: Duration,
+    and: &[String],
+) -> Result<(), RefusalError> {
     let what = "close green";
-    let login: String =
-        green.query_one("select session_user::text", &[]).await.map_err(RefusalError::server(what))?.get(0);
-    let function = Refusal::Closed.function_sql(run, Some(&login));
-    let statements = format!("{function}; {}", Refusal::Closed.triggers_sql());
+    let statements = format!("{}; {}", close_sql(&*green, run).await?, and.join("; "));
     in_term(green, term, lock, &statements, what).await
+}
+
+/// Closes green within the caller's transaction, which holds the term and has made the tables.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn close_within(green: &impl GenericClient, run: Uuid) -> Result<(), RefusalError> {
+    let statements = close_sql(green, run).await?;
+    green.batch_execute(&statements).await.map_err(RefusalError::server("close green"))
+}
+
+async fn close_sql(green: &impl GenericClient, run: Uuid) -> Result<String, RefusalError> {
+    let login = green.query_one("select session_user::text", &[]).await;
+    let login: String = login.map_err(RefusalError::server("close green"))?.get(0);
+    Ok(format!("{}; {}", Refusal::Closed.function_sql(run, Some(&login)), Refusal::Closed.triggers_sql()))
 }
 
 /// Drops both refusals from a side that serves, or that nobody needs any more: table by table, so that no client waits for more than

@@ -93,7 +93,8 @@ impl Statement {
         if is_concurrent || ALONE.iter().any(|words| self.begins(words)) { Manner::Alone } else { Manner::Transaction }
     }
 
-    fn begins(&self, words: &[&str]) -> bool {
+    /// Whether it begins with these words.
+    pub(super) fn begins(&self, words: &[&str]) -> bool {
         words.iter().enumerate().all(|(at, word)| self.is_word(at, word))
     }
 
@@ -101,7 +102,8 @@ impl Statement {
         matches!(self.tokens.get(at), Some(Token::Word(found)) if found == word)
     }
 
-    fn has(&self, word: &str) -> bool {
+    /// Whether a word stands in it, outside quotes.
+    pub(super) fn has(&self, word: &str) -> bool {
         (0..self.tokens.len()).any(|at| self.is_word(at, word))
     }
 
@@ -131,15 +133,16 @@ impl Statement {
     }
 }
 
-/// Cuts a text at its semicolons and leaves out comments before a statement; not at those in strings, quoted names, dollar quotes, comments and `begin atomic` bodies.
+/// Cuts a text at its semicolons and leaves out comments before a statement; not at those in strings, quoted names, dollar quotes, comments,
+/// parentheses (a rule's actions) and `begin atomic` bodies.
 pub(super) fn split(sql: &str) -> Vec<Statement> {
     let mut statements = Vec::new();
-    let (mut start, mut at, mut depth) = (0, 0, 0_u32);
+    let (mut start, mut at, mut depth, mut open) = (0, 0, 0_u32, 0_u32);
     let mut tokens: Vec<Token> = Vec::new();
     while let Some((token, length)) = next(&sql[at..]) {
         at += length;
         match token {
-            Some(Token::Sign(';')) if depth == 0 => {
+            Some(Token::Sign(';')) if depth == 0 && open == 0 => {
                 push(&mut statements, &sql[start..at - 1], std::mem::take(&mut tokens));
                 start = at;
             }
@@ -148,6 +151,11 @@ pub(super) fn split(sql: &str) -> Vec<Statement> {
                     start = at - length;
                 }
                 depth = nested(depth, &token, tokens.last());
+                open = match token {
+                    Token::Sign('(') => open + 1,
+                    Token::Sign(')') => open.saturating_sub(1),
+                    _ => open,
+                };
                 tokens.push(token);
             }
             None => {}
@@ -272,6 +280,7 @@ mod tests {
             2
         );
         assert_eq!(texts("select typename'x;y'; select value$1").len(), 2);
+        assert_eq!(texts("create rule r as on insert to t do (select 1; select ')'; select 2); select 3").len(), 2);
         assert!(texts(" ; -- nothing\n /* ; */").is_empty());
     }
 

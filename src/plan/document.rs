@@ -44,7 +44,8 @@ pub struct Document {
     /// What gives green its schema, in this order.
     #[serde(default)]
     pub migrate: Vec<Migration>,
-    /// Tables that are green's own and that the carry never writes, such as the table that tracks migrations.
+    /// Tables that are green's own and that the carry never writes, such as the table that tracks migrations. With `copy.method: logical`
+    /// those that blue has come along with its schema, rows and all, once.
     #[serde(default)]
     pub own: Vec<String>,
     /// Tables of blue that nobody carries.
@@ -242,6 +243,9 @@ pub enum CopyMethod {
     /// Green gets its final schema first; rows are then carried straight into it through the mapping.
     #[default]
     Carry,
+    /// Green gets blue's own schema and blue's rows, one to one; then the migrations run over them, all of `migrate`, and the mapping keeps
+    /// green level from there on.
+    Logical,
 }
 
 /// Parallel workers: a number from 1 to 64, or `auto`.
@@ -317,7 +321,7 @@ pub struct CommandMigration {
     /// Environment added for the command.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// Run it after the carried rows stand, instead of before rows come.
+    /// Run it after the carried rows stand, instead of before rows come. With `copy.method: logical` every entry runs then.
     #[serde(default)]
     pub after_copy: bool,
 }

@@ -2,7 +2,7 @@
 //!
 //! Says what the plan's text says; what it leaves to the catalogs (tables of one name on both sides) is one line at the end.
 
-use super::model::{CarryTable, Plan, Reverse, Sql, TableName};
+use super::model::{CarryTable, CopyMethod, Plan, Reverse, Sql, TableName};
 
 /// One green table, or a group of tables, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,10 @@ pub fn explain(plan: &Plan) -> Vec<Explanation> {
     for (words, tables) in groups.into_iter().filter(|(_, tables)| !tables.is_empty()) {
         let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
         all.push(Explanation { table: None, words: vec![format!("{}: {words}", names.join(", "))] });
+    }
+    if plan.copy.method == CopyMethod::Logical {
+        let words = "before the migrations: every table of blue one to one; of green's own the rows come along once, of those that nobody carries none";
+        all.push(Explanation { table: None, words: vec![words.to_owned()] });
     }
     let rest =
         "every other table: from blue's table of the same name, column by column; what has no counterpart is refused";

@@ -302,6 +302,8 @@ pub struct Throttle {
 pub enum CopyMethod {
     /// Final schema first, then rows straight into it through the mapping.
     Carry,
+    /// Blue's schema and blue's rows first, then the migrations over them.
+    Logical,
 }
 
 /// Rows of a carried table that are left behind.

@@ -1,5 +1,7 @@
 //! Combinations that no plan may have. Owns which, and for each the way out; single values are judged where they are read.
 
+mod logical;
+
 use super::document::{self, Document, ReverseWord};
 use super::model::{Adapter, Plan, Reverse, TableName};
 use super::place::Place;
@@ -20,6 +22,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
     migrations(plan, problems);
     one_list_each(document, problems);
     carry(plan, document, problems);
+    logical::check(plan, document, problems);
     reverse(plan, document, problems);
     lost_marks(plan, document, problems);
     hot_queries(plan, problems);

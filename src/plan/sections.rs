@@ -357,6 +357,7 @@ impl Resolver<'_, '_> {
         let standby = typed.standby.as_ref().and_then(|url| self.database_url(&standby, url));
         let method = match typed.method {
             typed::CopyMethod::Carry => CopyMethod::Carry,
+            typed::CopyMethod::Logical => CopyMethod::Logical,
         };
         let workers = match typed.workers {
             typed::Workers::Count(count) => count as usize,

@@ -1,7 +1,7 @@
 //! `account-rows`: every source row is either on green or left behind by a rule, table by table; refused otherwise.
 
 use super::failure::fail;
-use super::resolve_mapping::mapping;
+use super::resolve_mapping::Form;
 use super::world::World;
 use crate::database::account;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -11,7 +11,10 @@ use std::time::Duration;
 
 /// Accounts for every row, before the first change is brought to green.
 #[derive(Debug, Clone)]
-pub struct AccountRows;
+pub struct AccountRows {
+    /// By which mapping rows were copied.
+    pub form: Form,
+}
 
 impl Step for AccountRows {
     type World = World;
@@ -46,7 +49,7 @@ impl Step for AccountRows {
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
         let green = world.side(Side::Green).await?;
-        let accounts = account::count(&green, &mapping(context)?.carried()).await;
+        let accounts = account::count(&green, &self.form.mapping(context)?.carried()).await;
         let accounts = accounts.map_err(|error| fail("count green's rows", error))?;
         let wrong = account::judge(&accounts);
         if wrong.is_empty() {

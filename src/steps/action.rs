@@ -9,12 +9,13 @@ use super::check_servers::CheckServers;
 use super::claim_sides::ClaimSides;
 use super::compare_plans::ComparePlans;
 use super::copy_rows::CopyRows;
+use super::copy_schema::CopySchema;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
 use super::flip::Flip;
 use super::level_backlog::LevelBacklog;
 use super::log_guard;
-use super::migrate::Migrate;
+use super::migrate::{Migrate, Rows};
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::ready_to_flip::ReadyToFlip;
@@ -102,6 +103,7 @@ macro_rules! actions {
 actions! {
     CheckServers: "Every server is as the plan needs it.",
     ClaimSides: "Our schema, identity, term and register on both sides.",
+    CopySchema: "Green gets blue's own schema.",
     Migrate: "Green gets its schema, or a change of it.",
     ResolveMapping: "Every table has its mapping.",
     FenceGreen: "Green refuses every write but ours.",
@@ -137,6 +139,8 @@ impl Action {
             | Self::AnalyzeGreen(_)
             | Self::PrewarmGreen(_) => Some(log_guard::Work::Fills),
             Self::LevelBacklog(_) => Some(log_guard::Work::Levels),
+            // A command over rows is not killed half-way for a limit that a person can still act on.
+            Self::Migrate(Migrate { rows: Rows::Copied, .. }) => Some(log_guard::Work::Levels),
             _ => None,
         }
     }
@@ -144,7 +148,8 @@ impl Action {
     /// Whether its effect is on green alone, and green is cut off: nothing of it acts on anybody any more.
     fn is_gone(&self, world: &World) -> bool {
         let is_on_green = match self {
-            Self::Migrate(_)
+            Self::CopySchema(_)
+            | Self::Migrate(_)
             | Self::FenceGreen(_)
             | Self::StripGreen(_)
             | Self::PrepareGreen(_)

@@ -1,7 +1,7 @@
-//! `analyze-green`: the planner of green learns what the carried tables hold, before batches and proofs ask it.
+//! `analyze-green` and `analyze-migrated`: the planner of green learns what its tables hold, before batches and proofs ask it.
 
 use super::failure::fail;
-use super::resolve_mapping::mapping;
+use super::resolve_mapping::Form;
 use super::world::World;
 use crate::database::account;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -12,6 +12,10 @@ use std::time::Duration;
 /// Runs ANALYZE on green.
 #[derive(Debug, Clone)]
 pub struct AnalyzeGreen {
+    /// By which mapping tables are carried.
+    pub form: Form,
+    /// Whether it is done once more, after migrations have made other tables of those that were filled.
+    pub again: bool,
     /// Bound on the whole step.
     pub bound: Duration,
 }
@@ -20,11 +24,12 @@ impl Step for AnalyzeGreen {
     type World = World;
 
     fn id(&self) -> StepId {
-        StepId::new("analyze-green")
+        if self.again { StepId::new("analyze-migrated") } else { StepId::new("analyze-green") }
     }
 
     fn summary(&self) -> String {
-        "ANALYZE green's carried tables".to_owned()
+        let when = if self.again { " as the migrations left them" } else { "" };
+        format!("ANALYZE green's carried tables{when}")
     }
 
     fn undo_summary(&self) -> String {
@@ -45,14 +50,14 @@ impl Step for AnalyzeGreen {
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
         let green = world.side(Side::Green).await?;
-        let analyzed = account::analyzed(&green, &mapping(context)?.carried()).await;
+        let analyzed = account::analyzed(&green, &self.form.mapping(context)?.carried()).await;
         let analyzed = analyzed.map_err(|error| fail("look at green's statistics", error))?;
         Ok(if analyzed { Standing::present() } else { Standing::Absent })
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
         let mut green = world.side(Side::Green).await?;
-        let tables = mapping(context)?.carried();
+        let tables = self.form.mapping(context)?.carried();
         let tell = |table: &str| context.progress(0, Some(tables.len() as u64), "tables", table);
         let analyzed = account::analyze(&mut green, &context.term(), &tables, &tell).await;
         analyzed.map_err(|error| fail("analyze green's tables", error))?;

@@ -1,7 +1,7 @@
 //! `build-indexes` and `build-foreign-keys`: what was dropped before the rows is built again and compared with the journal.
 
 use super::failure::fail;
-use super::resolve_mapping::mapping;
+use super::resolve_mapping::Form;
 use super::strip_green::definitions;
 use super::world::World;
 use crate::database::{copy, indexes};
@@ -15,6 +15,8 @@ use tokio_postgres::Client;
 /// Builds green's indexes, or its foreign keys, again.
 #[derive(Debug, Clone)]
 pub struct Build {
+    /// By which mapping tables are carried.
+    pub form: Form,
     /// Foreign keys, which come after the backlog, and unique indexes that had to wait for it; indexes otherwise.
     pub foreign_keys: bool,
     /// Bound on the whole step.
@@ -24,7 +26,7 @@ pub struct Build {
 impl Build {
     async fn missing(&self, world: &World, context: &Context) -> Result<Vec<String>, StepError> {
         let green = world.side(Side::Green).await?;
-        let standing = indexes::read(&green, &mapping(context)?.carried()).await;
+        let standing = indexes::read(&green, &self.form.mapping(context)?.carried()).await;
         let standing = standing.map_err(|error| fail("read green's indexes and keys", error))?;
         let mixed = self.mixed(&green).await?;
         Ok(indexes::missing(&definitions(context)?, &standing, self.foreign_keys, &mixed))
@@ -58,7 +60,7 @@ impl Step for Build {
     }
 
     fn undo_summary(&self) -> String {
-        "nothing by itself: undoing the migrations empties green".to_owned()
+        "nothing by itself: they go with green's tables".to_owned()
     }
 
     fn reversal(&self) -> Reversal {

@@ -1,7 +1,7 @@
 //! `capture-blue` and `capture-green`: which rows are touched on a side, from before every snapshot of the copy.
 
 use super::failure::fail;
-use super::resolve_mapping::{mapping, resolve_back};
+use super::resolve_mapping::{Form, resolve_back};
 use super::world::World;
 use crate::database::capture::{Capture as Hand, CaptureStanding, Captured};
 use crate::database::level::{begin_progress, end_progress, has_position};
@@ -20,6 +20,8 @@ const LOCK: Duration = Duration::from_secs(10);
 pub struct Capture {
     /// Blue, to keep green level; green, for the way back.
     pub side: Side,
+    /// By which mapping tables are captured.
+    pub form: Form,
     /// The step until whose end the capture must last, if there is one.
     pub until: Option<StepId>,
     /// What captures.
@@ -29,8 +31,8 @@ pub struct Capture {
 impl Capture {
     /// The step for a side, as the plan has it.
     #[must_use]
-    pub fn of(plan: &Plan, side: Side, until: Option<StepId>) -> Self {
-        Self { side, until, method: plan.databases.of(side).capture }
+    pub fn of(plan: &Plan, side: Side, form: Form, until: Option<StepId>) -> Self {
+        Self { side, form, until, method: plan.databases.of(side).capture }
     }
 
     fn hand(&self, context: &Context) -> Hand {
@@ -133,7 +135,7 @@ impl Step for Capture {
             let hint = "begin anew: cutover rollback PLAN, then cutover run PLAN";
             return Err(StepError::refused(lost(self.side, &why), hint));
         }
-        let mapping = mapping(context)?;
+        let mapping = self.form.mapping(context)?;
         let tables = match self.side {
             Side::Blue => mapping.captured(),
             Side::Green => mapping.carried(),

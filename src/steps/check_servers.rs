@@ -42,7 +42,7 @@ impl Step for CheckServers {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let findings = preflight::check(&world.plan, Some(&context.run().to_string())).await;
+        let findings = preflight::check(&world.plan, Some(&context.run().to_string()), world.programs.as_deref()).await;
         let against: Vec<String> = findings
             .iter()
             .filter(|finding| finding.severity == Severity::Error)

@@ -1,7 +1,7 @@
 //! `compare-plans`: the gate before traffic moves to a green that plans a hot query worse than blue does. Nothing is run.
 
 use super::failure::fail;
-use super::resolve_mapping::mapping;
+use super::resolve_mapping::Form;
 use super::world::World;
 use crate::database::hot_queries::{self, Planned, QueryError};
 use crate::database::mapping::Mapping;
@@ -104,7 +104,7 @@ impl Step for ComparePlans {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let mapping = mapping(context)?;
+        let mapping = Form::Final.mapping(context)?;
         let mut sides = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
         let mut all = Vec::new();
         for (index, query) in self.hot.queries.iter().enumerate() {

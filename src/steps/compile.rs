@@ -10,22 +10,23 @@ use super::check_servers::CheckServers;
 use super::claim_sides::ClaimSides;
 use super::compare_plans::ComparePlans;
 use super::copy_rows::CopyRows;
+use super::copy_schema::CopySchema;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
 use super::flip::{self, Flip, Route};
 use super::level_backlog::LevelBacklog;
-use super::migrate::Migrate;
+use super::migrate::{Migrate, Rows};
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
-use super::resolve_mapping::ResolveMapping;
+use super::resolve_mapping::{Form, ResolveMapping};
 use super::set_sequences::SetSequences;
 use super::soak::Soak;
 use super::soaked::Soaked;
 use super::strip_green::StripGreen;
 use crate::engine::{Runbook, RunbookError, StepId};
-use crate::plan::{Plan, Side};
+use crate::plan::{CopyMethod, Migration, Plan, Side};
 
 /// The last step of `run`: everything is ready, and nothing of the traffic has moved.
 pub const FLIP_POINT: StepId = StepId::new("capture-green");
@@ -37,34 +38,19 @@ pub const FLIP_POINT: StepId = StepId::new("capture-green");
 pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     let until = (!plan.systems.is_empty()).then_some(flip::ID);
     let mut steps = vec![Action::CheckServers(CheckServers), Action::ClaimSides(ClaimSides)];
-    steps.extend(migrations(plan, false));
-    steps.extend([
-        Action::ResolveMapping(ResolveMapping { written: plan.carry.len() }),
-        Action::FenceGreen(FenceGreen),
-        Action::Capture(Capture::of(plan, Side::Blue, until.clone())),
-        Action::StripGreen(StripGreen),
-        Action::PrepareGreen(PrepareGreen { load: plan.copy.load }),
-        Action::CopyRows(CopyRows {
-            workers: plan.copy.workers,
-            bound: plan.window.copy,
-            rules: plan.cleanup.len(),
-            throttle: plan.copy.throttle,
-        }),
-        Action::AccountRows(AccountRows),
-        Action::Build(Build { foreign_keys: false, bound: plan.window.migrate }),
-        // Without statistics the planner reads whole tables for every batch and every proof.
-        Action::AnalyzeGreen(AnalyzeGreen { bound: plan.window.migrate }),
-        Action::LevelBacklog(LevelBacklog { bound: plan.window.level }),
-        Action::Build(Build { foreign_keys: true, bound: plan.window.migrate }),
-        Action::RestoreGreen(RestoreGreen { load: plan.copy.load }),
-    ]);
-    steps.extend(migrations(plan, true));
+    steps.extend(match plan.copy.method {
+        CopyMethod::Carry => carried(plan, until.as_ref()),
+        CopyMethod::Logical => copied(plan, until.as_ref()),
+    });
     // After every index that green gets, and before time is spent on its memory.
     steps.extend(plan.hot_queries.clone().map(|hot| Action::ComparePlans(ComparePlans { hot })));
     if plan.copy.prewarm {
         steps.push(Action::PrewarmGreen(PrewarmGreen { bound: plan.window.migrate }));
     }
-    steps.extend([Action::SetSequences(SetSequences), Action::Capture(Capture::of(plan, Side::Green, until))]);
+    steps.extend([
+        Action::SetSequences(SetSequences { form: Form::Final }),
+        Action::Capture(Capture::of(plan, Side::Green, Form::Final, until)),
+    ]);
     if !plan.systems.is_empty() {
         steps.push(Action::ReadyToFlip(ReadyToFlip));
         steps.push(Action::Flip(Flip::of(plan, Route::Out)));
@@ -79,7 +65,62 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     Runbook::new(steps)
 }
 
-fn migrations(plan: &Plan, after_copy: bool) -> impl Iterator<Item = Action> {
-    let chosen = plan.migrate.iter().filter(move |migration| migration.after_copy == after_copy);
-    chosen.map(|migration| Action::Migrate(Migrate { migration: migration.clone(), bound: plan.window.migrate }))
+/// Green gets its final schema while it is empty, and rows come in their final form.
+fn carried(plan: &Plan, until: Option<&StepId>) -> Vec<Action> {
+    let mut steps: Vec<Action> = migrations(plan, |one| (!one.after_copy).then_some(Rows::None)).collect();
+    steps.push(Action::ResolveMapping(ResolveMapping { form: Form::Final, written: plan.carry.len() }));
+    steps.extend(filled(plan, Form::Final, until));
+    steps.extend(migrations(plan, |one| one.after_copy.then_some(Rows::Carried)));
+    steps
+}
+
+/// Green gets blue's own schema and blue's rows; then the migrations run over them, and the mapping takes over.
+fn copied(plan: &Plan, until: Option<&StepId>) -> Vec<Action> {
+    let mut steps = vec![
+        Action::CopySchema(CopySchema { bound: plan.window.migrate }),
+        Action::ResolveMapping(ResolveMapping { form: Form::Blue, written: 0 }),
+    ];
+    steps.extend(filled(plan, Form::Blue, until));
+    // A migration that makes rows draws their numbers from green's sequences.
+    steps.push(Action::SetSequences(SetSequences { form: Form::Blue }));
+    steps.extend(migrations(plan, |_| Some(Rows::Copied)));
+    steps.extend([
+        Action::ResolveMapping(ResolveMapping { form: Form::Final, written: plan.carry.len() }),
+        Action::AnalyzeGreen(AnalyzeGreen { form: Form::Final, again: true, bound: plan.window.migrate }),
+        Action::LevelBacklog(LevelBacklog { form: Form::Final, again: true, bound: plan.window.level }),
+    ]);
+    steps
+}
+
+/// From a schema without rows to one with all rows, indexes and keys, level with blue.
+fn filled(plan: &Plan, form: Form, until: Option<&StepId>) -> Vec<Action> {
+    let bound = plan.window.migrate;
+    vec![
+        Action::FenceGreen(FenceGreen),
+        Action::Capture(Capture::of(plan, Side::Blue, form, until.cloned())),
+        Action::StripGreen(StripGreen { form }),
+        Action::PrepareGreen(PrepareGreen { form, load: plan.copy.load }),
+        Action::CopyRows(CopyRows {
+            form,
+            workers: plan.copy.workers,
+            bound: plan.window.copy,
+            rules: plan.cleanup.len(),
+            throttle: plan.copy.throttle,
+        }),
+        Action::AccountRows(AccountRows { form }),
+        Action::Build(Build { form, foreign_keys: false, bound }),
+        // Without statistics the planner reads whole tables for every batch and every proof.
+        Action::AnalyzeGreen(AnalyzeGreen { form, again: false, bound }),
+        Action::LevelBacklog(LevelBacklog { form, again: false, bound: plan.window.level }),
+        Action::Build(Build { form, foreign_keys: true, bound }),
+        Action::RestoreGreen(RestoreGreen { form, load: plan.copy.load }),
+    ]
+}
+
+/// The migrations for which `rows` says what green holds when they run.
+fn migrations(plan: &Plan, rows: impl Fn(&Migration) -> Option<Rows>) -> impl Iterator<Item = Action> {
+    plan.migrate.iter().filter_map(move |migration| {
+        let rows = rows(migration)?;
+        Some(Action::Migrate(Migrate { migration: migration.clone(), rows, bound: plan.window.migrate }))
+    })
 }

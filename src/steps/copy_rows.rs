@@ -1,7 +1,7 @@
 //! `copy-rows`: every carried table goes through its mapping into green, chunk by chunk; after a crash only what is missing.
 
 use super::failure::fail;
-use super::resolve_mapping::mapping;
+use super::resolve_mapping::Form;
 use super::strip_green::definitions;
 use super::world::World;
 use crate::database::capture::{CaptureError, CaptureStanding};
@@ -28,6 +28,8 @@ const SHOWN_S: u64 = 60;
 /// Copies the rows.
 #[derive(Debug, Clone)]
 pub struct CopyRows {
+    /// By which mapping. Of blue's own form the tables are dropped with the schema that was copied, so there is nothing else to take back.
+    pub form: Form,
     /// Parallel workers.
     pub workers: usize,
     /// Bound on one chunk; twice as long on all of it.
@@ -126,15 +128,25 @@ impl Step for CopyRows {
             1 => ", one cleanup rule applied".to_owned(),
             rules => format!(", {rules} cleanup rules applied"),
         };
-        format!("copy every carried table through its mapping, chunk by chunk, {} at a time{rules}", self.workers)
+        let what = match self.form {
+            Form::Blue => "copy every table one to one",
+            Form::Final => "copy every carried table through its mapping",
+        };
+        format!("{what}, chunk by chunk, {} at a time{rules}", self.workers)
     }
 
     fn undo_summary(&self) -> String {
-        "empty green's carried tables".to_owned()
+        match self.form {
+            Form::Blue => "nothing by itself: undoing copy-schema drops green's tables".to_owned(),
+            Form::Final => "empty green's carried tables".to_owned(),
+        }
     }
 
     fn reversal(&self) -> Reversal {
-        Reversal::Undo
+        match self.form {
+            Form::Blue => Reversal::Monotone,
+            Form::Final => Reversal::Undo,
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -150,7 +162,7 @@ impl Step for CopyRows {
         let copied = copy::read_copied(&green).await.map_err(|error| fail("read what was copied", error))?;
         let Some(copied) = copied.filter(|copied| !copied.is_empty()) else { return Ok(Standing::Absent) };
         let there: BTreeSet<_> = copied.iter().map(|table| table.table.clone()).collect();
-        let wanted = mapping(context)?.carried();
+        let wanted = self.form.mapping(context)?.carried();
         let missing = wanted.iter().filter(|table| !there.contains(table)).count();
         Ok(match missing {
             0 => Standing::Present(receipt(&copied)),
@@ -159,7 +171,7 @@ impl Step for CopyRows {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let (mapping, indexes) = (mapping(context)?, definitions(context)?);
+        let (mapping, indexes) = (self.form.mapping(context)?, definitions(context)?);
         loop {
             require_capture(world, context).await?;
             match self.copy(world, context, &mapping, &indexes).await? {
@@ -171,8 +183,11 @@ impl Step for CopyRows {
     }
 
     async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
+        if self.form == Form::Blue {
+            return Ok(());
+        }
         let mut green = world.side(Side::Green).await?;
-        let emptied = copy::empty(&mut green, &context.term(), &mapping(context)?).await;
+        let emptied = copy::empty(&mut green, &context.term(), &self.form.mapping(context)?).await;
         emptied.map_err(|error| fail("empty green's carried tables", error))
     }
 }

@@ -9,7 +9,7 @@ use super::again::{Again, Established};
 use super::failure::fail;
 use super::flip::Route;
 use super::log_guard;
-use super::resolve_mapping::{mapping, resolve_back};
+use super::resolve_mapping::{Form, resolve_back};
 use super::world::World;
 use crate::database::capture::{Capture, CaptureStanding, Opened, WalLimits};
 use crate::database::level::{BatchReport, LevelSetup, Limits, Worker, begin_progress};
@@ -70,10 +70,15 @@ struct Queue {
 impl Levelling {
     /// Connects, and checks that the slot and the target's position belong together.
     pub(super) async fn open(world: &World, context: &Context, route: Route) -> Result<Self, StepError> {
+        Self::open_by(world, context, route, Form::Final).await
+    }
+
+    /// The same, while green may have blue's own schema still.
+    pub(super) async fn open_by(world: &World, context: &Context, route: Route, form: Form) -> Result<Self, StepError> {
         let (from, to) = (route.from(), route.to());
         let capture = world.capture(context.run(), from);
         let mapping = match route {
-            Route::Out => mapping(context)?,
+            Route::Out => form.mapping(context)?,
             Route::Back => back(world, context, capture).await?,
         };
         let (source, target) = (world.url(from).clone(), world.url(to).clone());

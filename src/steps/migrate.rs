@@ -1,22 +1,43 @@
-//! `migrate-NAME`: one source of migrations is applied to green, before the rows come or after they stand.
+//! `migrate-NAME`: one source of migrations is applied to green, before the rows come, after they stand, or over rows that are blue's still.
+//!
+//! In the last case green is closed already and a command runs as our login. What it makes is ours, so that the application cannot write
+//! it, until the same transaction closes it and hands it over.
 
 use super::failure::fail;
 use super::world::World;
-use crate::database::claim;
+use crate::database::inventory::{self, Object};
 use crate::database::migrate::{self, Source};
+use crate::database::{claim, quiet, refusal};
 use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::{Migration, MigrationSource, Side};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio_postgres::Client;
 
 /// Longest wait for another runner, and for the locks of one statement.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longest wait for the lock of one table of green when what is new is closed.
+const LOCK: Duration = Duration::from_secs(30);
+
+/// What green holds when migrations run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// Nothing.
+    None,
+    /// The carried rows, in their final form.
+    Carried,
+    /// Blue's rows, one to one.
+    Copied,
+}
 
 /// Applies one source of migrations.
 #[derive(Debug, Clone)]
 pub struct Migrate {
     /// The source.
     pub migration: Migration,
+    /// What green holds when it runs.
+    pub rows: Rows,
     /// Bound on the whole of it.
     pub bound: Duration,
 }
@@ -33,13 +54,17 @@ impl Migrate {
             MigrationSource::Command { run, env } => {
                 let before = versions(world).await?;
                 let tell = |line: &str| context.progress(0, None, "lines", line);
+                if self.rows == Rows::Copied {
+                    let green = world.side(Side::Green).await?;
+                    quiet::wait(&green, self.bound, &tell).await.map_err(|error| fail(&*what, error))?;
+                }
                 let ran = migrate::command(run, env, &world.plan.folder, self.bound, &tell).await;
                 ran.map_err(|error| fail(what, error))?;
                 Ok(json!({ "migrations_applied": versions(world).await?.saturating_sub(before) }))
             }
             MigrationSource::Refinery { folder } => {
                 let tell = |line: &str| context.progress(0, None, "lines", line);
-                let role = Some(world.plan.databases.green.role.as_str());
+                let role = Some(world.plan.databases.green.role.as_str()).filter(|_| self.rows != Rows::Copied);
                 let (url, term) = (world.url(Side::Green), context.term());
                 let source = Source { name: &self.migration.name, folder };
                 let applied = migrate::refinery_folder(url, &term, source, role, PATIENCE, &tell).await;
@@ -47,6 +72,51 @@ impl Migrate {
                 Ok(json!({ "migrations_applied": applied.applied, "indexes_concurrent": applied.indexes_concurrent }))
             }
         }
+    }
+}
+
+impl Migrate {
+    /// What green had before the step began.
+    fn before(context: &Context) -> Result<Vec<Object>, StepError> {
+        let before = serde_json::from_value(context.before().clone());
+        before.map_err(|error| fail("read what was on green before the migrations", error))
+    }
+
+    /// Objects on green that can only come from it. What it only changed cannot be told.
+    async fn begun(&self, green: &Client, context: &Context) -> Result<usize, StepError> {
+        match self.rows {
+            Rows::None => {
+                let there = claim::contents(green).await.map_err(|error| fail("look at green", error))?;
+                Ok(there.len())
+            }
+            Rows::Copied if !context.before().is_null() => {
+                let now = inventory::read(green).await.map_err(|error| fail("look at green", error))?;
+                Ok(inventory::made(&Self::before(context)?, &now).len())
+            }
+            Rows::Carried | Rows::Copied => Ok(0),
+        }
+    }
+
+    /// Closes what the migrations have made, and hands it over to the application.
+    async fn adopt(&self, world: &World, context: &Context) -> Result<(), StepError> {
+        let what = "close what the migrations made and hand it over";
+        let mut green = world.side(Side::Green).await?;
+        let ours = inventory::read_ours(&green).await.map_err(|error| fail(what, error))?;
+        let made = inventory::made(&Self::before(context)?, &ours);
+        let handed = inventory::hand_over_sql(&made, &world.plan.databases.green.role);
+        let closed = refusal::close_and(&mut green, &context.term(), context.run(), LOCK, &handed).await;
+        closed.map_err(|error| fail(what, error))
+    }
+
+    /// Drops what is on green and was not there before.
+    async fn empty(&self, green: &mut Client, context: &Context) -> Result<(), StepError> {
+        let what = "drop what the migrations made on green";
+        if self.rows == Rows::None {
+            return claim::empty(green, &context.term()).await.map_err(|error| fail("empty green", error));
+        }
+        let now = inventory::read(&*green).await.map_err(|error| fail(what, error))?;
+        let made = inventory::made(&Self::before(context)?, &now);
+        inventory::remove(green, &context.term(), &made).await.map_err(|error| fail(what, error))
     }
 }
 
@@ -64,7 +134,11 @@ impl Step for Migrate {
     }
 
     fn summary(&self) -> String {
-        let when = if self.migration.after_copy { "with its rows in place" } else { "while it is empty" };
+        let when = match self.rows {
+            Rows::None => "while it is empty",
+            Rows::Carried => "with its rows in place",
+            Rows::Copied => "over the rows that were copied",
+        };
         match &self.migration.source {
             MigrationSource::Command { run, .. } => format!("run {} on green {when}", run.join(" ")),
             MigrationSource::Refinery { folder } => {
@@ -74,15 +148,20 @@ impl Step for Migrate {
     }
 
     fn undo_summary(&self) -> String {
-        if self.migration.after_copy {
-            "nothing by itself: undoing the first migrations empties green".to_owned()
-        } else {
-            "drop every table, type and function from green, which was empty before".to_owned()
+        match self.rows {
+            Rows::None => "drop every table, type and function from green, which was empty before".to_owned(),
+            Rows::Carried => "nothing by itself: undoing the first migrations empties green".to_owned(),
+            Rows::Copied => {
+                "drop what it made on green; rows it changed go with their tables, by undoing copy-schema".to_owned()
+            }
         }
     }
 
     fn reversal(&self) -> Reversal {
-        if self.migration.after_copy { Reversal::Monotone } else { Reversal::Undo }
+        match self.rows {
+            Rows::Carried => Reversal::Monotone,
+            Rows::None | Rows::Copied => Reversal::Undo,
+        }
     }
 
     fn limits(&self) -> Limits {
@@ -94,19 +173,30 @@ impl Step for Migrate {
         matches!(self.migration.source, MigrationSource::Refinery { .. })
     }
 
+    async fn before(&self, world: &World, _context: &Context) -> Result<Value, StepError> {
+        if self.rows != Rows::Copied {
+            return Ok(Value::Null);
+        }
+        let green = world.side(Side::Green).await?;
+        let there = inventory::read(&green).await.map_err(|error| fail("list what is on green", error))?;
+        Ok(Receipt::of(&there).into_body())
+    }
+
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
         let green = world.side(Side::Green).await?;
         let noted = claim::noted(&green, context.run(), &self.name()).await;
         if let Some(body) = noted.map_err(|error| fail("see what was migrated", error))? {
             return Ok(Standing::Present(body.into()));
         }
-        let there = claim::contents(&green).await.map_err(|error| fail("look at green", error))?;
-        let begun = !there.is_empty() && !self.migration.after_copy;
-        Ok(if begun { Standing::Partial(format!("green has {} objects", there.len())) } else { Standing::Absent })
+        let begun = self.begun(&green, context).await?;
+        Ok(if begun > 0 { Standing::Partial(format!("green has {begun} objects of it")) } else { Standing::Absent })
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
         let body = self.apply(world, context).await.map_err(|error| error.effect(Effect::Unknown))?;
+        if self.rows == Rows::Copied {
+            self.adopt(world, context).await?;
+        }
         let mut green = world.side(Side::Green).await?;
         let noted = claim::note(&mut green, &context.term(), context.run(), &self.name(), &body).await;
         noted.map_err(|error| fail("note what was migrated", error))?;
@@ -114,11 +204,11 @@ impl Step for Migrate {
     }
 
     async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
-        if self.migration.after_copy {
+        if self.rows == Rows::Carried {
             return Ok(());
         }
         let mut green = world.side(Side::Green).await?;
-        claim::empty(&mut green, &context.term()).await.map_err(|error| fail("empty green", error))?;
+        self.empty(&mut green, context).await?;
         if let MigrationSource::Refinery { folder } = &self.migration.source {
             let source = Source { name: &self.migration.name, folder };
             let forgotten = migrate::forget(&mut green, &context.term(), source).await;

@@ -13,6 +13,7 @@ mod claim_sides;
 pub mod compare_plans;
 mod compile;
 mod copy_rows;
+mod copy_schema;
 mod cost;
 mod failure;
 mod fence_green;

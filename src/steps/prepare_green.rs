@@ -1,7 +1,7 @@
 //! `prepare-green` and `restore-green`: green's settings for the time of the load, and back as they were.
 
 use super::failure::fail;
-use super::resolve_mapping::mapping;
+use super::resolve_mapping::Form;
 use super::world::World;
 use crate::database::load_settings::{self, Settings};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -11,14 +11,20 @@ use std::time::Duration;
 
 const PREPARE: StepId = StepId::new("prepare-green");
 
-async fn settings(world: &World, context: &Context, load: &LoadSettings) -> Result<Settings, StepError> {
+async fn settings(world: &World, context: &Context, form: Form, load: &LoadSettings) -> Result<Settings, StepError> {
     let green = world.side(Side::Green).await?;
-    let read = load_settings::read(&green, &mapping(context)?.carried(), load).await;
+    let read = load_settings::read(&green, &form.mapping(context)?.carried(), load).await;
     read.map_err(|error| fail("read green's settings", error))
 }
 
-async fn give_back(world: &World, context: &Context, before: &Settings, load: &LoadSettings) -> Result<(), StepError> {
-    let tables = mapping(context)?.carried();
+async fn give_back(
+    world: &World,
+    context: &Context,
+    form: Form,
+    before: &Settings,
+    load: &LoadSettings,
+) -> Result<(), StepError> {
+    let tables = form.mapping(context)?.carried();
     let back = load_settings::give_back(world.url(Side::Green), &context.term(), before, &tables, load).await;
     back.map_err(|error| fail("set green's settings back", error))
 }
@@ -30,6 +36,8 @@ fn limits() -> Limits {
 /// Sets green up for a load.
 #[derive(Debug, Clone)]
 pub struct PrepareGreen {
+    /// By which mapping tables are carried.
+    pub form: Form,
     /// What the plan wants.
     pub load: LoadSettings,
 }
@@ -73,11 +81,11 @@ impl Step for PrepareGreen {
     }
 
     async fn before(&self, world: &World, context: &Context) -> Result<Value, StepError> {
-        Ok(Receipt::of(&settings(world, context, &self.load).await?).into_body())
+        Ok(Receipt::of(&settings(world, context, self.form, &self.load).await?).into_body())
     }
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
-        let now = settings(world, context, &self.load).await?;
+        let now = settings(world, context, self.form, &self.load).await?;
         if context.before().is_null() {
             return Ok(Standing::Absent);
         }
@@ -100,13 +108,15 @@ impl Step for PrepareGreen {
     }
 
     async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
-        give_back(world, context, &Self::before_change(context)?, &self.load).await
+        give_back(world, context, self.form, &Self::before_change(context)?, &self.load).await
     }
 }
 
 /// Sets green's settings back.
 #[derive(Debug, Clone)]
 pub struct RestoreGreen {
+    /// By which mapping tables are carried.
+    pub form: Form,
     /// What the plan wanted for the load.
     pub load: LoadSettings,
 }
@@ -135,13 +145,13 @@ impl Step for RestoreGreen {
     }
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
-        let now = settings(world, context, &self.load).await?;
+        let now = settings(world, context, self.form, &self.load).await?;
         let is_back = load_settings::is_given_back(&now, &context.facts().get(&PREPARE)?, &self.load);
         Ok(if is_back { Standing::present() } else { Standing::Absent })
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        give_back(world, context, &context.facts().get(&PREPARE)?, &self.load).await?;
+        give_back(world, context, self.form, &context.facts().get(&PREPARE)?, &self.load).await?;
         Ok(Receipt::none())
     }
 

@@ -1,7 +1,7 @@
 //! `prewarm-green`: green's indexes and tables are in its memory before clients come.
 
 use super::failure::fail;
-use super::resolve_mapping::mapping;
+use super::resolve_mapping::Form;
 use super::world::World;
 use crate::database::prewarm::{self, PrewarmError};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -53,7 +53,7 @@ impl Step for PrewarmGreen {
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
         let green = world.side(Side::Green).await?;
         let tell = |done, all, relation: &str| context.progress(done, Some(all), "bytes", relation);
-        let done = prewarm::prewarm(&green, &mapping(context)?.carried(), self.bound, &tell).await;
+        let done = prewarm::prewarm(&green, &Form::Final.mapping(context)?.carried(), self.bound, &tell).await;
         match done {
             Ok(done) => Ok(Receipt::of(&done)),
             Err(PrewarmError::Missing) => {

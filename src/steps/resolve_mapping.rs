@@ -1,4 +1,7 @@
-//! `resolve-mapping`: both catalogs are read, and whatever is unmapped or ambiguous, there or back, is refused before a row moves.
+//! `resolve-copy` and `resolve-mapping`: both catalogs are read, and whatever is unmapped or ambiguous, there or back, is refused.
+//!
+//! With method `carry` there is one mapping, and no row moves before it is resolved. With `logical` there are two, one after the other:
+//! green first has blue's own schema and then, after its migrations, its final one. A step says by its `Form` which of both it goes by.
 
 use super::failure::fail;
 use super::world::World;
@@ -7,35 +10,64 @@ use crate::database::cleanup::{self, Preview};
 use crate::database::level;
 use crate::database::mapping::{self, Mapping, MappingProblem};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
-use crate::plan::Side;
+use crate::plan::{CopyMethod, Side, TableName};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_postgres::Client;
 
-/// The step's name.
-pub(super) const ID: StepId = StepId::new("resolve-mapping");
+const ONE_TO_ONE: StepId = StepId::new("resolve-copy");
+const PLANNED: StepId = StepId::new("resolve-mapping");
+
+/// Whose schema green has at the time of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Blue's own: every table goes one to one.
+    Blue,
+    /// Its final one: tables go by the plan's mapping.
+    Final,
+}
 
 /// Resolves the mapping from blue's tables to green's.
 #[derive(Debug, Clone)]
 pub struct ResolveMapping {
+    /// Which of the mappings.
+    pub form: Form,
     /// How many tables the plan maps by hand.
     pub written: usize,
 }
 
-/// The mapping that the step journalled.
-pub(super) fn mapping(context: &Context) -> Result<Mapping, StepError> {
-    context.facts().get(&ID)
+impl Form {
+    /// The name of the step that resolves its mapping.
+    fn resolved_by(self) -> StepId {
+        match self {
+            Self::Blue => ONE_TO_ONE,
+            Self::Final => PLANNED,
+        }
+    }
+
+    /// The mapping that was journalled.
+    pub(super) fn mapping(self, context: &Context) -> Result<Mapping, StepError> {
+        context.facts().get(&self.resolved_by())
+    }
 }
 
 impl Step for ResolveMapping {
     type World = World;
 
     fn id(&self) -> StepId {
-        ID
+        self.form.resolved_by()
     }
 
     fn summary(&self) -> String {
-        format!("match every table of blue and green ({} mapped by the plan), refuse what is left over", self.written)
+        match self.form {
+            Form::Blue => "match every table of blue and green one to one, refuse what cannot be followed".to_owned(),
+            Form::Final => {
+                format!(
+                    "match every table of blue and green ({} mapped by the plan), refuse what is left over",
+                    self.written
+                )
+            }
+        }
     }
 
     fn undo_summary(&self) -> String {
@@ -54,10 +86,16 @@ impl Step for ResolveMapping {
         Ok(Standing::Absent)
     }
 
-    async fn forward(&self, world: &World, _context: &Context) -> Result<Receipt, StepError> {
+    async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        if self.form == Form::Blue {
+            return Ok(Receipt::of(&resolve_one_to_one(world).await?));
+        }
         let mut sides = Sides::read(world).await?;
         let mapping = sides.resolve(world).await?;
         sides.require_lookups(world, &mapping).await?;
+        if world.plan.copy.method == CopyMethod::Logical {
+            require_captured(&mapping, &Form::Blue.mapping(context)?)?;
+        }
         resolve_back(world).await?;
         Ok(Receipt::of(&mapping))
     }
@@ -72,9 +110,45 @@ impl Step for ResolveMapping {
 /// # Errors
 /// When the mapping has problems, for example because green has no schema yet, or a server does not answer.
 pub async fn preview_cleanup(world: &World) -> Result<Vec<Preview>, StepError> {
-    let mut sides = Sides::read(world).await?;
-    let mapping = sides.resolve(world).await?;
-    cleanup::preview(&mut sides.blue, &mapping).await.map_err(|error| fail("count what the cleanup rules match", error))
+    let mapping = match world.plan.copy.method {
+        CopyMethod::Carry => Sides::read(world).await?.resolve(world).await?,
+        CopyMethod::Logical => resolve_unfilled(world).await?,
+    };
+    let mut blue = world.side(Side::Blue).await?;
+    cleanup::preview(&mut blue, &mapping).await.map_err(|error| fail("count what the cleanup rules match", error))
+}
+
+/// The second mapping can only follow tables that were captured for the first.
+fn require_captured(mapping: &Mapping, copied: &Mapping) -> Result<(), StepError> {
+    let captured = copied.captured();
+    let missing = |name: TableName| MappingProblem {
+        table: name,
+        what: "the mapping reads this table of blue, whose changes were not captured during the copy".to_owned(),
+        hint: "take it off own: and drop:".to_owned(),
+    };
+    let problems: Vec<_> =
+        mapping.captured().into_iter().filter(|name| !captured.contains(name)).map(missing).collect();
+    if problems.is_empty() { Ok(()) } else { Err(refused(problems)) }
+}
+
+/// What the copy will take, before there is a schema on green: blue stands for both sides.
+async fn resolve_unfilled(world: &World) -> Result<Mapping, StepError> {
+    let blue = world.side(Side::Blue).await?;
+    let read = |error| fail("read blue's catalog", error).retry();
+    let catalog = catalog::read(&blue).await.map_err(read)?;
+    mapping::resolve_one_to_one(&world.plan, &catalog, &catalog).map_err(refused)
+}
+
+async fn resolve_one_to_one(world: &World) -> Result<Mapping, StepError> {
+    let (blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
+    let (blue_catalog, green_catalog) = catalogs(&blue, &green).await?;
+    let mapping = mapping::resolve_one_to_one(&world.plan, &blue_catalog, &green_catalog);
+    judged(mapping.map_err(refused)?, Side::Blue, &blue).await
+}
+
+async fn catalogs(blue: &Client, green: &Client) -> Result<(Catalog, Catalog), StepError> {
+    let read = |error| fail("read the catalogs of blue and green", error).retry();
+    Ok((catalog::read(blue).await.map_err(read)?, catalog::read(green).await.map_err(read)?))
 }
 
 /// The mapping of the way back, for what the plan's `reverse` brings back; reads only.
@@ -99,9 +173,7 @@ struct Sides {
 impl Sides {
     async fn read(world: &World) -> Result<Self, StepError> {
         let (blue, green) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
-        let read = |error| fail("read the catalogs of blue and green", error).retry();
-        let blue_catalog = catalog::read(&blue).await.map_err(read)?;
-        let green_catalog = catalog::read(&green).await.map_err(read)?;
+        let (blue_catalog, green_catalog) = catalogs(&blue, &green).await?;
         let values = mapping::ask_values(&green, &world.plan.values).await.map_err(|error| {
             let hint = "green needs its schema first: cutover run PLAN --through resolve-mapping";
             fail("ask green for the plan's values", error).hint(hint)

@@ -1,7 +1,7 @@
 //! `strip-green`: indexes and keys of the carried tables are journalled and dropped, so that rows come fast and in any order.
 
 use super::failure::fail;
-use super::resolve_mapping::mapping;
+use super::resolve_mapping::Form;
 use super::world::World;
 use crate::database::indexes::{self, Definitions};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -14,17 +14,22 @@ pub(super) const ID: StepId = StepId::new("strip-green");
 
 /// Drops indexes and keys of green's carried tables.
 #[derive(Debug, Clone)]
-pub struct StripGreen;
+pub struct StripGreen {
+    /// By which mapping tables are carried.
+    pub form: Form,
+}
 
 /// The definitions that the step journalled before it dropped them.
 pub(super) fn definitions(context: &Context) -> Result<Definitions, StepError> {
     context.facts().get(&ID)
 }
 
-async fn standing(world: &World, context: &Context) -> Result<Definitions, StepError> {
-    let green = world.side(Side::Green).await?;
-    let read = indexes::read(&green, &mapping(context)?.carried()).await;
-    read.map_err(|error| fail("read green's indexes and keys", error))
+impl StripGreen {
+    async fn standing(&self, world: &World, context: &Context) -> Result<Definitions, StepError> {
+        let green = world.side(Side::Green).await?;
+        let read = indexes::read(&green, &self.form.mapping(context)?.carried()).await;
+        read.map_err(|error| fail("read green's indexes and keys", error))
+    }
 }
 
 impl Step for StripGreen {
@@ -39,7 +44,7 @@ impl Step for StripGreen {
     }
 
     fn undo_summary(&self) -> String {
-        "nothing by itself: undoing the migrations empties green".to_owned()
+        "nothing by itself: they go with green's tables".to_owned()
     }
 
     fn reversal(&self) -> Reversal {
@@ -51,11 +56,11 @@ impl Step for StripGreen {
     }
 
     async fn before(&self, world: &World, context: &Context) -> Result<Value, StepError> {
-        Ok(Receipt::of(&standing(world, context).await?).into_body())
+        Ok(Receipt::of(&self.standing(world, context).await?).into_body())
     }
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
-        let found = standing(world, context).await?;
+        let found = self.standing(world, context).await?;
         let stripped = found.indexes.is_empty() && found.foreign_keys.is_empty();
         Ok(match (stripped, context.before()) {
             (true, before) if !before.is_null() => Standing::Present(before.clone().into()),
@@ -69,7 +74,8 @@ impl Step for StripGreen {
             serde_json::from_value(before.clone()).map_err(|error| fail("read the journalled definitions", error))?;
         let mut green = world.side(Side::Green).await?;
         let stripped = indexes::strip(&mut green, &context.term(), &definitions).await;
-        stripped.map_err(|error| fail("drop green's indexes and keys", error))?;
+        // Whoever reads green meanwhile may be in the way, and is gone in a moment.
+        stripped.map_err(|error| fail("drop green's indexes and keys", error).retry())?;
         Ok(before.into())
     }
 

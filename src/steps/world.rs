@@ -8,6 +8,7 @@ use crate::engine::StepError;
 use crate::plan::{Plan, Secret, Side, TableName};
 use crate::revocations::Ledger;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio_postgres::Client;
 use uuid::Uuid;
@@ -24,6 +25,8 @@ pub struct World {
     pub http: reqwest::Client,
     /// Set when green does not answer and everything has to be done without it; nothing is asked of it then.
     pub gone: Option<Gone>,
+    /// The folder of PostgreSQL's programs, when a person names one.
+    pub programs: Option<PathBuf>,
 }
 
 /// Why a green that does not answer may be left out: it serves nobody any more.

@@ -47,15 +47,15 @@ async fn preflight_finds_nothing_wrong_with_two_good_servers() {
     let pair = Pair::separate().await;
     pair.blue.execute("create table one (id int primary key)").await;
     let plan = plan_of(&pair.control.url(), &pair.blue.url(), &pair.green.url(), "");
-    let findings = check(&plan, None).await;
+    let findings = check(&plan, None, None).await;
     assert_eq!(findings, [], "nothing at all");
 
     let run =
         "create schema cutover; create table cutover.identity (run text, side text); create table left_over (id int);";
     pair.green.execute(&format!("{run} insert into cutover.identity values ('ours', 'green')")).await;
-    assert_eq!(check(&plan, Some("ours")).await, [], "what our own run made is no stranger");
-    tells(&check(&plan, Some("another")).await, "green", "run ours has claimed it");
-    tells(&check(&plan, None).await, "green", "run ours has claimed it");
+    assert_eq!(check(&plan, Some("ours"), None).await, [], "what our own run made is no stranger");
+    tells(&check(&plan, Some("another"), None).await, "green", "run ours has claimed it");
+    tells(&check(&plan, None, None).await, "green", "run ours has claimed it");
 }
 
 #[tokio::test]
@@ -82,11 +82,11 @@ async fn preflight_tells_everything_at_once() {
     good.execute("create table not_mine (id int)").await;
     let alias = Secret::new(good.url().expose().replace("127.0.0.1", "localhost"));
     let by_triggers = plan_with(&alias, &bad.url(), &good.url(), "capture: triggers");
-    let told = errors(&check(&by_triggers, None).await);
+    let told = errors(&check(&by_triggers, None, None).await);
     assert!(!told.iter().any(|error| error.contains("wal_level") || error.contains("slot")), "{told:?}");
     assert!(told.iter().any(|error| error.contains("public.keyless has no key")), "{told:?}");
     let plan = plan_of(&alias, &bad.url(), &good.url(), "drop: [left_behind]\n");
-    let findings = check(&plan, None).await;
+    let findings = check(&plan, None, None).await;
     for words in [
         "wal_level is replica",
         "no replication slot is left",
@@ -123,7 +123,7 @@ async fn preflight_tells_who_cannot_be_reached_and_goes_on() {
     let nobody = cutover::sandbox::servers::free_port().expect("a free port").to_string();
     let green = wrong(pair.green.url(), &port, &nobody);
     let control = Secret::new(pair.control.url().expose().replace(&pair.control.database, "nowhere"));
-    let findings = check(&plan_of(&control, &blue, &green, ""), None).await;
+    let findings = check(&plan_of(&control, &blue, &green, ""), None, None).await;
     tells(&findings, "blue", "it refuses our login");
     tells(&findings, "green", "no connection");
     tells(&findings, "control", "it has no such database");
@@ -138,16 +138,16 @@ async fn preflight_sees_one_database_behind_two_urls_and_missing_rights() {
     pair.blue.server.create_role("plain_login", "").await.expect("a role");
     let plain = pair.blue.server.url("plain_login", &pair.blue.database);
     let alias = Secret::new(pair.blue.url().expose().replace("127.0.0.1", "localhost"));
-    let findings = check(&plan_of(&pair.control.url(), &pair.blue.url(), &alias, ""), None).await;
+    let findings = check(&plan_of(&pair.control.url(), &pair.blue.url(), &alias, ""), None, None).await;
     tells(&findings, "green", "it is the same database as blue");
     tells(&findings, "blue", "it is a database of the same server as control");
 
-    let findings = check(&plan_of(&pair.control.url(), &plain, &pair.green.url(), ""), None).await;
+    let findings = check(&plan_of(&pair.control.url(), &plain, &pair.green.url(), ""), None, None).await;
     for what in ["make a replication slot", "create our schema", "without firing triggers", "owner of 1 tables"] {
         tells(&findings, "blue", what);
     }
     let by_triggers =
-        check(&plan_with(&pair.control.url(), &plain, &pair.green.url(), "capture: triggers"), None).await;
+        check(&plan_with(&pair.control.url(), &plain, &pair.green.url(), "capture: triggers"), None, None).await;
     tells(&by_triggers, "blue", "owner of 1 tables");
     assert!(!errors(&by_triggers).iter().any(|error| error.contains("slot")), "{by_triggers:?}");
     let is_told =
@@ -155,7 +155,7 @@ async fn preflight_sees_one_database_behind_two_urls_and_missing_rights() {
     assert!(!is_told(&findings), "nobody waits for standbys: {findings:?}");
 
     let waits = "copy: { throttle: { replica_lag: 5s }, standby: \"${GREEN_URL}\" }\n";
-    let findings = check(&plan_of(&pair.control.url(), &plain, &pair.green.url(), waits), None).await;
+    let findings = check(&plan_of(&pair.control.url(), &plain, &pair.green.url(), waits), None, None).await;
     assert!(is_told(&findings), "{findings:?}");
     tells(&findings, "standby", "it is not in recovery");
 }

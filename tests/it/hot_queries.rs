@@ -255,7 +255,7 @@ async fn hot_queries_that_are_worse_can_be_accepted_in_the_plan_or_answered_for(
 async fn hot_queries_that_blue_cannot_plan_are_told_by_check() {
     let stage = Stage::with_accounts(10).await;
     stage.write_plan("hot_queries: { queries: [ { name: one, sql: select * from nowhere }, { name: two, sql: select * from note } ] }");
-    let findings = cutover::database::preflight::check(&stage.plan(), None).await;
+    let findings = cutover::database::preflight::check(&stage.plan(), None, None).await;
     let told: Vec<&str> = findings.iter().filter(|one| one.server == "blue").map(|one| one.what.as_str()).collect();
     assert_eq!(told, ["hot query one cannot be planned: relation \"nowhere\" does not exist"], "{findings:?}");
 }

@@ -1,6 +1,7 @@
 //! The only test binary; each module below is a file or a folder of its own.
 
 mod bench;
+mod copy_schema;
 mod database_client;
 mod database_migrate;
 mod database_preflight;
@@ -33,4 +34,5 @@ mod sandbox_servers;
 mod scenarios;
 mod steps;
 mod steps_log;
+mod steps_logical;
 mod tidy;

@@ -14,29 +14,14 @@ use uuid::Uuid;
 
 const SIZE: SeedSize = SeedSize { token_rows: 3_000, seed: 7 };
 
-/// What a careful operator does to a copy before the engine's migrations: subjects filled in, lost logins made up.
-const REPAIR_BEFORE: &str = "
-update hydra_oauth2_authentication_request l set subject = a.subject
-  from hydra_oauth2_authentication_request_handled a where a.challenge = l.challenge and l.subject = '';
-insert into hydra_oauth2_authentication_request (challenge, verifier, csrf, requested_scope, requested_at_audience, subject, request_url,
-    skip, client_id, requested_at, authenticated_at, oidc_context, login_session_id)
-select challenge, md5('login' || verifier), csrf, requested_scope, requested_at_audience, subject,
-    request_url, true, client_id, requested_at, authenticated_at, oidc_context, login_session_id
-from hydra_oauth2_consent_request where login_challenge is null;
-insert into hydra_oauth2_authentication_request_handled (challenge, subject, remember, remember_for, error, acr, amr, context, was_used,
-    requested_at, authenticated_at)
-select challenge, subject, false, 0, '{}', acr, amr, context, true, requested_at, authenticated_at
-from hydra_oauth2_consent_request where login_challenge is null;
-update hydra_oauth2_consent_request set login_challenge = challenge where login_challenge is null;
+/// What `hydra-logical` does to a copy before the engine's migrations and after them: so its repairs agree with the mapping, too.
+const REPAIR_BEFORE: &str = include_str!("../../plans/hydra-logical/before/V1__repair_requests.sql");
+const REPAIR_AFTER: &str = include_str!("../../plans/hydra-logical/after/V1__states_of_flows.sql");
+
+/// What the cleanup rules leave behind.
+const LEFT_BEHIND: &str = "
 delete from hydra_oauth2_access where client_id = 'legacy-batch';
 delete from hydra_oauth2_logout_request where not was_used;";
-
-/// And after them: states as they should have become.
-const REPAIR_AFTER: &str = "
-update hydra_oauth2_flow set state = case when consent_error is not null and consent_error not in ('', '{}') then 129
-    when consent_was_used then 6 when consent_error is not null then 5 when consent_challenge_id is not null then 4
-    when login_was_used then 3 else 2 end
- where state = 128 and login_error in ('', '{}')";
 
 pub(crate) fn plan_of(pair: &Pair) -> Plan {
     let lookup = |name: &str| {
@@ -103,6 +88,7 @@ async fn the_example_plan_gives_what_the_engine_would_have_given_without_its_fau
     let (pair, mapping) = carried().await;
     let twin = Place::shared("twin").await;
     seeded(&twin).await;
+    twin.execute(LEFT_BEHIND).await;
     twin.execute(REPAIR_BEFORE).await;
     migrate(&twin.application_url(), EngineVersion::V2).await.expect("version 2 migrates the twin");
     twin.execute(REPAIR_AFTER).await;

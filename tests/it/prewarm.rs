@@ -81,7 +81,7 @@ async fn prewarm_ends_when_memory_is_full() {
 async fn prewarm_without_its_extension_is_told_by_check() {
     let pair = Pair::shared().await;
     let plan = plan_of(&pair);
-    let findings = cutover::database::preflight::check(&plan, None).await;
+    let findings = cutover::database::preflight::check(&plan, None, None).await;
     let finding = findings.iter().find(|finding| finding.what.contains("pg_prewarm")).expect("it is told");
     assert_eq!((finding.server, finding.what.as_str()), ("green", "extension pg_prewarm is missing"));
     assert!(finding.next.contains("`create extension pg_prewarm` in green's database"), "{finding:?}");
@@ -89,7 +89,7 @@ async fn prewarm_without_its_extension_is_told_by_check() {
     assert!(matches!(refused, Err(PrewarmError::Missing)), "{refused:?}");
 
     pair.green.execute("create schema tools; create extension pg_prewarm schema tools").await;
-    let findings = cutover::database::preflight::check(&plan, None).await;
+    let findings = cutover::database::preflight::check(&plan, None, None).await;
     assert!(!findings.iter().any(|finding| finding.what.contains("pg_prewarm")), "{findings:?}");
     pair.green.execute("create table token (id int primary key); insert into token values (1)").await;
     let done = prewarm::prewarm(&pair.green.client().await, &tables(), MINUTE, &|_, _, _| {}).await;

@@ -94,15 +94,35 @@ fn mode(word: &str) -> Result<Mode, String> {
 }
 
 impl Wanted {
-    /// Sets the mode on `config` and reads what it needs.
-    pub(super) fn settle(&self, config: &mut Config) -> Result<Encryption, String> {
-        let mode = match self.mode {
+    fn mode(&self, config: &Config) -> Mode {
+        match self.mode {
             // As libpq does: a root certificate that is named is also used.
             Some(Mode::Require) if self.root.is_some() => Mode::VerifyAuthority,
             Some(mode) => mode,
             None if config.get_hosts().iter().all(is_here) && self.root.is_none() => Mode::Disable,
             None => Mode::VerifyFull,
+        }
+    }
+
+    /// The same for a program of PostgreSQL, in the variables that it reads.
+    pub(super) fn variables(&self, config: &Config) -> Vec<(&'static str, String)> {
+        let mode = self.mode(config);
+        let word = match mode {
+            Mode::Disable => "disable",
+            Mode::Prefer => "prefer",
+            Mode::Require => "require",
+            Mode::VerifyAuthority => "verify-ca",
+            Mode::VerifyFull => "verify-full",
         };
+        let root = self.root.clone().or((mode == Mode::VerifyFull).then(|| "system".to_owned()));
+        let files = [("PGSSLROOTCERT", root), ("PGSSLCERT", self.certificate.clone()), ("PGSSLKEY", self.key.clone())];
+        let files = files.into_iter().filter_map(|(name, file)| Some((name, file?)));
+        std::iter::once(("PGSSLMODE", word.to_owned())).chain(files).collect()
+    }
+
+    /// Sets the mode on `config` and reads what it needs.
+    pub(super) fn settle(&self, config: &mut Config) -> Result<Encryption, String> {
+        let mode = self.mode(config);
         config.ssl_mode(match mode {
             Mode::Disable => SslMode::Disable,
             Mode::Prefer => SslMode::Prefer,

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::database::catalog::{Catalog, Column, Table};
 use crate::database::sql::{ident, qualified};
-use crate::plan::{CarryTable, CleanupRule, Plan, Sql, TableName, TouchedBy};
+use crate::plan::{CarryTable, CleanupRule, CopyMethod, Plan, Sql, TableName, TouchedBy};
 use std::collections::BTreeMap;
 
 /// Resolves the plan's mapping against both catalogs. `values` are SQL literals by name, from [`ask_values`](super::ask_values).
@@ -20,7 +20,10 @@ pub fn resolve(
     values: &BTreeMap<String, String>,
 ) -> Result<Mapping, Vec<MappingProblem>> {
     let mut resolver = Resolver { plan, blue, green, values, problems: Vec::new() };
-    let carried: Vec<&Table> = green.roots().filter(|table| !plan.own.contains(&table.name)).collect();
+    // Green has a table that nobody carries only because its schema was blue's.
+    let is_left = |table: &&Table| plan.copy.method == CopyMethod::Logical && plan.drop.contains(&table.name);
+    let carried = green.roots().filter(|table| !plan.own.contains(&table.name) && !is_left(table));
+    let carried: Vec<&Table> = carried.collect();
     let tables = carried.iter().filter_map(|table| resolver.table(table)).collect();
     let mapping = Mapping { tables };
     resolver.nothing_forgotten(&mapping);
@@ -230,7 +233,8 @@ impl Resolver<'_> {
         let copied = |name: &String| {
             let by_set =
                 entry.set.iter().find(|(_, sql)| sql.text.trim() == name.as_str()).map(|(column, _)| column.clone());
-            let same = (green.column(name).is_some() && !entry.set.contains_key(name)).then(|| name.clone());
+            let is_given = !entry.set.contains_key(name) && !entry.own_columns.contains(name);
+            let same = (green.column(name).is_some() && is_given).then(|| name.clone());
             same.or(by_set)
         };
         let back: Option<Vec<String>> = blue.key.iter().map(copied).collect();

@@ -1,6 +1,7 @@
 //! What must be true of two servers together: they are two, and the second can hold what the first has.
 
 use super::{Findings, Server};
+use crate::plan::{CopyMethod, Plan};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
@@ -14,7 +15,12 @@ const SEEN: &str = "select exists (select from pg_locks where locktype = 'adviso
 const ENCODING: &str =
     "select pg_encoding_to_char(encoding)::text, datcollate::text from pg_database where datname = current_database()";
 const EXTENSIONS: &str = "select extname::text, extversion from pg_extension";
-const AVAILABLE: &str = "select a.name::text, a.installed_version is not null from pg_available_extensions a";
+/// Whether each is there, and whether our login could make it.
+const AVAILABLE: &str = "select a.name::text, a.installed_version is not null,
+  (select rolsuper from pg_roles where rolname = current_user)
+  or (select v.trusted and has_database_privilege(current_database(), 'CREATE') from pg_available_extension_versions v
+       where v.name = a.name and v.version = a.default_version)
+from pg_available_extensions a";
 const ROLES_USED: &str = "select distinct r.rolname::text
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 left join lateral aclexplode(c.relacl) a on true
@@ -23,7 +29,7 @@ where c.relkind in ('r', 'p', 'v', 'm', 'S') and n.nspname not in ('pg_catalog',
   and r.rolname not like 'pg\\_%' order by 1";
 const ROLES: &str = "select rolname::text from pg_roles";
 
-pub(super) async fn examine(one: &Server<'_>, other: &Server<'_>) -> Findings {
+pub(super) async fn examine(plan: &Plan, one: &Server<'_>, other: &Server<'_>) -> Findings {
     let mut findings = Findings { server: other.name, all: Vec::new() };
     if same_database(one, other, &mut findings).await == Some(true) {
         let why = "what is written to one would be written to the other";
@@ -34,7 +40,7 @@ pub(super) async fn examine(one: &Server<'_>, other: &Server<'_>) -> Findings {
     same_server(one, other, &mut findings).await;
     if (one.name, other.name) == ("blue", "green") {
         encoding(one, other, &mut findings).await;
-        extensions(one, other, &mut findings).await;
+        extensions(plan, one, other, &mut findings).await;
         roles(one, other, &mut findings).await;
     }
     findings
@@ -100,13 +106,17 @@ async fn encoding(blue: &Server<'_>, green: &Server<'_>, findings: &mut Findings
     }
 }
 
-async fn extensions(blue: &Server<'_>, green: &Server<'_>, findings: &mut Findings) {
+async fn extensions(plan: &Plan, blue: &Server<'_>, green: &Server<'_>, findings: &mut Findings) {
     let (used, available) = tokio::join!(blue.client.query(EXTENSIONS, &[]), green.client.query(AVAILABLE, &[]));
     let question = "its extensions";
     let (Some(used), Some(available)) = (findings.answer(question, used), findings.answer(question, available)) else {
         return;
     };
-    let available: BTreeMap<String, bool> = available.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let available: BTreeMap<String, (bool, bool)> = available
+        .iter()
+        .map(|row| (row.get(0), (row.get(1), row.get::<_, Option<bool>>(2).unwrap_or(false))))
+        .collect();
+    let is_copied = plan.copy.method == CopyMethod::Logical;
     for row in used {
         let (name, version): (String, String) = (row.get(0), row.get(1));
         match available.get(&name) {
@@ -118,11 +128,17 @@ async fn extensions(blue: &Server<'_>, green: &Server<'_>, findings: &mut Findin
                     next,
                 );
             }
-            Some(false) => {
+            Some((false, true)) if is_copied => {}
+            Some((false, _)) if is_copied => findings.error(
+                format!("extension {name} is available and not created, and our login may not create it"),
+                "blue has it, and its schema comes to green as it is",
+                format!("`create extension {name}` there, as a superuser"),
+            ),
+            Some((false, _)) => {
                 let next = format!("`create extension {name}` in `migrate`, if the application needs it");
                 findings.warning(format!("extension {name} is available and not created"), "blue has it", next);
             }
-            Some(true) => {}
+            Some((true, _)) => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What must be true of one side's tables: keys, an empty or claimed green, what the log can follow.
 
 use super::{Findings, Server};
-use crate::plan::{CaptureMethod, Plan, TableName};
+use crate::plan::{CaptureMethod, CopyMethod, Plan, TableName};
 use tokio_postgres::Row;
 
 /// Application tables as capture and fence see them; `key` says whether the log can name a changed row.
@@ -34,11 +34,11 @@ pub(super) async fn examine(server: &Server<'_>, plan: &Plan, run: Option<&str>,
     } else if server.name == "green" && !is_ours && !tables.is_empty() {
         let names: Vec<String> = tables.iter().take(3).map(|row| name(row).to_string()).collect();
         let what = format!("it is not empty: {} tables, such as {}", tables.len(), names.join(", "));
-        findings.error(
-            what,
-            "green gets its schema from `migrate`, and what stands there would be lost",
-            "name an empty database",
-        );
+        let why = match plan.copy.method {
+            CopyMethod::Carry => "green gets its schema from `migrate`, and what stands there would be lost",
+            CopyMethod::Logical => "green gets blue's schema, which what stands there is in the way of",
+        };
+        findings.error(what, why, "name an empty database");
     }
     if server.name == "blue" {
         keys(&tables, plan, findings);

@@ -9,8 +9,8 @@ use tokio::process::Command;
 
 /// The last step before rows are levelled for good: rows, indexes and foreign keys stand.
 pub(super) const FILLED: &str = "build-foreign-keys";
-/// Everything of a copy in which nothing changes, sequences included.
-pub(super) const COPIED: &str = "set-sequences";
+/// Everything of a copy in which nothing changes: schema, rows, indexes, keys and sequences.
+pub(super) const COPIED: &str = "set-copied-sequences";
 /// The last step before the backlog.
 pub(super) const BEFORE_BACKLOG: &str = "analyze-green";
 /// The step that brings the backlog to green.

@@ -162,7 +162,6 @@ impl Place {
         ])?;
         variables.set("GATEWAY_STATE", self.layout.state("gateway").display().to_string());
         variables.set("HYDRA_BIN", self.layout.bin("hydra").display().to_string());
-        variables.set("SCHEMA_BIN", self.layout.bin("hydra-1x").display().to_string());
         Ok(variables.write(&self.layout)?)
     }
 }

@@ -59,7 +59,11 @@ const CASES: &[Case] = &[
     ("workers: 4", "workers: many", &["13:33 copy.workers: `copy.workers` cannot be `many`"]),
     ("rate: 90MB", "rate: fast", &["13:54 copy.throttle.rate: `copy.throttle.rate` is not a size"]),
     ("workers: 4", "workers: 0", &["13:33 copy.workers: `copy.workers` must be at least 1"]),
-    ("method: carry", "method: logical", &["13:17 copy.method: `copy.method` must be `carry`, not `logical`"]),
+    (
+        "method: carry",
+        "method: physical",
+        &["13:17 copy.method: `copy.method` must be `carry` or `logical`, not `physical`"],
+    ),
     ("    cap: { rows: 500, percent: 1.5 }\n", "", &["15:5 cleanup[0].cap: `cleanup[0].cap` is missing"]),
     ("percent: 1.5", "percent: 100", &["18:32 cleanup[0].cap.percent: `cleanup[0].cap.percent` is no cap"]),
     ("rows: 500", "rows: -1", &["18:18 cleanup[0].cap.rows: `cleanup[0].cap.rows` must be at least 0"]),
@@ -274,6 +278,43 @@ fn every_mistake_is_told_with_its_place() {
         let text = whole().replacen(from, to, 1);
         assert_ne!(text, whole(), "{from:?} is in the plan");
         assert_eq!(told(&text), *expected, "{from:?} -> {to:?}");
+    }
+}
+
+/// What a plan of method `logical` cannot have besides; each is right with `carry`.
+const LOGICAL: &[Case] = &[
+    ("table: access", "table: access", &[]),
+    (
+        "    table: access",
+        "    table: flow",
+        &["16:12 cleanup[0].table: public.flow is mapped with `from`, and `copy.method` is `logical`"],
+    ),
+    (
+        "expires < '2020-01-01'",
+        "nid = $network",
+        &["17:12 cleanup[0].where: `cleanup[0].where` needs one of `values`, and `copy.method` is `logical`"],
+    ),
+    (
+        "drop: [login_request]",
+        "drop: [handled]",
+        &["37:7 carry.flow.touched_by.handled: the mapping reads public.handled, which is in `drop` or `own`"],
+    ),
+    (
+        "DSN: \"${GREEN_DSN}\"",
+        "DSN: \"postgres://hydra@green/db\"",
+        &[
+            "21:76 migrate[0].command.env.DSN: `migrate[0].command.env.DSN` logs in as hydra, and `copy.method` is `logical`",
+        ],
+    ),
+];
+
+#[test]
+fn a_logical_plan_is_told_what_it_cannot_have() {
+    for (from, to, expected) in LOGICAL {
+        let carry = whole().replacen(from, to, 1);
+        assert!(carry.contains(to), "{from}");
+        assert_eq!(told(&carry), [""; 0], "{to} with `carry`");
+        assert_eq!(told(&carry.replacen("method: carry", "method: logical", 1)), *expected, "{to}");
     }
 }
 

@@ -6,6 +6,7 @@ mod dead_green;
 mod finalize;
 mod flip;
 mod kills;
+mod logical;
 mod park;
 mod phases;
 mod rehearse;
