@@ -34,7 +34,7 @@ impl PlanArgs {
         let mut plan = plan::load(&self.plan, &lookup).map_err(|problems| tell(screen, &self.plan, &problems))?;
         let sets = self.sets.iter().map(|set| split_set(set)).collect::<Result<Vec<_>, _>>()?;
         plan.apply_sets(sets).map_err(|error| {
-            CommandError::new(Ending::Usage, super::exit::chain(&error), "correct --set; nothing was touched")
+            CommandError::new(Ending::Usage, crate::engine::chain(&error), "correct --set; nothing was touched")
         })?;
         Ok(plan)
     }

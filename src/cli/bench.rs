@@ -1,6 +1,7 @@
 //! `cutover sandbox bench carry|copy|level`: this tool measured beside its peers in one run, on the same data, as ratios.
 
-use super::sandbox::{chain, eprint_line, interrupted, print_line};
+use super::sandbox::{eprint_line, interrupted, print_line};
+use crate::engine::chain;
 use crate::sandbox::bench::{BenchOptions, Kind, QUICK_ROWS, bench};
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};

@@ -1,6 +1,7 @@
 //! `cutover demo`: a whole cutover on throw-away servers under load, judged by an independent prober.
 
-use super::sandbox::{chain, eprint_line, interrupted, print_line};
+use super::sandbox::{eprint_line, interrupted, print_line};
+use crate::engine::chain;
 use crate::sandbox::demo::{DemoOptions, demo};
 use crate::sandbox::environment::Layout;
 use crate::sandbox::up::down;

@@ -1,6 +1,6 @@
 //! How a verb ends: one word in the summary, one code for the shell (design: exit codes are the contract of scripts).
 
-use crate::engine::{FailureKind, Halt};
+use crate::engine::{FailureKind, Halt, chain};
 use std::process::ExitCode;
 
 /// How a verb ended.
@@ -115,20 +115,4 @@ impl From<Halt> for CommandError {
         let why = halt.step.map_or_else(|| halt.why.clone(), |step| format!("step {step}: {}", halt.why));
         Self::new(halt.kind.into(), why, halt.hint)
     }
-}
-
-/// An error with its causes, in one line.
-#[must_use]
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.ends_with(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }

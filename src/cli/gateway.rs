@@ -43,7 +43,7 @@ async fn serve_plan(arguments: &PlanArgs, screen: Screen) -> Result<(), CommandE
 fn install(control: Secret) -> Install {
     Arc::new(move || {
         let control = control.clone();
-        Box::pin(async move { Journal::open(&control).await.map(drop).map_err(|error| super::exit::chain(&error)) })
+        Box::pin(async move { Journal::open(&control).await.map(drop).map_err(|error| crate::engine::chain(&error)) })
     })
 }
 

@@ -1,8 +1,9 @@
 //! `rehearse`: run, flip, soak and the way back, against staging servers or throw-away ones, with a record.
 
 use super::exit::Ending;
-use super::sandbox::{chain, interrupted};
+use super::sandbox::interrupted;
 use super::screen::Screen;
+use crate::engine::chain;
 use crate::plan::env_file;
 use crate::sandbox::environment::Layout;
 use crate::sandbox::rehearsal::{RehearsalOptions, rehearse};

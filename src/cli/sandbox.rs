@@ -1,6 +1,7 @@
 //! `cutover sandbox up|report|fault|down`: throw-away servers, stand-in systems and live load to try the other verbs on.
 
 use super::bench;
+use crate::engine::chain;
 use crate::plan::Secret;
 use crate::sandbox::engine::{self, EngineVersion};
 use crate::sandbox::environment::Layout;
@@ -307,21 +308,6 @@ fn failed(json: bool, error: &(dyn Error + 'static)) -> u8 {
     }
     eprint_line(&format!("error: {why}"));
     1
-}
-
-/// An error with its causes.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let said = inner.to_string();
-        if !words.contains(&said) {
-            words.push_str(": ");
-            words.push_str(&said);
-        }
-        cause = inner.source();
-    }
-    words
 }
 
 #[expect(clippy::print_stdout, reason = "the terminal is cli's")]

@@ -1,10 +1,10 @@
 //! One verb at work on a run: the lease, the journal, the runbook, and the events on the screen.
 
-use super::exit::{CommandError, Ending, chain};
+use super::exit::{CommandError, Ending};
 use super::screen::Screen;
 use super::stopping;
 use crate::database::client::connect;
-use crate::engine::{Engine, Events, Halt, Outcome, Runbook, StepId, Survey, Waiver};
+use crate::engine::{Engine, Events, Halt, Outcome, Runbook, StepId, Survey, Waiver, chain};
 use crate::journal::{Claim, Journal, JournalError, Lease, RunLog};
 use crate::plan::{Plan, Side};
 use crate::report::{Follower, Style};

@@ -1,10 +1,10 @@
 //! `rollback`: which way leads back to blue from here, what it costs, and whether green has to be left out.
 
-use super::exit::{CommandError, Ending, chain};
+use super::exit::{CommandError, Ending};
 use super::screen::Screen;
 use super::session::Session;
 use crate::database::client::connect;
-use crate::engine::{Facts, Halt, Outcome, StepId, Waiver};
+use crate::engine::{Facts, Halt, Outcome, StepId, Waiver, chain};
 use crate::journal::{RunState, StepPhase};
 use crate::plan::Side;
 use crate::steps::flip::{self, Route};

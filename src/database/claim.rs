@@ -14,7 +14,7 @@ use uuid::Uuid;
 #[derive(Debug, Error)]
 pub enum ClaimError {
     /// Another process has taken over; nothing was changed.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// What is on the side could not be listed or dropped; nothing was dropped.
     #[error(transparent)]

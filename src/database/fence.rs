@@ -45,7 +45,7 @@ pub enum FenceError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Another process took over, or our term cannot be held.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// Writers did not end in time.
     #[error("fence {tables} tables: writers did not end within {waited_ms} ms ({writers}); the side serves on")]

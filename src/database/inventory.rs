@@ -12,7 +12,7 @@ use tokio_postgres::{Client, GenericClient};
 #[derive(Debug, Error)]
 pub enum InventoryError {
     /// Another process has taken over; nothing was changed.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// The server refused or the connection broke.
     #[error("{what}")]

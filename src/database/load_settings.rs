@@ -40,7 +40,7 @@ pub enum SettingsError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Another process has taken over; nothing more is changed.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// The server refused.
     #[error("{act} {object} on green")]

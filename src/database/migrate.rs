@@ -36,7 +36,7 @@ pub enum MigrateError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Another process has taken over; nothing more is changed.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// The folder or a file in it cannot be read; nothing was changed.
     #[error("read migrations from {path}")]

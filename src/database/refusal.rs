@@ -26,7 +26,7 @@ pub const REFUSED_CODE: &str = "25006";
 #[derive(Debug, Error)]
 pub enum RefusalError {
     /// Another process took over, or our term cannot be held; nothing was changed.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// The register said something else; nothing was changed.
     #[error("{what}: the register was changed by another; nothing was changed here")]

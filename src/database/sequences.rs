@@ -32,7 +32,7 @@ const SET: &str = "select pg_catalog.setval(name::regclass, value, called)
 #[derive(Debug, Error)]
 pub enum SequenceError {
     /// Another process has taken over; nothing more is changed.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// The server refused; what was set is ahead of blue and harmless, and is found again.
     #[error("{act} sequences on {side}")]

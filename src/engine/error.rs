@@ -143,18 +143,27 @@ impl StepError {
     /// What was tried and what the world said about it, down to the first cause, in one line.
     #[must_use]
     pub fn why(&self) -> String {
-        let mut text = self.what.clone();
-        let mut cause = self.source.as_deref().map(|source| source as &(dyn Error + 'static));
-        while let Some(error) = cause {
-            let said = error.to_string();
-            if !text.ends_with(&said) {
-                text.push_str(": ");
-                text.push_str(&said);
-            }
-            cause = error.source();
-        }
-        text
+        with_causes(self.what.clone(), self.source.as_deref().map(|source| source as &(dyn Error + 'static)))
     }
+}
+
+/// An error with its causes, in one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    with_causes(error.to_string(), error.source())
+}
+
+/// A cause that an outer error has told already is not told again.
+fn with_causes(mut text: String, mut cause: Option<&(dyn Error + 'static)>) -> String {
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 impl fmt::Display for StepError {

@@ -12,7 +12,7 @@ mod stop;
 mod unwind;
 
 pub use context::{Context, Facts};
-pub use error::{Effect, FailureKind, Remedy, StepError};
+pub use error::{Effect, FailureKind, Remedy, StepError, chain};
 pub use event::{Event, Events, Stamped, StopPoint};
 pub use outcome::{Halt, Outcome, RunPhase, Survey};
 pub use run::{Engine, Waiver};

@@ -21,14 +21,32 @@ fn is_superseded(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// An error with its causes, in one line.
-pub(super) fn words(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::copy::CopyError;
+    use crate::database::indexes::IndexError;
+    use crate::database::level::LevelError;
+    use crate::database::term::{Term, TermError};
+    use uuid::Uuid;
+
+    fn superseded() -> TermError {
+        let [ours, found] = [1, 2].map(|term| Term { term, nonce: Uuid::nil() });
+        TermError::Superseded { ours, found }
     }
-    text
+
+    #[test]
+    fn whoever_was_superseded_is_locked_however_deep_it_was_told() {
+        let kinds = [
+            fail("copy", CopyError::Term(superseded())).kind,
+            fail("copy", CopyError::Indexes(IndexError::Term(superseded()))).kind,
+            fail("level", LevelError::Term(superseded())).kind,
+            fail("act", superseded()).kind,
+        ];
+        assert_eq!(kinds, [FailureKind::Locked; 4]);
+        let missing = TermError::Missing { ours: Term { term: 1, nonce: Uuid::nil() } };
+        assert_eq!(fail("copy", CopyError::Term(missing)).kind, FailureKind::Failed);
+        let why = fail("copy", CopyError::Term(superseded())).why();
+        assert_eq!(why.matches("taken over").count(), 1, "{why}");
+    }
 }

@@ -3,10 +3,10 @@
 //! The database that serves comes first: a disk that is full of kept log stops it. So the run is parked at the plan's limit, or gives the
 //! capture up where the plan says so; green must be copied anew then, and nobody continues from another.
 
-use super::failure::{fail, words};
+use super::failure::fail;
 use super::world::World;
 use crate::database::capture::{Room, WalLimits, room};
-use crate::engine::{Context, StepError};
+use crate::engine::{Context, StepError, chain};
 use crate::plan::{CaptureMethod, Side, Window};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -128,7 +128,7 @@ async fn give_up(world: &World, context: &Context, why: &str) -> StepError {
                     "{why}, so the capture was given up, as the plan says, before blue's disk is full"
                 ));
             }
-            Err(error) => last = words(&error),
+            Err(error) => last = chain(&error),
         }
         tokio::time::sleep(DROP_PAUSE).await;
     }

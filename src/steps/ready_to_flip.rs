@@ -4,7 +4,7 @@ use super::failure::fail;
 use super::flip::{self, Registers, Route};
 use super::world::World;
 use crate::database::refusal::{self, Refusal};
-use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId, chain};
 use crate::gates::{self, SystemReading, Verdict};
 use crate::plan::Side;
 use crate::traffic::Lockstep;
@@ -107,7 +107,7 @@ pub(super) async fn systems(world: &World, run: Uuid, route: Route) -> Vec<Verdi
     let mut verdicts = Vec::new();
     for system in lockstep.systems() {
         let reading = match system.standing(PATIENCE).await {
-            Err(error) => SystemReading::Silent(super::failure::words(&error)),
+            Err(error) => SystemReading::Silent(chain(&error)),
             Ok(standing) if standing.state == Participant::Refusing => SystemReading::Refuses,
             Ok(standing) => SystemReading::Serves(standing.side),
         };

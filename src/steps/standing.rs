@@ -4,6 +4,7 @@
 use super::world::World;
 use crate::database::capture::Kept;
 use crate::database::catalog;
+use crate::engine::chain;
 use crate::plan::Side;
 use crate::revocations::Counts;
 use crate::traffic::Lockstep;
@@ -103,7 +104,7 @@ async fn systems(world: &World) -> Vec<SystemStanding> {
                 let state = json!(standing.state).as_str().unwrap_or_default().to_owned();
                 SystemStanding { name, side: Some(standing.side), state }
             }
-            Err(error) => SystemStanding { name, side: None, state: super::failure::words(&error) },
+            Err(error) => SystemStanding { name, side: None, state: chain(&error) },
         }
     });
     futures_util::future::join_all(asked).await

@@ -10,7 +10,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum CaptureError {
     /// Another process took over, or our term cannot be held.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// No connection.
     #[error(transparent)]

@@ -15,7 +15,7 @@ pub enum LevelError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Another process took over; nothing was committed.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// The capture cannot be read.
     #[error(transparent)]

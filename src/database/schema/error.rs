@@ -15,7 +15,7 @@ pub enum SchemaError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Another process has taken over; nothing was changed.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// Our notes on green cannot be read or written.
     #[error(transparent)]
