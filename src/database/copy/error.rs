@@ -15,7 +15,7 @@ pub enum CopyError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Another process has taken over; the chunk under way was rolled back.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// Green's indexes could not be read; nothing was changed.
     #[error(transparent)]

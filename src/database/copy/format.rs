@@ -48,6 +48,19 @@ pub(in crate::database) type Form = &'static str;
 pub(in crate::database) const TEXT: Form = "";
 const BINARY: Form = " (format binary)";
 
+/// What a binary copy begins with, before the first row: signature, flags, and the length of an extension that nobody has.
+const HEADER: usize = 19;
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+/// What stands in a row's place at the end of a binary copy, where its number of columns would be.
+const END: &[u8] = &[0xff, 0xff];
+
+/// Whether a message of a `copy … to stdout` is a row; a server sends each in a message of its own, and the end of a binary copy too
+/// (PostgreSQL, "Message Formats", and "Binary Format" of COPY).
+pub(super) fn is_row(form: Form, message: &[u8]) -> bool {
+    let body = if message.starts_with(SIGNATURE) { message.get(HEADER..).unwrap_or_default() } else { message };
+    form != BINARY || !(body.is_empty() || body.starts_with(END))
+}
+
 /// The form for rows that `select` gives on blue and that `into` (a select of the same columns) describes on green.
 pub(in crate::database) async fn form(
     blue: &Client,
@@ -62,4 +75,18 @@ pub(in crate::database) async fn form(
 async fn types(client: &impl GenericClient, select: &str) -> Result<Vec<Type>, tokio_postgres::Error> {
     let prepared = client.prepare(select).await?;
     Ok(prepared.columns().iter().map(|column| column.type_().clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_head_and_the_end_of_a_binary_copy_are_no_rows() {
+        let head = [SIGNATURE, &[0; 8]].concat();
+        let row: &[u8] = &[0, 1, 0, 0, 0, 1, b'x'];
+        assert!(is_row(BINARY, row) && is_row(BINARY, &[&head, row].concat()));
+        assert!(!is_row(BINARY, END) && !is_row(BINARY, &[&head, END].concat()) && !is_row(BINARY, &head));
+        assert!(is_row(TEXT, END), "a text may begin with anything");
+    }
 }
