@@ -1,14 +1,16 @@
 //! The account of a copy: rows on green against rows of blue and rows left behind; and statistics for green's planner.
 //!
 //! Counts and judges; what the copy noted is `copy`'s. True between the copy and the first level batch only: from then on rows come
-//! and go. May call `copy`, `term` and `sql`. Never changes a row.
+//! and go. May call `client`, `copy`, `term` and `sql`. Never changes a row.
 
+use super::client::{ConnectError, connect};
 use super::copy::{Copied, CopyError, read_copied};
 use super::sql::qualified;
 use super::term::{Term, TermError, hold};
-use crate::plan::TableName;
+use crate::plan::{Secret, TableName};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::time::{Instant, sleep};
@@ -33,8 +35,11 @@ const POLL: Duration = Duration::from_millis(100);
 #[derive(Debug, Error)]
 pub enum AccountError {
     /// Another process has taken over; nothing more is done.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
+    /// No connection; nothing was changed by it.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     /// What the copy noted cannot be read.
     #[error(transparent)]
     Copied(#[from] CopyError),
@@ -157,30 +162,44 @@ fn discrepancies(account: &TableAccount) -> Vec<Discrepancy> {
     found
 }
 
-/// Gathers statistics of each of `tables`, partitions included, our term held meanwhile, and tells of each as it is done.
+/// Gathers statistics of each of `tables` with `workers` connections, partitions included, our term held meanwhile, and tells of each as it
+/// is done.
 ///
 /// # Errors
 /// When another process took over or the server refuses; statistics gathered so far stay.
 pub async fn analyze(
-    green: &mut Client,
+    url: &Secret,
     term: &Term,
     tables: &[TableName],
+    workers: usize,
     tell: &(dyn Fn(&str) + Sync),
 ) -> Result<(), AccountError> {
-    for table in tables {
-        let failed = |source| AccountError::Server { act: "analyze", table: table.to_string(), source };
-        let transaction = green.transaction().await.map_err(failed)?;
-        hold(&transaction, term).await?;
-        let sql = format!("analyze {}", qualified(&table.schema, &table.name));
-        transaction.batch_execute(&sql).await.map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        tell(&table.to_string());
-    }
+    let next = AtomicUsize::new(0);
+    let work = || async {
+        let mut green = connect(url, "green").await?;
+        while let Some(table) = tables.get(next.fetch_add(1, Ordering::Relaxed)) {
+            analyze_one(&mut green, term, table).await?;
+            tell(&table.to_string());
+        }
+        Ok::<Client, AccountError>(green)
+    };
+    let workers = workers.clamp(1, tables.len().max(1));
+    let results = futures_util::future::join_all((0..workers).map(|_| work())).await;
+    let connections = results.into_iter().collect::<Result<Vec<Client>, _>>()?;
     let end = Instant::now() + PUBLISHED;
-    while !analyzed(green, tables).await? && Instant::now() < end {
+    while !analyzed(&connections[0], tables).await? && Instant::now() < end {
         sleep(POLL).await;
     }
     Ok(())
+}
+
+async fn analyze_one(green: &mut Client, term: &Term, table: &TableName) -> Result<(), AccountError> {
+    let failed = |source| AccountError::Server { act: "analyze", table: table.to_string(), source };
+    let transaction = green.transaction().await.map_err(failed)?;
+    hold(&transaction, term).await?;
+    let sql = format!("analyze {}", qualified(&table.schema, &table.name));
+    transaction.batch_execute(&sql).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)
 }
 
 /// Whether every one of `tables` was analyzed after most of its rows came; reads only. The server forgets it in a crash.

@@ -4,9 +4,11 @@
 //! built at a time. Every act looks at what is already there, so that it can be repeated after a crash. May call `client`, `term` and `sql`.
 
 mod build;
+mod foreign_keys;
 
 pub use build::build;
 pub(super) use build::{Builder, Queue};
+pub use foreign_keys::build_foreign_keys;
 
 use super::client::ConnectError;
 use super::sql::{ident, qualified};
@@ -25,7 +27,7 @@ pub enum IndexError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// Another process has taken over; nothing more is changed.
-    #[error(transparent)]
+    #[error("{0}")]
     Term(#[from] TermError),
     /// The server refused; the transaction of this one object was rolled back.
     #[error("{act} {object} on green")]
@@ -162,42 +164,6 @@ pub(super) fn drop_sql(definitions: &Definitions, may: impl Fn(&TableName) -> bo
 
 fn drop_constraint(table: &TableName, name: &str) -> String {
     format!("alter table {} drop constraint if exists {};", qualified(&table.schema, &table.name), ident(name))
-}
-
-/// Adds what is missing of `wanted.foreign_keys` and validates each against every row.
-///
-/// # Errors
-/// The first key that some row breaks (23503, with the row's key), or that the server refuses; it is then left unvalidated.
-pub async fn build_foreign_keys(client: &mut Client, term: &Term, wanted: &Definitions) -> Result<(), IndexError> {
-    let tables: Vec<TableName> = wanted.foreign_keys.iter().map(|key| key.table.clone()).collect();
-    let standing = read(client, &tables).await?;
-    for key in &wanted.foreign_keys {
-        let found = standing.foreign_keys.iter().find(|other| other.table == key.table && other.name == key.name);
-        let table = qualified(&key.table.schema, &key.table.name);
-        if found.is_none() {
-            let add = format!("alter table {table} add constraint {} {} not valid", ident(&key.name), key.definition);
-            alter(client, term, key, "add foreign key", &add).await?;
-        }
-        if !found.is_some_and(|found| found.is_valid) {
-            let validate = format!("alter table {table} validate constraint {}", ident(&key.name));
-            alter(client, term, key, "validate foreign key", &validate).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn alter(
-    client: &mut Client,
-    term: &Term,
-    key: &ForeignKey,
-    act: &'static str,
-    sql: &str,
-) -> Result<(), IndexError> {
-    let failed = |source| IndexError::Server { act, object: format!("{} of {}", key.name, key.table), source };
-    let transaction = client.transaction().await.map_err(failed)?;
-    hold(&transaction, term).await?;
-    transaction.batch_execute(sql).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)
 }
 
 /// What of `wanted` is missing or differs in `standing`, in words; nothing when all of it stands and is valid. Unique indexes of `mixed`

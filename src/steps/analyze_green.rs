@@ -56,10 +56,10 @@ impl Step for AnalyzeGreen {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let mut green = world.side(Side::Green).await?;
         let tables = self.form.mapping(context)?.carried();
         let tell = |table: &str| context.progress(0, Some(tables.len() as u64), "tables", table);
-        let analyzed = account::analyze(&mut green, &context.term(), &tables, &tell).await;
+        let (url, workers) = (world.url(Side::Green), world.plan.copy.workers);
+        let analyzed = account::analyze(url, &context.term(), &tables, workers, &tell).await;
         analyzed.map_err(|error| fail("analyze green's tables", error))?;
         Ok(json!({ "tables": tables.len() }).into())
     }

@@ -87,8 +87,7 @@ impl Step for Build {
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
         let wanted = definitions(context)?;
-        let mut green = world.side(Side::Green).await?;
-        let mixed = self.mixed(&green).await?;
+        let mixed = self.mixed(&world.side(Side::Green).await?).await?;
         let tell = |done: usize, total: usize, name: &str| {
             context.progress(done as u64, Some(total as u64), "indexes", name);
         };
@@ -97,7 +96,10 @@ impl Step for Build {
         let built = indexes::build(url, &context.term(), &wanted, copy.workers, memory, &mixed, &tell).await;
         built.map_err(|error| fail("build green's indexes", error))?;
         if self.foreign_keys {
-            let built = indexes::build_foreign_keys(&mut green, &context.term(), &wanted).await;
+            let tell = |done: usize, total: usize, name: &str| {
+                context.progress(done as u64, Some(total as u64), "foreign keys", name);
+            };
+            let built = indexes::build_foreign_keys(url, &context.term(), &wanted, copy.workers, memory, &tell).await;
             built.map_err(|error| fail("build green's foreign keys", error))?;
             return Ok(json!({ "built": wanted.foreign_keys.len() }).into());
         }

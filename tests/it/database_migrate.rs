@@ -218,9 +218,9 @@ async fn database_accounts_for_rows_and_knows_what_is_analyzed() {
     green.execute(&format!("set search_path = public; {ACCOUNTED}")).await;
     let table = |name: &str| TableName { schema: "public".to_owned(), name: name.to_owned() };
     let tables = [table("grant_made"), table("flow")];
-    let mut client = green.client().await;
+    let client = green.client().await;
     assert!(!analyzed(&client, &tables).await.expect("read"), "nothing was analyzed");
-    analyze(&mut client, &term, &tables, &|_| {}).await.expect("analyzed");
+    analyze(&green.url(), &term, &tables, 2, &|_| {}).await.expect("analyzed");
     let rows =
         "insert into grant_made select generate_series(1, 300); insert into flow select 1, generate_series(0, 98)";
     green.execute(rows).await;
@@ -228,7 +228,7 @@ async fn database_accounts_for_rows_and_knows_what_is_analyzed() {
         (!analyzed(&client, &tables).await.expect("read")).then_some(())
     })
     .await;
-    analyze(&mut client, &term, &tables, &|_| {}).await.expect("analyzed");
+    analyze(&green.url(), &term, &tables, 2, &|_| {}).await.expect("analyzed");
     assert!(analyzed(&client, &tables).await.expect("read"));
     assert!(!analyzed(&client, &[table("absent")]).await.expect("read"));
 

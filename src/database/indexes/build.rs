@@ -45,6 +45,16 @@ impl<'a> Queue<'a> {
     }
 }
 
+/// A connection whose builds, or validations of foreign keys, may take `memory_bytes` each.
+pub(super) async fn with_memory(url: &Secret, memory_bytes: u64) -> Result<Client, IndexError> {
+    let client = connect(url, "green").await?;
+    let memory = format!("set maintenance_work_mem = '{}kB'", memory_bytes.clamp(1 << 20, 1 << 40) >> 10);
+    let failed =
+        |source| IndexError::Server { act: "give memory to", object: "a builder of indexes".to_owned(), source };
+    client.batch_execute(&memory).await.map_err(failed)?;
+    Ok(client)
+}
+
 /// A connection that builds one index after the other.
 pub(in crate::database) struct Builder {
     client: Client,
@@ -54,12 +64,7 @@ pub(in crate::database) struct Builder {
 impl Builder {
     /// Connects; each index may take `memory_bytes`.
     pub(in crate::database) async fn connect(url: &Secret, term: Term, memory_bytes: u64) -> Result<Self, IndexError> {
-        let client = connect(url, "green").await?;
-        let memory = format!("set maintenance_work_mem = '{}kB'", memory_bytes.clamp(1 << 20, 1 << 40) >> 10);
-        let failed =
-            |source| IndexError::Server { act: "give memory to", object: "a builder of indexes".to_owned(), source };
-        client.batch_execute(&memory).await.map_err(failed)?;
-        Ok(Self { client, term })
+        Ok(Self { client: with_memory(url, memory_bytes).await?, term })
     }
 
     /// Builds one, or what is left of it, and lets its constraint adopt it.
@@ -132,7 +137,7 @@ fn tables(wanted: &Definitions) -> Vec<TableName> {
     wanted.indexes.iter().map(|index| index.table.clone()).collect()
 }
 
-async fn sizes(client: &Client, tables: &[TableName]) -> Result<BTreeMap<TableName, i64>, IndexError> {
+pub(super) async fn sizes(client: &Client, tables: &[TableName]) -> Result<BTreeMap<TableName, i64>, IndexError> {
     let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
     let failed = |source| IndexError::Server { act: "measure", object: "tables".to_owned(), source };
     let rows = client.query(SIZES, &[&names]).await.map_err(failed)?;

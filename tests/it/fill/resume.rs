@@ -114,8 +114,8 @@ async fn a_copy_and_a_catch_up_cut_off_again_and_again_under_writes_end_equal(me
     let mut worker = stage.worker().await;
     worker.until_level(&(), Duration::from_secs(20), Duration::from_secs(5)).await.expect("green gets level");
     stage.build(&BTreeSet::new()).await;
-    let mut green = stage.pair.green.client().await;
-    let keys = indexes::build_foreign_keys(&mut green, &stage.term, &stage.definitions).await;
+    let green = stage.pair.green.url();
+    let keys = indexes::build_foreign_keys(&green, &stage.term, &stage.definitions, 2, 64 << 20, &|_, _, _| ()).await;
     keys.expect("every foreign key is valid");
     stage.assert_equal().await;
     assert_eq!(stage.pair.green.ask::<i64>("select count(*) from cutover.repair").await, 0);
