@@ -619,3 +619,18 @@ async fn a_partitioned_table_is_captured_through_its_root(method: CaptureMethod)
     batch(&mut worker).await;
     stage.assert_level().await;
 }
+
+#[tokio::test]
+async fn a_table_that_inherits_keeps_its_rows_in_the_same_places() {
+    let (stage, mut worker) = Stage::filled().await;
+    let heirs = "create table heir () inherits (token);
+insert into heir select 'h' || n, 'r', 'c1', true, null, n from generate_series(1, 2000) n";
+    stage.pair.green.execute(heirs).await;
+    stage.blue("delete from token where signature in (select signature from token limit 3)").await;
+    worker.batch(&()).await.expect("the batch succeeds");
+    assert_eq!(
+        stage.pair.green.ask::<i64>("select count(*) from only token where signature !~ '^h'").await,
+        stage.pair.blue.ask::<i64>("select count(*) from token").await
+    );
+    assert_eq!(stage.pair.green.ask::<i64>("select count(*) from heir").await, 2000);
+}

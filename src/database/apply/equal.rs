@@ -67,7 +67,7 @@ pub(super) struct Temporary<'a> {
 
 /// How the table `found` is created: the key, where the row stands, and whether it goes, or changes where it stands.
 pub(super) fn found_columns(key_list: &str) -> String {
-    format!("{key_list}, null::tid as cutover_at, true as cutover_goes, true as cutover_changes")
+    format!("{key_list}, 0::oid as cutover_in, null::tid as cutover_at, true as cutover_goes, true as cutover_changes")
 }
 
 /// The statements that make the touched rows of one table equal to the derived ones. The target is searched once, by `compare`; what
@@ -99,14 +99,18 @@ impl EqualSql {
     }
 }
 
-/// How a row of the target `g` is found again from its row of `found`: by its place, which nobody but us can change meanwhile; by its key
-/// where partitions give places of their own.
+/// How a row of the target `g` is found again from its row of `found`: by its place, which nobody but us can change meanwhile, and its table,
+/// since one that inherits from the target has the same places; by its key where there are partitions, each of which would be searched.
 struct Standing(String);
 
 impl Standing {
     fn of(table: &TableMapping, catalog: &Catalog) -> Self {
         let is_partitioned = catalog.table(&table.target).is_some_and(|found| found.is_partitioned);
-        Self(if is_partitioned { equal_keys("g", "f", &table.key) } else { "g.ctid = f.cutover_at".to_owned() })
+        Self(if is_partitioned {
+            equal_keys("g", "f", &table.key)
+        } else {
+            "g.tableoid = f.cutover_in and g.ctid = f.cutover_at".to_owned()
+        })
     }
 }
 
@@ -123,7 +127,7 @@ fn compare_sql(
     };
     let stays = format!("r.{} is not null and {}", ident(&table.key[0].name), alike(others));
     format!(
-        "with compared as (insert into pg_temp.{found} select {}, g.ctid, not ({stays}), {stays} and not ({})
+        "with compared as (insert into pg_temp.{found} select {}, g.tableoid, g.ctid, not ({stays}), {stays} and not ({})
   from (select distinct {} from pg_temp.{keys}) k join {target} g on {} left join pg_temp.{rows} r on {}
   returning cutover_goes, cutover_changes)
 select count(*) filter (where cutover_goes), count(*) filter (where cutover_changes) from compared",
