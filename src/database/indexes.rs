@@ -156,10 +156,15 @@ fn strip_sql(definitions: &Definitions) -> String {
 /// Statements that drop the indexes of the tables that `may` lose them, and what they stand for, where they are there.
 pub(super) fn drop_sql(definitions: &Definitions, may: impl Fn(&TableName) -> bool) -> String {
     let dropped = definitions.indexes.iter().filter(|index| may(&index.table)).map(|index| match index.constraint {
-        Some(_) => drop_constraint(&index.table, &index.name),
-        None => format!("drop index if exists {};", qualified(&index.table.schema, &index.name)),
+        // Whoever died before its constraint adopted it has left an index that no constraint drops.
+        Some(_) => drop_constraint(&index.table, &index.name) + &drop_index(index),
+        None => drop_index(index),
     });
     dropped.collect::<Vec<_>>().join("\n")
+}
+
+fn drop_index(index: &Index) -> String {
+    format!("drop index if exists {};", qualified(&index.table.schema, &index.name))
 }
 
 fn drop_constraint(table: &TableName, name: &str) -> String {

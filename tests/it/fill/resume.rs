@@ -161,6 +161,9 @@ async fn a_table_that_is_begun_anew_loses_the_indexes_that_an_idle_worker_built(
     let copied = stage.copy(&|_| ()).await.expect("the copy");
     assert!(matches!(copied, Ended::Whole(_)), "{copied:?}");
     stage.build(&BTreeSet::new()).await;
+    // As if the builder had died before the constraint adopted its index.
+    let orphan = "alter table owner drop constraint owner_pkey; create unique index owner_pkey on owner (id)";
+    stage.pair.green.execute(orphan).await;
     stage.pair.blue.execute("vacuum full owner").await;
     let cut = stage.copy_for(3).await;
     assert!(cut.is_none(), "it was cut off: {cut:?}");
