@@ -252,11 +252,11 @@ impl Stage {
         green.batch_execute("set session_replication_role = replica").await.expect("green is a replica");
         for table in mapping().tables {
             let list = table.columns.iter().map(|column| column.name.clone()).collect::<Vec<_>>().join(", ");
-            let query = format!("select coalesce(jsonb_agg(q)::text, '[]') from ({}) q", table.select);
+            let query = format!("select coalesce(json_agg(q)::text, '[]') from ({}) q", table.select);
             let rows: String = snapshot.query_one(&query, &[]).await.expect("blue is read").get(0);
             let name = &table.target.name;
             let fill = format!(
-                "insert into {name} ({list}) select {list} from jsonb_populate_recordset(null::{name}, $1::text::jsonb)"
+                "insert into {name} ({list}) select {list} from json_populate_recordset(null::{name}, $1::text::json)"
             );
             green.execute(&fill, &[&rows]).await.expect("green is filled");
         }
