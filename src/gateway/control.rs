@@ -50,7 +50,7 @@ async fn state(State(participant): State<Arc<Participant>>) -> Json<Standing> {
 
 async fn resolve(State(participant): State<Arc<Participant>>) -> Json<Resolution> {
     let readings = participant.registers.read().await;
-    Json(readings.resolution(&participant.position.lock().await.stored))
+    Json(readings.resolution(&participant.position.lock().await.stand))
 }
 
 /// Orders run to their end even when the orchestrator's connection breaks: a half-obeyed order would be a guess.

@@ -6,9 +6,10 @@ use super::capture::Capture;
 use super::error::GatewayError;
 use super::gate::Gate;
 use super::registers::Registers;
-use super::state::{StateFile, Stored};
+use super::state::StateFile;
 use super::upstream::Upstreams;
 use crate::traffic::protocol::{Conflict, Order, Standing, State};
+use crate::traffic::stand::{Objection, Stand, Verb};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -53,7 +54,7 @@ pub(super) struct Participant {
 
 /// Where it stands; changed only under its lock, and written to the file first.
 pub(super) struct Position {
-    pub(super) stored: Stored,
+    pub(super) stand: Stand,
     /// Grows with every change, so that an older watchdog does nothing.
     pub(super) change: u64,
     pub(super) hold_until: Instant,
@@ -66,24 +67,24 @@ impl Participant {
         upstreams: Arc<Upstreams>,
         capture: Arc<Capture>,
         file: StateFile,
-        stored: Stored,
+        stand: Stand,
         hold: Duration,
     ) -> Arc<Self> {
-        let position = Mutex::new(Position { stored, change: 0, hold_until: Instant::now() });
+        let position = Mutex::new(Position { stand, change: 0, hold_until: Instant::now() });
         Arc::new(Self { gate, registers, upstreams, capture, file, position, hold })
     }
 
     /// Where it stands.
     pub(super) async fn standing(&self) -> Standing {
-        self.describe(&self.position.lock().await.stored)
+        self.describe(&self.position.lock().await.stand)
     }
 
-    fn describe(&self, stored: &Stored) -> Standing {
+    fn describe(&self, stand: &Stand) -> Standing {
         Standing {
-            epoch: stored.epoch,
-            nonce: stored.nonce,
-            side: stored.side,
-            state: stored.state,
+            epoch: stand.epoch,
+            nonce: stand.nonce,
+            side: stand.side,
+            state: stand.state,
             in_flight: self.gate.in_flight(),
             answered_by: None,
         }
@@ -96,22 +97,14 @@ impl Participant {
         let answer = timeout(limit, self.upstreams.version(order.side)).await;
         if let Err(why) = answer.unwrap_or_else(|_| Err("it did not answer in time".to_owned())) {
             let why = format!("the engine of {} does not answer on this gateway's path: {why}", order.side);
-            return Err(self.not_now(&self.position.lock().await.stored, why));
+            return Err(self.not_now(&self.position.lock().await.stand, why));
         }
         let mut position = self.position.lock().await;
-        let is_known = admit(&position.stored, order)?;
-        match position.stored.state {
-            State::Refusing => Err(self.not_now(&position.stored, "which side serves is not settled".to_owned())),
-            _ if is_known => Ok(self.describe(&position.stored)),
-            State::Holding | State::Switched => {
-                Err(self.not_now(&position.stored, "a hold of an earlier epoch is not over".to_owned()))
-            }
-            State::Serving | State::Prepared => {
-                let stored = Stored { state: State::Prepared, ..accepted(order, &position.stored) };
-                self.write(&mut position, stored).await?;
-                Ok(self.describe(&position.stored))
-            }
+        let next = self.obey(&position, Verb::Prepare, order)?;
+        if next != position.stand {
+            self.write(&mut position, next).await?;
         }
+        Ok(self.describe(&position.stand))
     }
 
     /// Stops starting work, waits until nothing is in flight, and writes the barrier of the revocations.
@@ -121,7 +114,7 @@ impl Participant {
         let left = self.gate.drained(last_word).await;
         if left > 0 {
             let why = format!("{left} requests are still in flight");
-            return Err(self.not_now(&self.position.lock().await.stored, why));
+            return Err(self.not_now(&self.position.lock().await.stand, why));
         }
         let unwritten = match timeout_at(last_word, self.capture.barrier(order.epoch)).await {
             Ok(Ok(_)) => None,
@@ -130,32 +123,25 @@ impl Participant {
         };
         if let Some(why) = unwritten {
             let why = format!("the barrier of revocations is not written: {why}");
-            return Err(self.not_now(&self.position.lock().await.stored, why));
+            return Err(self.not_now(&self.position.lock().await.stand, why));
         }
         let position = self.position.lock().await;
-        admit(&position.stored, order)?;
-        match position.stored.state {
-            State::Holding => Ok(self.describe(&position.stored)),
-            _ => Err(self.not_now(&position.stored, "the hold is over".to_owned())),
+        position.stand.admit(order).map_err(|objection| self.refused(&position.stand, objection))?;
+        match position.stand.state {
+            State::Holding => Ok(self.describe(&position.stand)),
+            _ => Err(self.not_now(&position.stand, "the hold is over".to_owned())),
         }
     }
 
     async fn begin_hold(self: &Arc<Self>, order: &Order) -> Result<Instant, Refused> {
         let mut position = self.position.lock().await;
-        let is_known = admit(&position.stored, order)?;
-        match position.stored.state {
+        let next = self.obey(&position, Verb::Hold, order)?;
+        if next == position.stand {
             // A repeated order never prolongs the hold.
-            State::Holding if is_known => return Ok(position.hold_until),
-            State::Serving if is_known => return Err(conflict(&position.stored, "this epoch was released already")),
-            State::Prepared | State::Serving => {}
-            State::Holding | State::Switched | State::Refusing => {
-                let why = "an earlier hold is not over, or which side serves is not settled".to_owned();
-                return Err(self.not_now(&position.stored, why));
-            }
+            return Ok(position.hold_until);
         }
         let until = Instant::now() + Duration::from_millis(order.deadline_ms);
-        let stored = Stored { state: State::Holding, ..accepted(order, &position.stored) };
-        self.write(&mut position, stored).await?;
+        self.write(&mut position, next).await?;
         position.hold_until = until;
         self.gate.hold(until);
         self.watch(position.change, until);
@@ -167,21 +153,20 @@ impl Participant {
         let until = Instant::now() + Duration::from_millis(order.deadline_ms);
         {
             let mut position = self.position.lock().await;
-            let is_known = admit(&position.stored, order)?;
-            if !is_known || !position.stored.is_held() {
-                return Err(conflict(&position.stored, "this epoch is not held here"));
+            let next = self.obey(&position, Verb::Switch, order)?;
+            if next.state == State::Serving {
+                return Ok(self.describe(&position.stand));
             }
-            let stored = Stored { state: State::Switched, side: order.side, ..position.stored.clone() };
-            self.write(&mut position, stored).await?;
+            self.write(&mut position, next).await?;
             position.hold_until = until;
             self.gate.turn_away(order.side, until);
             self.watch(position.change, until);
         }
         let left = self.gate.thawed(until.min(Instant::now() + THAW)).await;
-        let stored = &self.position.lock().await.stored;
+        let stand = &self.position.lock().await.stand;
         match left {
-            0 => Ok(self.describe(stored)),
-            _ => Err(self.not_now(stored, format!("{left} introspections are still being answered"))),
+            0 => Ok(self.describe(stand)),
+            _ => Err(self.not_now(stand, format!("{left} introspections are still being answered"))),
         }
     }
 
@@ -200,53 +185,43 @@ impl Participant {
     /// Serves the side of the order.
     pub(super) async fn release(self: &Arc<Self>, order: &Order) -> Result<Standing, Refused> {
         let mut position = self.position.lock().await;
-        let is_known = admit(&position.stored, order)?;
-        if is_known && position.stored.state == State::Serving {
-            return match position.stored.side == order.side {
-                true => Ok(self.describe(&position.stored)),
-                false => Err(conflict(&position.stored, "this epoch was released to the other side")),
-            };
+        let next = self.obey(&position, Verb::Release, order)?;
+        if next == position.stand {
+            return Ok(self.describe(&position.stand));
         }
-        let stored = Stored { state: State::Serving, side: order.side, ..accepted(order, &position.stored) };
-        self.write(&mut position, stored).await?;
+        self.write(&mut position, next).await?;
         self.gate.release(order.side, order.epoch);
-        Ok(self.describe(&position.stored))
+        Ok(self.describe(&position.stand))
     }
 
-    async fn admit(&self, order: &Order) -> Result<bool, Refused> {
-        admit(&self.position.lock().await.stored, order)
+    async fn admit(&self, order: &Order) -> Result<(), Refused> {
+        let stand = &self.position.lock().await.stand;
+        stand.admit(order).map(drop).map_err(|objection| self.refused(stand, objection))
+    }
+
+    fn obey(&self, position: &Position, verb: Verb, order: &Order) -> Result<Stand, Refused> {
+        position.stand.obey(verb, order).map_err(|objection| self.refused(&position.stand, objection))
+    }
+
+    fn refused(&self, stand: &Stand, objection: Objection) -> Refused {
+        match objection {
+            Objection::Conflict(error) => {
+                Refused::Conflict(Conflict { error: error.to_owned(), epoch: stand.epoch, nonce: stand.nonce })
+            }
+            Objection::NotNow(why) => self.not_now(stand, why.to_owned()),
+        }
     }
 
     /// Stores first, then changes what this process knows.
-    pub(super) async fn write(&self, position: &mut Position, stored: Stored) -> Result<(), GatewayError> {
-        self.file.save(&stored).await?;
-        tracing::info!(epoch = stored.epoch, state = ?stored.state, side = %stored.side, "stands");
-        position.stored = stored;
+    pub(super) async fn write(&self, position: &mut Position, stand: Stand) -> Result<(), GatewayError> {
+        self.file.save(&stand).await?;
+        tracing::info!(epoch = stand.epoch, state = ?stand.state, side = %stand.side, "stands");
+        position.stand = stand;
         position.change += 1;
         Ok(())
     }
 
-    fn not_now(&self, stored: &Stored, why: String) -> Refused {
-        Refused::NotNow { why, standing: self.describe(stored) }
+    fn not_now(&self, stand: &Stand, why: String) -> Refused {
+        Refused::NotNow { why, standing: self.describe(stand) }
     }
-}
-
-/// Whether an order is of the epoch accepted last (true) or of a new one (false).
-fn admit(stored: &Stored, order: &Order) -> Result<bool, Refused> {
-    if order.epoch < stored.epoch {
-        return Err(conflict(stored, "a higher epoch was accepted"));
-    }
-    if order.epoch == stored.epoch && order.nonce != stored.nonce {
-        return Err(conflict(stored, "this epoch was accepted from another proposal"));
-    }
-    Ok(order.epoch == stored.epoch)
-}
-
-fn conflict(stored: &Stored, error: &str) -> Refused {
-    Refused::Conflict(Conflict { error: error.to_owned(), epoch: stored.epoch, nonce: stored.nonce })
-}
-
-/// What is stored when an order of a new epoch is accepted: its epoch and nonce, everything else as it was.
-fn accepted(order: &Order, before: &Stored) -> Stored {
-    Stored { epoch: order.epoch, nonce: order.nonce, ..before.clone() }
 }

@@ -1,14 +1,13 @@
 //! Reading both registers, and what this gateway may conclude from them and its own memory. Writes only against a flip that nobody
 //! finishes, through the one function that its login may call.
 
-use super::state::Stored;
 use crate::plan::{Secret, Side};
 use crate::revocations::Link;
 use crate::traffic::protocol::{Resolution, ResolutionState};
 use crate::traffic::register::{self, Decision, Seen, decide};
+use crate::traffic::stand::{Settled, Stand};
 use std::time::Duration;
 use tokio::time::timeout;
-use uuid::Uuid;
 
 /// Both registers, over connections that come back.
 pub(super) struct Registers {
@@ -21,17 +20,6 @@ pub(super) struct Registers {
 pub(super) struct Readings {
     pub(super) blue: Seen,
     pub(super) green: Seen,
-}
-
-/// A side that may be served.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Settled {
-    /// The side.
-    pub(super) side: Side,
-    /// The epoch of its register; 0 when it has none.
-    pub(super) epoch: i64,
-    /// The nonce of that epoch.
-    pub(super) nonce: Uuid,
 }
 
 impl Registers {
@@ -47,11 +35,11 @@ impl Registers {
 }
 
 impl Registers {
-    /// Writes against the flip of `stored`: the side that this gateway served stays open, unless that was decided otherwise before.
-    pub(super) async fn keep_open(&self, stored: &Stored) {
-        let link = if stored.side == Side::Blue { &self.blue } else { &self.green };
+    /// Writes against the flip of `stand`: the side that this gateway served stays open, unless that was decided otherwise before.
+    pub(super) async fn keep_open(&self, stand: &Stand) {
+        let link = if stand.side == Side::Blue { &self.blue } else { &self.green };
         let Ok(client) = link.client("settle the register").await else { return };
-        match timeout(link.limit(), register::keep_open(&*client, stored.epoch, stored.nonce)).await {
+        match timeout(link.limit(), register::keep_open(&*client, stand.epoch, stand.nonce)).await {
             Ok(Ok(register)) => tracing::warn!(?register, "nobody finished the flip; settled it by a write against it"),
             Ok(Err(error)) => tracing::warn!(%error, "the flip that nobody finished cannot be settled yet"),
             Err(_) => link.drop_client().await,
@@ -72,44 +60,18 @@ async fn read_one(link: &Link) -> Seen {
 }
 
 impl Readings {
-    /// Which side this gateway may serve, given what it has accepted; none when it must refuse.
-    ///
-    /// Held by a flip, it obeys only a register at that flip's epoch or above. Otherwise an open register is enough, save that one
-    /// below what it has served before may name only the same side: an older state of a database has come back.
-    pub(super) fn settle(&self, stored: &Stored) -> Option<Settled> {
-        if self.are_absent() && !stored.is_held() && stored.epoch > 0 {
-            // Both registers were removed on purpose after the last move: what this gateway has stored stands.
-            return Some(Settled { side: stored.side, epoch: stored.epoch, nonce: stored.nonce });
-        }
-        if self.are_absent() && stored.is_held() && stored.side == Side::Green {
-            // Finalized, or undone after a way back that this gateway missed: blue may have no seal any more. A person says.
-            return None;
-        }
-        let accepted = if stored.is_held() { stored.epoch } else { 0 };
-        let Decision::Serving(side, epoch) = decide(&self.blue, &self.green, accepted) else {
-            return None;
-        };
-        let is_older = !stored.is_held() && epoch < stored.epoch && side != stored.side;
-        (!is_older).then(|| Settled { side, epoch, nonce: self.nonce(side) })
-    }
-
-    fn nonce(&self, side: Side) -> Uuid {
-        let seen = if side == Side::Blue { &self.blue } else { &self.green };
-        match seen {
-            Seen::Row(register) => register.nonce,
-            _ => Uuid::nil(),
-        }
+    /// Which side this gateway may serve, given where it stands; none when it must refuse.
+    pub(super) fn settle(&self, stand: &Stand) -> Option<Settled> {
+        stand.settle(&self.blue, &self.green)
     }
 
     /// What this gateway says as a resolver: what the registers say, and where none is seen, what it would serve itself. From absent
     /// registers alone one would conclude blue at epoch 0, long after clients went to green.
-    pub(super) fn resolution(&self, stored: &Stored) -> Resolution {
-        let epoch = self.highest().unwrap_or(stored.epoch);
+    pub(super) fn resolution(&self, stand: &Stand) -> Resolution {
+        let epoch = self.highest().unwrap_or(stand.epoch);
         let decision = match self.highest() {
             Some(_) => decide(&self.blue, &self.green, 0),
-            None => {
-                self.settle(stored).map_or(self.open_question(), |found| Decision::Serving(found.side, found.epoch))
-            }
+            None => self.settle(stand).map_or(self.open_question(), |found| Decision::Serving(found.side, found.epoch)),
         };
         match decision {
             Decision::Serving(side, epoch) => Resolution { side: Some(side), epoch, state: ResolutionState::Open },
@@ -140,22 +102,23 @@ mod tests {
     use super::*;
     use crate::traffic::protocol::State as Standing;
     use crate::traffic::register::{Register, State};
+    use uuid::Uuid;
 
     fn row(side: Side, epoch: i64, state: State) -> Seen {
         Seen::Row(Register { side, epoch, nonce: Uuid::nil(), state, fence_pid: None })
     }
 
-    fn stored(epoch: i64, state: Standing, side: Side) -> Stored {
-        Stored { epoch, nonce: Uuid::nil(), state, side }
+    fn stored(epoch: i64, state: Standing, side: Side) -> Stand {
+        Stand { epoch, nonce: Uuid::nil(), state, side }
     }
 
-    fn resolved(readings: &Readings, stored: &Stored) -> (Option<Side>, i64, ResolutionState) {
-        let resolution = readings.resolution(stored);
+    fn resolved(readings: &Readings, stand: &Stand) -> (Option<Side>, i64, ResolutionState) {
+        let resolution = readings.resolution(stand);
         (resolution.side, resolution.epoch, resolution.state)
     }
 
-    fn settled(readings: &Readings, stored: &Stored) -> Option<(Side, i64)> {
-        readings.settle(stored).map(|settled| (settled.side, settled.epoch))
+    fn settled(readings: &Readings, stand: &Stand) -> Option<(Side, i64)> {
+        readings.settle(stand).map(|settled| (settled.side, settled.epoch))
     }
 
     #[test]
@@ -178,10 +141,10 @@ mod tests {
     #[test]
     fn without_an_answer_there_is_no_side() {
         let dark = Readings { blue: Seen::Unreachable, green: Seen::Unreachable };
-        assert_eq!(settled(&dark, &Stored::nothing()), None);
-        assert_eq!(dark.resolution(&Stored::nothing()).state, ResolutionState::Unreachable);
+        assert_eq!(settled(&dark, &Stand::first(Standing::Refusing)), None);
+        assert_eq!(dark.resolution(&Stand::first(Standing::Refusing)).state, ResolutionState::Unreachable);
         let never = Readings { blue: Seen::Absent, green: Seen::Unreachable };
-        assert_eq!(settled(&never, &Stored::nothing()), Some((Side::Blue, 0)));
+        assert_eq!(settled(&never, &Stand::first(Standing::Refusing)), Some((Side::Blue, 0)));
     }
 
     #[test]
@@ -190,7 +153,11 @@ mod tests {
         let open = |side, epoch| (Some(side), epoch, ResolutionState::Open);
         assert_eq!(resolved(&removed, &stored(2, Standing::Serving, Side::Green)), open(Side::Green, 2));
         assert_eq!(resolved(&removed, &stored(3, Standing::Prepared, Side::Blue)), open(Side::Blue, 3));
-        assert_eq!(resolved(&removed, &Stored::nothing()), open(Side::Blue, 0), "there never was a register");
+        assert_eq!(
+            resolved(&removed, &Stand::first(Standing::Refusing)),
+            open(Side::Blue, 0),
+            "there never was a register"
+        );
     }
 
     #[test]

@@ -9,12 +9,14 @@ use super::gate::Gate;
 use super::participant::Participant;
 use super::proxy::Proxy;
 use super::registers::Registers;
-use super::state::{StateFile, Stored};
+use super::state::StateFile;
 use super::upstream::Upstreams;
 use super::waiting::Bounds;
 use crate::revocations::Producer;
 use crate::revocations::chain::Lookups;
 use crate::revocations::hydra::Listener;
+use crate::traffic::protocol::State;
+use crate::traffic::stand::Stand;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -74,7 +76,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
 pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
     let gateway = &config.gateway;
     let file = StateFile::new(gateway.state.clone());
-    let stored = file.load()?.unwrap_or_else(Stored::nothing);
+    let stand = file.load()?.unwrap_or_else(|| Stand::first(State::Refusing));
     let upstreams = Arc::new(Upstreams::new(gateway)?);
     let public = listen("the public listener", &gateway.listen.public).await?;
     let admin = listen("the admin listener", &gateway.listen.admin).await?;
@@ -90,7 +92,7 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
     let tallies = Tallies::new(Instant::now());
     let (at_proxy, counted) = (Arc::clone(&gate), Arc::clone(&tallies));
     let proxy = Proxy::new(at_proxy, Arc::clone(&upstreams), Arc::clone(&capture), counted, gateway.request_timeout);
-    let participant = Participant::new(gate, registers, upstreams, capture, file, stored, config.hold);
+    let participant = Participant::new(gate, registers, upstreams, capture, file, stand, config.hold);
     Ok(Bound { public, admin, control, addresses, participant, proxy, tallies })
 }
 

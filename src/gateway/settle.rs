@@ -4,9 +4,7 @@
 
 use super::error::GatewayError;
 use super::participant::{Participant, Position};
-use super::registers::Settled;
-use super::state::Stored;
-use crate::traffic::protocol::State;
+use crate::traffic::stand::Settled;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -44,8 +42,8 @@ impl Participant {
         if position.change != change {
             return true;
         }
-        let Some(settled) = readings.settle(&position.stored) else {
-            tracing::warn!(?readings, epoch = position.stored.epoch, "which side serves is not settled; refusing");
+        let Some(settled) = readings.settle(&position.stand) else {
+            tracing::warn!(?readings, epoch = position.stand.epoch, "which side serves is not settled; refusing");
             return false;
         };
         match self.obey_register(&mut position, settled).await {
@@ -58,12 +56,8 @@ impl Participant {
     }
 
     async fn obey_register(self: &Arc<Self>, position: &mut Position, settled: Settled) -> Result<(), GatewayError> {
-        let before = &position.stored;
-        let is_newer = settled.epoch > before.epoch;
-        // Prepared stays prepared over a restart: the proposal may still go on.
-        let state = if before.state == State::Prepared && !is_newer { State::Prepared } else { State::Serving };
-        let (epoch, nonce) = if is_newer { (settled.epoch, settled.nonce) } else { (before.epoch, before.nonce) };
-        self.write(position, Stored { epoch, nonce, state, side: settled.side }).await?;
+        let stand = position.stand.settled(settled);
+        self.write(position, stand).await?;
         self.gate.release(settled.side, settled.epoch);
         Ok(())
     }
@@ -75,8 +69,8 @@ impl Participant {
             return;
         }
         self.gate.close();
-        let stored = Stored { state: State::Refusing, ..position.stored.clone() };
-        if let Err(error) = self.write(&mut position, stored).await {
+        let stand = position.stand.without_word();
+        if let Err(error) = self.write(&mut position, stand).await {
             // The file says holding, which a restart treats alike.
             tracing::error!(%error, "the state file cannot be written");
         }
@@ -103,11 +97,11 @@ impl Participant {
     /// The flip of a hold that is over, and not another's: an order that came meanwhile has changed the position.
     async fn write_against(&self, change: u64) {
         let position = self.position.lock().await;
-        let is_ours = position.change == change && position.stored.is_held();
-        let stored = position.stored.clone();
+        let is_ours = position.change == change && position.stand.is_held();
+        let stand = position.stand.clone();
         drop(position);
         if is_ours {
-            self.registers.keep_open(&stored).await;
+            self.registers.keep_open(&stand).await;
         }
     }
 }

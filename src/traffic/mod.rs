@@ -5,5 +5,6 @@ pub mod figures;
 mod lockstep;
 pub mod protocol;
 pub mod register;
+pub mod stand;
 
 pub use lockstep::{Lockstep, LockstepError, http_client};

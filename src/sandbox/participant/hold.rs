@@ -5,6 +5,7 @@
 use super::{Inner, Participant};
 use crate::plan::Side;
 use crate::traffic::protocol::{Resolution, ResolutionState, State};
+use crate::traffic::stand::Settled;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -38,7 +39,7 @@ impl Participant {
     async fn ask_and_obey(&self, generation: u64, patience: Duration) -> bool {
         let (resolvers, epoch) = {
             let memory = self.inner.memory.lock().await;
-            (memory.resolvers.clone(), memory.epoch)
+            (memory.resolvers.clone(), memory.stand.epoch)
         };
         let answer = tokio::time::timeout(patience, self.ask(&resolvers, epoch)).await.ok().flatten();
         let mut memory = self.inner.memory.lock().await;
@@ -48,16 +49,19 @@ impl Participant {
         match answer {
             Some(side) => {
                 tracing::info!(%side, epoch, "the hold ended without word; a resolver says which side is open");
-                if self.serve(&mut memory, side).await.is_ok() {
+                // A resolver names no nonce, so the epoch stays the one that was accepted.
+                let settled = Settled { side, epoch, nonce: memory.stand.nonce };
+                let stand = memory.stand.settled(settled);
+                if self.serve(&mut memory, stand).await.is_ok() {
                     return true;
                 }
                 self.inner.gate.refuse();
             }
             None => {
-                if memory.state != State::Refusing {
+                if memory.stand.state != State::Refusing {
                     tracing::warn!(epoch, "the hold ended without word and nobody could tell: refusing");
                 }
-                memory.state = State::Refusing;
+                memory.stand = memory.stand.without_word();
                 self.inner.gate.refuse();
             }
         }
@@ -82,7 +86,7 @@ async fn still_held(inner: &Weak<Inner>, generation: u64) -> Option<Participant>
     let inner = inner.upgrade()?;
     let held = {
         let memory = inner.memory.lock().await;
-        memory.generation == generation && memory.is_held()
+        memory.generation == generation && memory.stand.is_held()
     };
     held.then_some(Participant { inner })
 }

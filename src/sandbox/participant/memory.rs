@@ -1,16 +1,15 @@
-//! What a participant remembers across a restart, and the rule of epochs and nonces.
+//! What a participant remembers across a restart.
 //!
 //! Owns the state file. Never answers before the file is on disk: written, flushed, renamed, and the folder flushed.
 
-use super::NO_NONCE;
-use crate::plan::Side;
+use super::OrderError;
 use crate::traffic::protocol::{Conflict, Order, Standing, State};
+use crate::traffic::stand::{Objection, Stand, Verb};
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 /// Why the state file could not be used.
 #[derive(Debug, Error)]
@@ -40,10 +39,8 @@ pub enum MemoryError {
 /// The remembered state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Memory {
-    pub(super) epoch: i64,
-    pub(super) nonce: Uuid,
-    pub(super) side: Side,
-    pub(super) state: State,
+    #[serde(flatten)]
+    pub(super) stand: Stand,
     /// Whom to ask when a hold ends without word.
     pub(super) resolvers: Vec<String>,
     /// Counts orders of this process, so that an older hold's end does not end a newer one.
@@ -56,15 +53,7 @@ pub(super) struct Memory {
 
 impl Memory {
     fn first() -> Self {
-        Self {
-            epoch: 0,
-            nonce: NO_NONCE,
-            side: Side::Blue,
-            state: State::Serving,
-            resolvers: Vec::new(),
-            generation: 0,
-            hold_ends: None,
-        }
+        Self { stand: Stand::first(State::Serving), resolvers: Vec::new(), generation: 0, hold_ends: None }
     }
 
     /// The stored state; a participant that was never asked serves blue at epoch 0. A held one comes back as refusing.
@@ -74,12 +63,9 @@ impl Memory {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::first()),
             Err(source) => return Err(MemoryError::File { act: "read", file: file.to_owned(), source }),
         };
-        let mut memory: Self =
+        let memory: Self =
             serde_json::from_slice(&text).map_err(|source| MemoryError::Damaged { file: file.to_owned(), source })?;
-        if memory.is_held() {
-            memory.state = State::Refusing;
-        }
-        Ok(memory)
+        Ok(Self { stand: memory.stand.restarted(), ..memory })
     }
 
     /// Writes the state so that it survives a crash of the machine.
@@ -91,29 +77,21 @@ impl Memory {
         written.await.expect("writing a file does not panic")
     }
 
-    /// True when serving needs somebody's word first.
-    pub(super) fn is_held(&self) -> bool {
-        matches!(self.state, State::Holding | State::Switched | State::Refusing)
+    /// Where an order leads.
+    pub(super) fn obey(&self, verb: Verb, order: &Order, in_flight: u64) -> Result<Stand, OrderError> {
+        self.stand.obey(verb, order).map_err(|objection| self.refused(objection, in_flight))
     }
 
-    /// Whether an order is of the proposal accepted last (true) or of a new one (false).
-    ///
-    /// # Errors
-    /// A lower epoch, or an equal one with another nonce.
-    pub(super) fn admit(&self, order: &Order) -> Result<bool, Conflict> {
-        if order.epoch < self.epoch {
-            return Err(self.conflict("the epoch is older than the one accepted here"));
+    pub(super) fn refused(&self, objection: Objection, in_flight: u64) -> OrderError {
+        match objection {
+            Objection::Conflict(error) => OrderError::Conflict(self.conflict(error)),
+            Objection::NotNow(_) => OrderError::NotNow(self.standing(in_flight)),
         }
-        if order.epoch == self.epoch && self.nonce != order.nonce && self.nonce != NO_NONCE {
-            return Err(self.conflict("another orchestrator proposed this epoch"));
-        }
-        Ok(order.epoch == self.epoch && order.nonce == self.nonce)
     }
 
-    /// Takes over the epoch of an order that was admitted.
-    pub(super) fn accept(&mut self, order: &Order) {
-        self.epoch = order.epoch;
-        self.nonce = order.nonce;
+    /// Stands where an order of a proposal led.
+    pub(super) fn accept(&mut self, stand: Stand, order: &Order) {
+        self.stand = stand;
         if !order.resolvers.is_empty() {
             self.resolvers.clone_from(&order.resolvers);
         }
@@ -126,16 +104,16 @@ impl Memory {
         self.generation
     }
 
-    pub(super) fn conflict(&self, error: &str) -> Conflict {
-        Conflict { error: error.to_owned(), epoch: self.epoch, nonce: self.nonce }
+    fn conflict(&self, error: &str) -> Conflict {
+        Conflict { error: error.to_owned(), epoch: self.stand.epoch, nonce: self.stand.nonce }
     }
 
     pub(super) fn standing(&self, in_flight: u64) -> Standing {
         Standing {
-            epoch: self.epoch,
-            nonce: self.nonce,
-            side: self.side,
-            state: self.state,
+            epoch: self.stand.epoch,
+            nonce: self.stand.nonce,
+            side: self.stand.side,
+            state: self.stand.state,
             in_flight,
             answered_by: None,
         }

@@ -12,8 +12,8 @@ pub(crate) use api::routes;
 pub(crate) use gate::{Pass, Refused};
 pub use memory::MemoryError;
 
-use crate::plan::Side;
-use crate::traffic::protocol::{Conflict, Order, Standing, State};
+use crate::traffic::protocol::{Conflict, Order, Standing};
+use crate::traffic::stand::{Stand, Verb};
 use gate::Gate;
 use memory::Memory;
 use std::path::PathBuf;
@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use uuid::Uuid;
 
 /// Longest a `verify` waits for the engine.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -67,8 +66,8 @@ impl Participant {
     /// When the state file exists and cannot be read.
     pub(crate) fn start(settings: Settings, http: reqwest::Client) -> Result<Self, MemoryError> {
         let memory = Memory::load(&settings.state_file)?;
-        let must_ask = memory.is_held();
-        let gate = if must_ask { Gate::refusing() } else { Gate::open(memory.side) };
+        let must_ask = memory.stand.is_held();
+        let gate = if must_ask { Gate::refusing() } else { Gate::open(memory.stand.side) };
         let generation = memory.generation;
         let inner = Arc::new(Inner { settings, http, gate, memory: Mutex::new(memory) });
         let participant = Self { inner };
@@ -94,16 +93,10 @@ impl Participant {
     /// Accepts the proposal of an epoch; work goes on.
     pub(crate) async fn prepare(&self, order: &Order) -> Result<Standing, OrderError> {
         let mut memory = self.inner.memory.lock().await;
-        let is_known = memory.admit(order)?;
-        match memory.state {
-            State::Refusing => return Err(self.not_now(&memory)),
-            _ if is_known => {}
-            State::Holding | State::Switched => return Err(self.not_now(&memory)),
-            State::Serving | State::Prepared => {
-                memory.accept(order);
-                memory.state = State::Prepared;
-                self.store(&memory).await?;
-            }
+        let next = memory.obey(Verb::Prepare, order, self.inner.gate.in_flight())?;
+        if next != memory.stand {
+            memory.accept(next, order);
+            self.store(&memory).await?;
         }
         Ok(memory.standing(self.inner.gate.in_flight()))
     }
@@ -112,74 +105,55 @@ impl Participant {
     pub(crate) async fn hold(&self, order: &Order) -> Result<Standing, OrderError> {
         let ends = Instant::now() + Duration::from_millis(order.deadline_ms);
         let mut memory = self.inner.memory.lock().await;
-        let is_known = memory.admit(order)?;
-        let ends = match (memory.state, memory.hold_ends) {
+        let next = memory.obey(Verb::Hold, order, self.inner.gate.in_flight())?;
+        let ends = match memory.hold_ends {
             // A repeated order never prolongs the hold.
-            (State::Holding, Some(ends)) if is_known => ends,
-            (State::Serving, _) if is_known => {
-                return Err(OrderError::Conflict(memory.conflict("hold: this epoch was released already")));
-            }
-            (State::Serving | State::Prepared, _) => {
-                self.begin_hold(&mut memory, order, ends).await?;
+            Some(ends) if next == memory.stand => ends,
+            _ => {
+                self.keep_held(&mut memory, next, order, ends).await?;
                 ends
             }
-            _ => return Err(self.not_now(&memory)),
         };
         drop(memory);
-        self.drained(ends).await
+        let idle = tokio::time::timeout_at(ends, self.inner.gate.idle()).await.is_ok();
+        let standing = self.standing().await;
+        if idle { Ok(standing) } else { Err(OrderError::NotNow(standing)) }
     }
 
-    /// Closes the gate and stores the promise, until `ends`.
-    async fn begin_hold(&self, memory: &mut Memory, order: &Order, ends: Instant) -> Result<(), OrderError> {
-        let is_switched = memory.state == State::Switched && memory.epoch == order.epoch;
-        memory.accept(order);
+    /// Closes the gate, stores where it stands, and watches for the end.
+    async fn keep_held(
+        &self,
+        memory: &mut Memory,
+        next: Stand,
+        order: &Order,
+        ends: Instant,
+    ) -> Result<(), OrderError> {
         self.inner.gate.hold();
-        if !is_switched {
-            memory.state = State::Holding;
-        }
+        memory.accept(next, order);
         let generation = memory.renew(ends);
         self.store(memory).await?;
         self.watch_hold(generation, ends);
         Ok(())
     }
 
-    async fn drained(&self, ends: Instant) -> Result<Standing, OrderError> {
-        let idle = tokio::time::timeout_at(ends, self.inner.gate.idle()).await.is_ok();
-        let standing = self.standing().await;
-        if idle { Ok(standing) } else { Err(OrderError::NotNow(standing)) }
-    }
-
-    /// Turns to the order's side, still held. One that was not holding holds first: it may have missed the word.
+    /// Turns to the order's side, still held.
     pub(crate) async fn switch(&self, order: &Order) -> Result<Standing, OrderError> {
         let ends = Instant::now() + Duration::from_millis(order.deadline_ms);
         let mut memory = self.inner.memory.lock().await;
-        if memory.admit(order)? && memory.state == State::Serving {
-            return self.after_the_last_word(&memory, order);
+        let next = memory.obey(Verb::Switch, order, self.inner.gate.in_flight())?;
+        if next.is_held() {
+            self.keep_held(&mut memory, next, order, ends).await?;
         }
-        self.begin_hold(&mut memory, order, ends).await?;
-        drop(memory);
-        self.drained(ends).await?;
-        let mut memory = self.inner.memory.lock().await;
-        memory.admit(order)?;
-        memory.side = order.side;
-        memory.state = State::Switched;
-        let generation = memory.renew(ends);
-        self.store(&memory).await?;
-        self.watch_hold(generation, ends);
         Ok(memory.standing(self.inner.gate.in_flight()))
-    }
-
-    /// At the epoch at which it was released an order for the side that it serves changes nothing, and one for the other is refused.
-    fn after_the_last_word(&self, memory: &Memory, order: &Order) -> Result<Standing, OrderError> {
-        if memory.side == order.side {
-            return Ok(memory.standing(self.inner.gate.in_flight()));
-        }
-        Err(OrderError::Conflict(memory.conflict("this epoch was released to the other side")))
     }
 
     /// Makes a real request on the system's own path to the engine and says who answered.
     pub(crate) async fn verify(&self, order: &Order) -> Result<Standing, OrderError> {
-        self.inner.memory.lock().await.admit(order)?;
+        {
+            let memory = self.inner.memory.lock().await;
+            let admitted = memory.stand.admit(order);
+            admitted.map_err(|objection| memory.refused(objection, self.inner.gate.in_flight()))?;
+        }
         let version = self.engine_version(order).await.map_err(OrderError::Failed)?;
         let mut standing = self.standing().await;
         standing.answered_by = Some(version);
@@ -202,41 +176,27 @@ impl Participant {
     /// Serves the order's side again.
     pub(crate) async fn release(&self, order: &Order) -> Result<Standing, OrderError> {
         let mut memory = self.inner.memory.lock().await;
-        if memory.admit(order)? && memory.state == State::Serving {
-            return self.after_the_last_word(&memory, order);
+        let next = memory.obey(Verb::Release, order, self.inner.gate.in_flight())?;
+        if next != memory.stand {
+            memory.accept(next.clone(), order);
+            self.serve(&mut memory, next).await?;
         }
-        memory.accept(order);
-        self.serve(&mut memory, order.side).await?;
         Ok(memory.standing(self.inner.gate.in_flight()))
     }
 
-    /// Stores that `side` is served and opens the gate.
-    async fn serve(&self, memory: &mut Memory, side: Side) -> Result<(), OrderError> {
-        memory.side = side;
-        memory.state = State::Serving;
+    /// Stores that a side is served and opens the gate.
+    async fn serve(&self, memory: &mut Memory, stand: Stand) -> Result<(), OrderError> {
+        memory.stand = stand;
         memory.generation += 1;
         self.store(memory).await?;
-        self.inner.gate.serve(side);
+        self.inner.gate.serve(memory.stand.side);
         Ok(())
-    }
-
-    fn not_now(&self, memory: &Memory) -> OrderError {
-        OrderError::NotNow(memory.standing(self.inner.gate.in_flight()))
     }
 
     async fn store(&self, memory: &Memory) -> Result<(), OrderError> {
         memory.store(&self.inner.settings.state_file).await.map_err(|error| OrderError::Failed(error.to_string()))
     }
 }
-
-impl From<Conflict> for OrderError {
-    fn from(conflict: Conflict) -> Self {
-        Self::Conflict(conflict)
-    }
-}
-
-/// The nonce of a participant that has never been asked anything.
-const NO_NONCE: Uuid = Uuid::nil();
 
 #[cfg(test)]
 mod tests;

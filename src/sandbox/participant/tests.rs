@@ -1,8 +1,10 @@
 //! The participant's promises, without any server.
 
 use super::*;
-use crate::traffic::protocol::{Resolution, ResolutionState};
+use crate::plan::Side;
+use crate::traffic::protocol::{Resolution, ResolutionState, State};
 use axum::{Json, Router, routing::get};
+use uuid::Uuid;
 
 fn order(epoch: i64, nonce: Uuid, side: Side, deadline_ms: u64, resolver: &str) -> Order {
     Order { run: Uuid::nil(), epoch, nonce, side, deadline_ms, resolvers: vec![resolver.to_owned()] }

@@ -102,12 +102,6 @@ impl Subject {
             }
         }
     }
-
-    /// Of two words for the gateway and for a system, the one for this.
-    pub(super) fn own<'a>(&self, words: &'a str) -> &'a str {
-        let (gateway, system) = words.split_once('|').unwrap_or((words, words));
-        if matches!(self, Self::Gateway(_)) { gateway } else { system }
-    }
 }
 
 impl System {
