@@ -48,7 +48,7 @@ const RECOVERIES: u32 = 5;
 pub const LOST_CODE: &str = "CUT01";
 
 /// What a register says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// The side is served.

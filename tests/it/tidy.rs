@@ -18,6 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "revocations",
             "traffic::register",
             "traffic::protocol",
+            "traffic::stand",
             "traffic::figures",
             "database::client",
             "database::sql",
@@ -26,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gates", &["plan", "database", "traffic::figures"]),
     ("steps", &["plan", "engine", "journal", "database", "revocations", "traffic", "gates"]),
     ("report", &["plan", "journal", "engine"]),
-    ("sandbox", &["plan", "database::client", "database::sql", "traffic::protocol"]),
+    ("sandbox", &["plan", "database::client", "database::sql", "traffic::protocol", "traffic::stand"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

@@ -30,8 +30,8 @@ impl Flip {
                 Ok(()) => break,
                 Err(error) => error,
             };
-            if error.kind == FailureKind::Locked {
-                // Another process has taken over and finishes it.
+            if matches!(error.kind, FailureKind::Locked | FailureKind::Stuck) {
+                // Another process has taken over and finishes it, or has begun to go back.
                 return Err(error);
             }
             if Instant::now() >= until {
@@ -48,6 +48,7 @@ impl Flip {
         let to = self.route.to();
         let found = Registers::read(world).await?;
         if found.of(to).state != State::Open {
+            self.nobody_went_back(found.of(to), lockstep)?;
             let switched = lockstep.switch(to, self.hold).await;
             switched.map_err(|error| lockstep_failed("switch the systems", error))?;
             let verified = lockstep.verify(to, self.hold).await;
@@ -63,6 +64,21 @@ impl Flip {
             context.note(self.release_note(context, lockstep.epoch())).await?;
         }
         Ok(())
+    }
+
+    /// A way back from a decided flip begins by a higher epoch of the side that is not open yet; at ours it can open no more.
+    fn nobody_went_back(&self, register: &Register, lockstep: &Lockstep) -> Result<(), StepError> {
+        if register.epoch < lockstep.epoch() {
+            return Ok(());
+        }
+        let (from, to) = (self.route.from(), self.route.to());
+        let why =
+            format!("{to} stays closed: somebody has begun to give {from} its traffic back, and has not ended it");
+        let hint = match self.route {
+            Route::Out => "end it: cutover rollback PLAN",
+            Route::Back => "end it: cutover flip PLAN",
+        };
+        Err(StepError::stuck(why, hint))
     }
 
     fn release_note(&self, context: &Context, epoch: i64) -> Value {
