@@ -44,6 +44,9 @@ pub struct Found {
     pub changed: u64,
     /// Rows that a cleanup rule left behind, by rule.
     pub expected: BTreeMap<String, u64>,
+    /// Rows that differ and may, by the reason that was declared.
+    #[serde(default)]
+    pub declared: BTreeMap<String, u64>,
     /// Some of the rows that differ.
     pub listed: Vec<Difference>,
 }
@@ -81,6 +84,9 @@ impl Found {
         self.changed += other.changed;
         for (rule, rows) in other.expected {
             *self.expected.entry(rule).or_default() += rows;
+        }
+        for (because, rows) in other.declared {
+            *self.declared.entry(because).or_default() += rows;
         }
         self.listed.extend(other.listed);
         self.listed.sort();

@@ -1,5 +1,6 @@
 //! Two streams of rows in one order, set side by side: what only one of them has, and what differs. Holds the rows of one key at a time.
 
+use super::declared::{Declared, reason};
 use super::found::{Class, Difference, Found};
 use crate::plan::TableName;
 use futures_util::{Stream, TryStreamExt};
@@ -18,6 +19,8 @@ pub(super) struct Hashed {
     pub(super) whole: i64,
     /// The hash of each column beside the key.
     pub(super) columns: Vec<i64>,
+    /// Whether each of the declared differences means this row.
+    pub(super) declared: Vec<bool>,
 }
 
 /// What a merge needs to know of its table.
@@ -25,6 +28,8 @@ pub(super) struct Named<'a> {
     pub(super) table: &'a TableName,
     /// The columns beside the key.
     pub(super) columns: Vec<&'a str>,
+    /// What of it may differ.
+    pub(super) declared: Vec<&'a Declared>,
     /// Most rows to list.
     pub(super) most: usize,
 }
@@ -106,19 +111,23 @@ fn settle(named: &Named<'_>, mut wanted: Vec<Hashed>, mut given: Vec<Hashed>, fo
         }
         None => true,
     });
-    let mut add = |key: Vec<String>, class: Class, columns: Vec<String>| {
-        found.add(Difference { table: named.table.clone(), key, class, columns }, named.most);
+    let mut add = |class: Class, columns: Vec<String>, rows: [Option<&Hashed>; 2]| {
+        let key = rows.iter().flatten().next().map(|row| row.key.clone()).unwrap_or_default();
+        match reason(&named.declared, class, &columns, rows) {
+            Some(because) => *found.declared.entry(because.to_owned()).or_default() += 1,
+            None => found.add(Difference { table: named.table.clone(), key, class, columns }, named.most),
+        }
     };
     let pairs = wanted.len().min(given.len());
     let left = wanted.split_off(pairs);
     let surplus = given.split_off(pairs);
     for (row, other) in wanted.into_iter().zip(given) {
         let columns = named.differing(&row, &other);
-        add(row.key, Class::Changed, columns);
+        add(Class::Changed, columns, [Some(&row), Some(&other)]);
     }
-    left.into_iter().for_each(|row| add(row.key, Class::Missing, Vec::new()));
+    left.into_iter().for_each(|row| add(Class::Missing, Vec::new(), [Some(&row), None]));
     let class = if is_there { Class::Duplicate } else { Class::Extra };
-    surplus.into_iter().for_each(|row| add(row.key, class, Vec::new()));
+    surplus.into_iter().for_each(|row| add(class, Vec::new(), [None, Some(&row)]));
 }
 
 impl Named<'_> {
@@ -136,12 +145,19 @@ mod tests {
 
     fn row(key: &str, columns: [i64; 2]) -> Hashed {
         let (place, key) = (format!("({key})"), vec![key.to_owned()]);
-        Hashed { spot: 7, place, key, whole: columns[0] * 31 + columns[1], columns: columns.to_vec() }
+        Hashed {
+            spot: 7,
+            place,
+            key,
+            whole: columns[0] * 31 + columns[1],
+            columns: columns.to_vec(),
+            declared: Vec::new(),
+        }
     }
 
     async fn of(blue: &[Hashed], green: &[Hashed]) -> Vec<(String, Class, Vec<String>)> {
         let table = TableName { schema: "public".to_owned(), name: "t".to_owned() };
-        let named = Named { table: &table, columns: vec!["a", "b"], most: 10 };
+        let named = Named { table: &table, columns: vec!["a", "b"], declared: Vec::new(), most: 10 };
         let stream = |rows: &[Hashed]| futures_util::stream::iter(rows.to_vec().into_iter().map(Ok::<_, Infallible>));
         let mut found = Found::default();
         merge(&named, stream(blue), stream(green), &mut found).await.expect("no stream fails");

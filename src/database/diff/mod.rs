@@ -6,6 +6,7 @@
 //! compared. May call `mapping`, `term`, `client`, and the watch of `copy`. Never changes a row, and never reads a value but keys.
 
 mod alike;
+mod declared;
 mod error;
 mod found;
 mod merge;
@@ -13,6 +14,7 @@ mod noted;
 mod sql;
 mod work;
 
+pub use declared::{Declared, Meant};
 pub use error::DiffError;
 pub use found::{Class, Difference, Found};
 
@@ -51,6 +53,8 @@ pub struct DiffOptions<'a> {
     pub throttle: Throttle,
     /// Most rows to list.
     pub listed: usize,
+    /// Differences that are meant; none between blue and green.
+    pub declared: &'a [Declared],
     /// Rows of a part; as many as are usual without it.
     pub rows_in_part: Option<u64>,
 }

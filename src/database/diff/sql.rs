@@ -3,6 +3,7 @@
 //! A part is a range of the hash of the key, not of the key: two servers need not agree on an order then, and a key that means nothing
 //! (a signature) spreads evenly. No value leaves a server, except keys.
 
+use super::declared::Declared;
 use crate::database::mapping::{KeyColumn, TableMapping};
 use crate::database::sql::{ident, qualified};
 
@@ -75,20 +76,22 @@ from (select {} as spot, {} as whole from ({}) q) p where p.spot % {of} = {at} g
         )
     }
 
-    /// Of the buckets `$1`: place in the order (twice: a number and, for two keys of one number, a text), key, hash of the row, hash of each column beside the key; in the order of places and keys.
-    pub(super) fn rows(&self) -> String {
+    /// Of the buckets `$1`: place in the order (twice: a number and, for two keys of one number, a text), key, hash of the row, hash of each column beside the key, whether each of `declared` means it; in the order of places and keys.
+    pub(super) fn rows(&self, declared: &[&Declared]) -> String {
         let Part { at, of } = self.part;
         let keys: Vec<String> =
             self.table.key.iter().map(|column| format!("q.{}::text", ident(&column.name))).collect();
+        let declared: Vec<String> = declared.iter().map(|one| one.question()).collect();
         let columns: Vec<String> = self.beside_key().map(|column| self.hash.of(&row_text([column]))).collect();
         format!(
-            "select p.spot, p.place, p.key, p.whole, p.columns
-from (select {} as spot, array[{}]::text[] as key, {} as whole, array[{}]::bigint[] as columns, {} collate \"C\" as place from ({}) q) p
+            "select p.spot, p.place, p.key, p.whole, p.columns, p.declared
+from (select {} as spot, array[{}]::text[] as key, {} as whole, array[{}]::bigint[] as columns, array[{}]::boolean[] as declared, {} collate \"C\" as place from ({}) q) p
 where p.spot % {of} = {at} and (p.spot / {of}) % {} = any($1::bigint[]) order by p.spot, p.place, p.whole",
             self.spot(),
             keys.join(", "),
             self.whole(),
             columns.join(", "),
+            declared.join(", "),
             row_text(&self.table.key),
             self.select,
             self.buckets

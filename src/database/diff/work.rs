@@ -134,11 +134,12 @@ impl<'a> Job<'a> {
             let named = Named {
                 table: &table.target,
                 columns: on_green.beside_key().map(|column| column.name.as_str()).collect(),
+                declared: self.options.declared.iter().filter(|one| one.table == table.target).collect(),
                 most: self.options.listed,
             };
             let rows = tokio::try_join!(
-                rows(source, &on_blue, &differing, table, "blue"),
-                rows(&target, &on_green, &differing, table, "green")
+                rows(source, on_blue.rows(&named.declared), &differing, table, "blue"),
+                rows(&target, on_green.rows(&named.declared), &differing, table, "green")
             );
             let (wanted, given) = rows?;
             merge(&named, wanted, given, &mut found).await?;
@@ -177,19 +178,20 @@ fn differing(wanted: &BTreeMap<i64, Sum>, given: &BTreeMap<i64, Sum>) -> Vec<i64
 
 async fn rows<C: GenericClient>(
     client: &C,
-    questions: &Questions<'_>,
+    question: String,
     buckets: &Vec<i64>,
     table: &TableMapping,
     side: &str,
 ) -> Result<impl Stream<Item = Result<Hashed, DiffError>> + use<C>, DiffError> {
     let failed = DiffError::server("read the keys of", format!("{} on {side}", table.target));
-    let rows = client.query_raw(&questions.rows(), [buckets]).await.map_err(&failed)?;
+    let rows = client.query_raw(&question, [buckets]).await.map_err(&failed)?;
     Ok(rows.map_err(failed).map_ok(|row| Hashed {
         spot: row.get(0),
         place: row.get(1),
         key: row.get(2),
         whole: row.get(3),
         columns: row.get(4),
+        declared: row.get(5),
     }))
 }
 

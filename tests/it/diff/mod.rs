@@ -74,6 +74,7 @@ impl Stage {
             bound: Duration::from_secs(60),
             throttle: Throttle { rate_bytes: None, replica_lag: None, snapshot: Duration::from_secs(3600) },
             listed: 100,
+            declared: &[],
             rows_in_part: Some(900),
         }
     }
