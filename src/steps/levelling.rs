@@ -3,6 +3,7 @@
 //! Towards green used by `level-backlog` outside the hold and by `flip` under it; towards blue by `return`. Only here do the two hands
 //! meet.
 
+mod pair;
 mod until_level;
 
 use super::again::{Again, Established};
@@ -12,6 +13,7 @@ use super::log_guard;
 use super::resolve_mapping::{Form, resolve_back};
 use super::world::World;
 use crate::database::capture::{Capture, CaptureStanding, Opened, WalLimits};
+use crate::database::copy::ExportedSnapshot;
 use crate::database::level::{BatchReport, LevelSetup, Limits, Worker, begin_progress};
 use crate::database::mapping::Mapping;
 use crate::database::{account, sequences, term};
@@ -117,11 +119,22 @@ impl Levelling {
 
     /// One batch and one replay. None when a lock kept the batch away this time.
     async fn round(&mut self, settle: Duration) -> Result<Option<BatchReport>, StepError> {
+        let report = self.batch(None, settle).await?;
+        self.replay(settle).await?;
+        Ok(report)
+    }
+
+    /// One batch, for an exported moment or for now. None when a lock kept it away this time.
+    async fn batch(
+        &mut self,
+        moment: Option<&ExportedSnapshot>,
+        settle: Duration,
+    ) -> Result<Option<BatchReport>, StepError> {
         let report = match &mut self.queue {
             Some(queue) => {
                 queue.refresh(settle).await?;
                 let again = Again::new(&queue.source_shape, &queue.target_shape, &queue.events, &self.established);
-                let report = self.worker.batch(&again).await;
+                let report = self.worker.batch_at(moment, &again).await;
                 let seen = again.seen();
                 match &report {
                     Ok(_) => self.established.batch_committed(seen),
@@ -129,15 +142,13 @@ impl Levelling {
                 }
                 report
             }
-            None => self.worker.batch(&()).await,
+            None => self.worker.batch_at(moment, &()).await,
         };
-        let report = match report {
-            Ok(report) => Some(report),
-            Err(error) if error.is_passing() => None,
-            Err(error) => return Err(fail(format!("level {}", self.route.to()), error)),
-        };
-        self.replay(settle).await?;
-        Ok(report)
+        match report {
+            Ok(report) => Ok(Some(report)),
+            Err(error) if error.is_passing() => Ok(None),
+            Err(error) => Err(fail(format!("level {}", self.route.to()), error)),
+        }
     }
 
     /// Replays what is pending, in one transaction of the worker.

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, GenericClient, Transaction};
 use uuid::Uuid;
 
 /// Tests that hold for both ways to capture: each is a function of the way, and two tests.
@@ -38,6 +38,7 @@ pub(crate) use for_both;
 
 for_both!(
     green_equals_the_mapping_of_blue_after_random_concurrent_writes,
+    green_equals_an_exported_moment_of_blue_while_clients_write,
     a_moved_row_leaves_its_old_place,
     swaps_cascades_and_green_s_own_columns_survive,
     values_that_are_equal_and_print_differently_are_carried,
@@ -282,14 +283,19 @@ impl Stage {
 
     /// Every carried row of green must be what the mapping gives on blue, as text.
     pub(crate) async fn assert_level(&self) {
-        let (blue, green) = (self.pair.blue.client().await, self.pair.green.client().await);
+        self.assert_level_with(&self.pair.blue.client().await).await;
+    }
+
+    /// The same, with blue as `blue` sees it.
+    async fn assert_level_with(&self, blue: &impl GenericClient) {
+        let green = self.pair.green.client().await;
         for table in mapping().tables {
             let list =
                 table.columns.iter().map(|column| format!("q.{}::text", column.name)).collect::<Vec<_>>().join(", ");
             let select = |from: String| {
                 format!("select t from (select row({list})::text as t from {from} q) r order by t collate \"C\"")
             };
-            let expected = texts(&blue, &select(format!("({})", table.select))).await;
+            let expected = texts(blue, &select(format!("({})", table.select))).await;
             let found = texts(&green, &select(table.target.name.clone())).await;
             let (wanted, given) = (BTreeSet::from_iter(&expected), BTreeSet::from_iter(&found));
             let missing: Vec<_> = wanted.difference(&given).take(3).collect();
@@ -300,7 +306,7 @@ impl Stage {
     }
 }
 
-async fn texts(client: &Client, query: &str) -> Vec<String> {
+async fn texts(client: &impl GenericClient, query: &str) -> Vec<String> {
     client.query(query, &[]).await.expect("the query runs").iter().map(|row| row.get(0)).collect()
 }
 
@@ -348,18 +354,61 @@ async fn write_something(client: &Client) -> bool {
     written
 }
 
+/// Clients that write on blue until they are told to stop, and how often they did.
+struct Writers {
+    stop: Arc<AtomicBool>,
+    commits: Arc<AtomicU64>,
+    tasks: tokio::task::JoinSet<()>,
+}
+
+impl Writers {
+    async fn begin(stage: &Stage) -> Self {
+        let (stop, commits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..4 {
+            let (client, stop, commits) = (stage.pair.blue.client().await, stop.clone(), commits.clone());
+            tasks.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    commits.fetch_add(u64::from(write_something(&client).await), Ordering::Relaxed);
+                    // On a busy machine writers without a pause outrun every batch.
+                    tokio::time::sleep(Duration::from_millis(2)).await;
+                }
+            });
+        }
+        Self { stop, commits, tasks }
+    }
+
+    async fn end(mut self) -> u64 {
+        self.stop.store(true, Ordering::Relaxed);
+        while self.tasks.join_next().await.is_some() {}
+        self.commits.load(Ordering::Relaxed)
+    }
+}
+
+async fn green_equals_an_exported_moment_of_blue_while_clients_write(method: CaptureMethod) {
+    let stage = Stage::by(method).await;
+    let writers = Writers::begin(&stage).await;
+    stage.start().await;
+    stage.copy().await;
+    let mut worker = stage.worker().await;
+    let mut blue = stage.pair.blue.client().await;
+    let mut left = 0;
+    for _ in 0..5 {
+        // A moment that is some commits old when its batch begins.
+        let moment = worker.moment().await.expect("a moment is exported");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        left += worker.batch_at(Some(&moment), &()).await.expect("the batch succeeds").left_in_slot;
+        let seen = moment.look(&mut blue).await.expect("the moment is looked through");
+        stage.assert_level_with(&seen).await;
+        worker.draw_near().await;
+    }
+    assert!(writers.end().await > 100);
+    assert!(left > 0 || method == CaptureMethod::Triggers, "no commit was younger than its moment");
+}
+
 async fn green_equals_the_mapping_of_blue_after_random_concurrent_writes(method: CaptureMethod) {
     let stage = Stage::by(method).await;
-    let (stop, commits) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let mut writers = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let (client, stop, commits) = (stage.pair.blue.client().await, stop.clone(), commits.clone());
-        writers.spawn(async move {
-            while !stop.load(Ordering::Relaxed) {
-                commits.fetch_add(u64::from(write_something(&client).await), Ordering::Relaxed);
-            }
-        });
-    }
+    let writers = Writers::begin(&stage).await;
     stage.start().await;
     stage.copy().await;
     let mut worker = stage.worker().await;
@@ -369,12 +418,11 @@ async fn green_equals_the_mapping_of_blue_after_random_concurrent_writes(method:
         seen += batch(&mut worker).await.commits;
         batches += 1;
     }
-    stop.store(true, Ordering::Relaxed);
-    while writers.join_next().await.is_some() {}
+    let commits = writers.end().await;
     let last =
         worker.until_level(&(), Duration::from_secs(20), Duration::from_secs(5)).await.expect("green gets level");
     assert_eq!(last.total.left_in_slot, 0);
-    assert!(batches > 1 && seen > 100, "{batches} batches with {seen} commits of {commits:?}");
+    assert!(batches > 1 && seen > 100, "{batches} batches with {seen} commits of {commits}");
     stage.assert_level().await;
 }
 

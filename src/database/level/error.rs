@@ -3,6 +3,7 @@
 use crate::database::capture::CaptureError;
 use crate::database::changes::ChangesError;
 use crate::database::client::ConnectError;
+use crate::database::copy::CopyError;
 use crate::database::term::TermError;
 use crate::plan::{Side, TableName};
 use thiserror::Error;
@@ -14,6 +15,9 @@ pub enum LevelError {
     /// No connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
+    /// A moment of the source could not be exported, or looked through.
+    #[error("keep level: {0}")]
+    Moment(#[from] CopyError),
     /// Another process took over; nothing was committed.
     #[error("{0}")]
     Term(#[from] TermError),

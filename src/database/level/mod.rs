@@ -24,6 +24,7 @@ mod judge;
 mod list;
 mod lookup;
 mod near;
+mod pair;
 mod progress;
 mod reapply;
 mod report;
@@ -41,11 +42,12 @@ pub use unexplained::Unexplained;
 use self::batch::Batch;
 use self::list::{At, List};
 use self::progress::{matching_progress, store_progress};
-use self::source::{captured_tables, require_utf8, rewritten, session, snapshot};
+use self::source::{begin, captured_tables, require_utf8, rewritten, session, snapshot};
 use crate::database::apply::{Falls, StricterSql, TableSql, TouchedSql};
 use crate::database::capture::{Capture, CaptureStanding, Captured, Relations};
 use crate::database::catalog::{self, Catalog};
 use crate::database::changes::CapturedTable;
+use crate::database::copy::ExportedSnapshot;
 use crate::database::mapping::{Mapping, TableMapping};
 use crate::database::pgoutput::Lsn;
 use crate::database::term::{self, Term};
@@ -53,7 +55,7 @@ use crate::plan::{Secret, Side, TableName};
 use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::Client;
 
 const FOREIGN_KEYS: &str = "select count(*), coalesce(max(oid::bigint), 0) from pg_constraint where contype = 'f'";
 const OLDEST: &str = "select format('backend %s (%s, in a transaction since %s)', pid, coalesce(nullif(application_name, ''), usename), xact_start)
@@ -92,6 +94,8 @@ pub struct LevelSetup {
 
 /// The one process that writes the target: three connections, used batch after batch.
 pub struct Worker {
+    /// For the moments that others look through, each on a connection of its own.
+    source_url: Secret,
     /// Reads rows at the batch's snapshot.
     source: Client,
     /// Sets marks and consumes what the target has stored, beside the batch's snapshot.
@@ -138,6 +142,7 @@ impl Worker {
         let progress = matching_progress(&mut target, &captured).await?;
         let tables = captured_tables(&setup.mapping);
         let mut worker = Self {
+            source_url: setup.source,
             source,
             beside,
             target,
@@ -221,12 +226,23 @@ impl Worker {
     /// # Errors
     /// See [`LevelError`]; unless the target's commit was lost on the way, nothing was changed.
     pub async fn batch(&mut self, reapply: &impl Reapply) -> Result<BatchReport, LevelError> {
+        self.batch_at(None, reapply).await
+    }
+
+    /// The same, for a moment that was exported after the batch before; without one for now.
+    ///
+    /// # Errors
+    /// See [`Worker::batch`].
+    pub async fn batch_at(
+        &mut self,
+        moment: Option<&ExportedSnapshot>,
+        reapply: &impl Reapply,
+    ) -> Result<BatchReport, LevelError> {
         self.read_catalog().await?;
         self.list.require(&self.beside, self.lsn).await?;
         let side = self.capture.side;
         let (on_source, on_target) = (|what| LevelError::on(side, what), |what| LevelError::on(side.other(), what));
-        let source = self.source.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
-        let source = source.start().await.map_err(on_source("begin"))?;
+        let source = begin(&mut self.source, side, moment).await?;
         let snapshot = snapshot(&source, side, &self.tables, self.limits).await?;
         let begun = Instant::now();
         let names: Vec<TableName> = self.tables.iter().map(|table| table.name.clone()).collect();

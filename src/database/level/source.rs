@@ -4,12 +4,13 @@ use super::{LevelError, Limits};
 use crate::database::capture::Relations;
 use crate::database::changes::CapturedTable;
 use crate::database::client;
+use crate::database::copy::ExportedSnapshot;
 use crate::database::mapping::Mapping;
 use crate::database::snapshot::Snapshot;
 use crate::database::sql::qualified;
 use crate::plan::{Secret, Side};
 use std::collections::BTreeSet;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Transaction};
 
 /// Settings under which values print alike on both sides and bare names mean `public`, whoever logs in: a login named as our schema
 /// would otherwise find our tables first.
@@ -41,6 +42,19 @@ pub(super) fn captured_tables(mapping: &Mapping) -> Vec<CapturedTable> {
     }
     tables.sort_by(|a, b| a.name.cmp(&b.name));
     tables
+}
+
+/// Begins to read, as of `moment` or of now.
+pub(super) async fn begin<'c>(
+    client: &'c mut Client,
+    side: Side,
+    moment: Option<&ExportedSnapshot>,
+) -> Result<Transaction<'c>, LevelError> {
+    if let Some(moment) = moment {
+        return Ok(moment.look(client).await?);
+    }
+    let begin = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    begin.start().await.map_err(LevelError::on(side, "begin"))
 }
 
 /// Locks first, then the snapshot: one that is older than a truncate would see an empty table.
