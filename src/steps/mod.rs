@@ -15,6 +15,7 @@ mod compile;
 mod copy_rows;
 mod copy_schema;
 mod cost;
+pub mod diff;
 mod failure;
 mod fence_green;
 mod figures;

@@ -2,7 +2,10 @@
 
 use crate::plan::TableName;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What explains a row that was killed on green because of a revocation, beside the names of cleanup rules.
+const REVOKED: &str = "revoked";
 
 /// In which way a row differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,6 +50,9 @@ pub struct Found {
     /// Rows that differ and may, by the reason that was declared.
     #[serde(default)]
     pub declared: BTreeMap<String, u64>,
+    /// Whether rows that differ have been asked for their reason.
+    #[serde(default)]
+    pub is_settled: bool,
     /// Some of the rows that differ.
     pub listed: Vec<Difference>,
 }
@@ -73,6 +79,22 @@ impl Found {
         }
         if self.listed.len() < most {
             self.listed.push(difference);
+        }
+    }
+
+    /// Takes rows out that differ because something was revoked: they are expected.
+    pub(super) fn settle(&mut self, revoked: &BTreeSet<Difference>) {
+        self.is_settled = true;
+        let (explained, listed): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.listed).into_iter().partition(|one| revoked.contains(one));
+        self.listed = listed;
+        for one in explained {
+            match one.class {
+                Class::Missing => self.missing -= 1,
+                Class::Extra | Class::Duplicate => self.extra -= 1,
+                Class::Changed => self.changed -= 1,
+            }
+            *self.expected.entry(REVOKED.to_owned()).or_default() += 1;
         }
     }
 

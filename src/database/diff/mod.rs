@@ -25,7 +25,7 @@ use super::client::connect;
 use super::mapping::{Mapping, TableMapping};
 use super::term::Term;
 use crate::plan::{Secret, TableName, Throttle};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio_postgres::Client;
 
@@ -35,6 +35,9 @@ const ROWS_IN_PART: u64 = 1_000_000;
 const ROWS_IN_JOINED_PART: u64 = 4_000_000;
 /// Most parts of a table.
 const MOST_PARTS: u64 = 64;
+
+/// Most rows that are asked for their reason at a moment; where more differ, revocations are not why.
+const MOST_SETTLED: usize = 20_000;
 
 /// What a diff needs beside the mapping.
 #[derive(Debug, Clone)]
@@ -51,7 +54,7 @@ pub struct DiffOptions<'a> {
     pub bound: Duration,
     /// What keeps it from harming blue.
     pub throttle: Throttle,
-    /// Most rows to list.
+    /// Most rows of a part to list.
     pub listed: usize,
     /// Differences that are meant; none between blue and green.
     pub declared: &'a [Declared],
@@ -62,8 +65,8 @@ pub struct DiffOptions<'a> {
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// Everything was compared.
-    Whole(Found),
+    /// Everything was compared: see [`found`].
+    Whole,
     /// The snapshot must go before that, for blue's sake; bring green level to another and call again for the rest.
     Part {
         /// Why.
@@ -106,14 +109,42 @@ pub async fn diff(
     let mut pieces: Vec<Piece<'_>> = noted.into_iter().filter_map(|part| piece(mapping, part, &sizes)).collect();
     pieces.sort_by_key(|piece| std::cmp::Reverse(piece.rows / u64::from(piece.part.of.unsigned_abs().max(1))));
     let left = Job::new(options, snapshot, hash, pieces, done, tell).run().await?;
-    if let Some(why) = left {
-        return Ok(Ended::Part { why });
-    }
+    Ok(left.map_or(Ended::Whole, |why| Ended::Part { why }))
+}
+
+/// Rows that were found to differ at the moment that is still held, for [`settle`]. Not those that green has twice, which nothing explains.
+///
+/// # Errors
+/// When green does not answer.
+pub async fn unsettled(green: &Client, mapping: &Mapping) -> Result<Vec<Difference>, DiffError> {
+    let found = noted::read(green, mapping).await?.into_iter().filter_map(|part| part.found);
+    let open = found.filter(|found| !found.is_settled).flat_map(|found| found.listed);
+    Ok(open.filter(|one| one.class != Class::Duplicate).take(MOST_SETTLED).collect())
+}
+
+/// Notes which of them differ because something was revoked; the others stand.
+///
+/// # Errors
+/// When another process took over or green does not answer.
+pub async fn settle(
+    green: &mut Client,
+    term: &Term,
+    mapping: &Mapping,
+    revoked: &BTreeSet<Difference>,
+) -> Result<(), DiffError> {
+    noted::settle(green, term, mapping, revoked).await
+}
+
+/// All that was found, at most `listed` rows of it by name.
+///
+/// # Errors
+/// When green does not answer.
+pub async fn found(green: &Client, mapping: &Mapping, listed: usize) -> Result<Found, DiffError> {
     let mut all = Found::default();
-    for part in noted::read(&green, mapping).await? {
-        all.merge(part.found.unwrap_or_default(), options.listed);
+    for part in noted::read(green, mapping).await? {
+        all.merge(part.found.unwrap_or_default(), listed);
     }
-    Ok(Ended::Whole(all))
+    Ok(all)
 }
 
 /// A part that is still to be compared.

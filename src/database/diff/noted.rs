@@ -3,12 +3,12 @@
 //! One that ended is begun anew by the next call: what was found then may have been put right since.
 
 use super::DiffError;
-use super::found::Found;
+use super::found::{Difference, Found};
 use super::sql::Part;
 use crate::database::mapping::{Mapping, TableMapping};
 use crate::database::term::{Term, hold};
 use crate::plan::TableName;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
 
 const CREATE: &str = "create table if not exists cutover.compared (
@@ -22,6 +22,9 @@ const READ: &str = "select green_table, part, parts, mapping, found from cutover
 const CLEAR: &str = "delete from cutover.compared";
 const PLAN: &str = "insert into cutover.compared (green_table, part, parts, mapping)
 select $1, part, $2, $3 from generate_series(0, $2 - 1) as part";
+/// What was found at a moment that is gone, and not asked for its reason then, cannot be asked any more.
+const REOPEN: &str = "update cutover.compared set found = null
+where not (found->>'is_settled')::boolean and pg_catalog.jsonb_array_length(found->'listed') > 0";
 const DONE: &str = "update cutover.compared set found = $3 where green_table = $1 and part = $2";
 
 /// One part, and what was found in it, if it has been compared.
@@ -44,6 +47,7 @@ pub(super) async fn begin(
     transaction.batch_execute(CREATE).await.map_err(&failed)?;
     let digest = transaction.query_one("select md5($1::text)", &[&text(mapping)]).await.map_err(&failed)?;
     let digest: String = digest.get(0);
+    transaction.execute(REOPEN, &[]).await.map_err(&failed)?;
     let rows = transaction.query(READ, &[]).await.map_err(&failed)?;
     let is_under_way = rows.iter().any(|row| row.get::<_, Option<serde_json::Value>>(4).is_none());
     if !is_under_way || rows.iter().any(|row| row.get::<_, &str>(3) != digest) {
@@ -88,6 +92,22 @@ pub(super) async fn done(
     hold(&transaction, term).await?;
     transaction.execute(DONE, &[&table.to_string(), &part.at, &body]).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)
+}
+
+/// What was found and not asked for its reason yet, part by part.
+pub(super) async fn settle(
+    green: &mut Client,
+    term: &Term,
+    mapping: &Mapping,
+    revoked: &BTreeSet<Difference>,
+) -> Result<(), DiffError> {
+    for mut part in read(green, mapping).await? {
+        if let Some(found) = part.found.as_mut().filter(|found| !found.is_settled && found.differences() > 0) {
+            found.settle(revoked);
+            done(green, term, &part.table, part.part, found).await?;
+        }
+    }
+    Ok(())
 }
 
 fn text(mapping: &Mapping) -> String {

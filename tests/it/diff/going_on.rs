@@ -4,12 +4,13 @@ use super::{Stage, mapping, said, whole};
 use cutover::database::copy::ExportedSnapshot;
 use cutover::database::diff::{self, Class, DiffError, DiffOptions, DiffProgress, Ended};
 use cutover::database::term::{self, Term};
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// Parts that a call tells of, by number; ends it after `most` of them.
-async fn parts(options: &DiffOptions<'_>, most: usize) -> Vec<u64> {
+async fn parts(stage: &Stage, options: &DiffOptions<'_>, most: usize) -> Vec<u64> {
     let (told, enough) = (Mutex::new(Vec::new()), tokio::sync::Notify::new());
     let snapshot = ExportedSnapshot::export(options.blue, "blue", &[]).await.expect("a snapshot of blue");
     let tell = |progress: DiffProgress<'_>| {
@@ -25,6 +26,8 @@ async fn parts(options: &DiffOptions<'_>, most: usize) -> Vec<u64> {
         ended = diff::diff(options, &mapping, snapshot.id(), &tell) => { ended.expect("it goes well"); }
         () = enough.notified() => {}
     }
+    let mut green = stage.pair.green.client().await;
+    diff::settle(&mut green, &stage.term, &mapping, &BTreeSet::new()).await.expect("what was found stands");
     told.into_inner().expect("nobody panics")
 }
 
@@ -38,9 +41,9 @@ async fn a_diff_that_is_cut_off_goes_on_and_one_that_ended_begins_anew() {
         .await;
     let (blue, green) = (stage.pair.blue.url(), stage.pair.green.url());
     let options = DiffOptions { workers: 1, ..stage.options(&blue, &green) };
-    let first = parts(&options, 2).await;
+    let first = parts(&stage, &options, 2).await;
     assert_eq!(first, [1, 2]);
-    assert_eq!(parts(&options, 9).await, [3, 4, 5], "what was compared is not compared again");
+    assert_eq!(parts(&stage, &options, 9).await, [3, 4, 5], "what was compared is not compared again");
     let noted: String = stage
         .pair
         .green
@@ -48,7 +51,7 @@ async fn a_diff_that_is_cut_off_goes_on_and_one_that_ended_begins_anew() {
         .await;
     let changed: u32 = noted.split(' ').map(|count| count.parse::<u32>().expect("a count")).sum();
     assert_eq!(changed, 8, "{noted}");
-    assert_eq!(parts(&options, 9).await, [1, 2, 3, 4, 5]);
+    assert_eq!(parts(&stage, &options, 9).await, [1, 2, 3, 4, 5]);
     stage
         .pair
         .green
@@ -81,15 +84,16 @@ async fn a_snapshot_that_is_too_old_is_given_back_and_the_rest_is_compared_at_an
     let snapshot = ExportedSnapshot::export(&blue, "blue", &[]).await.expect("a snapshot of blue");
     let mut calls = 0;
     // A worker may have begun before the watch has said its first word, so that it comes to an end in any case.
-    let found = loop {
+    loop {
         calls += 1;
         match diff::diff(&options, &mapping(), snapshot.id(), &|_| ()).await.expect("it goes well") {
-            Ended::Whole(found) => break found,
+            Ended::Whole => break,
             Ended::Part { why } => assert!(why.contains("older than"), "{why}"),
         }
         assert!(calls < 20, "it does not get on");
         options.throttle.snapshot += Duration::from_millis(300);
-    };
+    }
+    let found = diff::found(&stage.pair.green.client().await, &mapping(), 10).await.expect("green answers");
     assert_eq!((found.missing, found.differences()), (1, 1));
 }
 

@@ -2,13 +2,17 @@
 
 mod classes;
 mod going_on;
+mod revoked;
+mod verb;
 
 use crate::harness::Pair;
+use cutover::database::client;
 use cutover::database::copy::ExportedSnapshot;
 use cutover::database::diff::{self, Class, DiffError, DiffOptions, Difference, Ended, Found};
 use cutover::database::mapping::{Cleanup, Equality, KeyColumn, Mapping, TableMapping};
 use cutover::database::term::{self, Term};
 use cutover::plan::{Secret, TableName, Throttle};
+use std::collections::BTreeSet;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -89,9 +93,12 @@ impl Stage {
 pub(crate) async fn whole(options: &DiffOptions<'_>) -> Result<Found, DiffError> {
     let snapshot = ExportedSnapshot::export(options.blue, "blue", &[]).await.expect("a snapshot of blue");
     match diff::diff(options, &mapping(), snapshot.id(), &|_| ()).await? {
-        Ended::Whole(found) => Ok(found),
+        Ended::Whole => {}
         Ended::Part { why } => panic!("the snapshot was let go: {why}"),
     }
+    let mut green = client::connect(options.green, "green").await.expect("green answers");
+    diff::settle(&mut green, &options.term, &mapping(), &BTreeSet::new()).await?;
+    diff::found(&green, &mapping(), options.listed).await
 }
 
 pub(crate) fn names(table: &TableMapping) -> Vec<String> {
