@@ -11,6 +11,7 @@ mod gateway;
 mod journal;
 mod pause;
 mod plan;
+mod prove;
 mod rehearse;
 mod run;
 pub mod sandbox;
@@ -54,6 +55,9 @@ enum Verb {
     Rehearse(rehearse::RehearseArgs),
     /// Compares green, row by row, with what the mapping makes of blue, before the flip; exit 3 when something differs.
     Diff(diff::DiffArgs),
+    /// Compares the plan's mapping with the engine's own migrations on a copy of blue; for `rehearse --prove-mapping`.
+    #[command(hide = true)]
+    Prove(PlanArgs),
     /// Says which side is live, where the run stands and why, and what to do next.
     Status(PlanArgs),
     /// Looks at the records of the plan's last run.
@@ -100,6 +104,7 @@ async fn dispatch(verb: Verb) -> u8 {
         Verb::Finalize(arguments) => run::finalize(&arguments).await.code(),
         Verb::Rehearse(arguments) => rehearse::run(&arguments).await,
         Verb::Diff(arguments) => diff::run(&arguments).await.code(),
+        Verb::Prove(arguments) => prove::run(&arguments).await.code(),
         Verb::Status(arguments) => status::run(&arguments).await.code(),
         Verb::Journal(arguments) => journal::run(&arguments).await.code(),
         Verb::Cleanup(arguments) => cleanup::run(&arguments).await.code(),

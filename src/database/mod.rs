@@ -31,6 +31,7 @@ pub mod quiet;
 pub mod refusal;
 mod repair;
 pub mod schema;
+pub mod scratch;
 pub mod sequences;
 pub mod snapshot;
 pub mod sql;
