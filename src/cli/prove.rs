@@ -6,7 +6,7 @@ use super::screen::Screen;
 use super::session::prepare;
 use crate::database::diff::Found;
 use crate::engine::Halt;
-use crate::steps::{diff, prove_mapping, proof};
+use crate::steps::{diff, proof, prove_mapping};
 use serde_json::json;
 
 /// `cutover prove`; refused when something differs that the plan does not declare.
@@ -25,7 +25,11 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
     let words = format!("the mapping and the migrations differ undeclared: {}", diff::words(&found));
     let (ending, why, next) = match found.differences() {
         0 => (Ending::Done, None, "cutover run PLAN"),
-        _ => (Ending::Refused, Some(words), "correct the mapping, or declare the difference with its reason under proof:"),
+        _ => (
+            Ending::Refused,
+            Some(words),
+            "correct the mapping, or declare the difference with its reason under proof:",
+        ),
     };
     screen.say(&format!(
         "{} rows compared, {} differ as declared, {} undeclared",

@@ -8,6 +8,7 @@ mod equal;
 mod fall;
 mod stricter;
 
+pub(super) use equal::is_exact;
 pub(super) use fall::{Fall, Falls};
 pub(super) use stricter::StricterSql;
 

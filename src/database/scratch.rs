@@ -12,9 +12,11 @@ use url::Url;
 
 /// What marks a database as ours, in its comment.
 const MARK: &str = "scratch database of cutover; it may be dropped";
-const LIKE_GREEN: &str = "select pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider::text = 'c'
+const LIKE_GREEN: &str =
+    "select pg_catalog.pg_encoding_to_char(encoding), datcollate, datctype, datlocprovider::text = 'c'
 from pg_catalog.pg_database where datname = pg_catalog.current_database()";
-const MARKED: &str = "select pg_catalog.shobj_description(oid, 'pg_database') from pg_catalog.pg_database where datname = $1";
+const MARKED: &str =
+    "select pg_catalog.shobj_description(oid, 'pg_database') from pg_catalog.pg_database where datname = $1";
 
 /// Why a scratch database cannot be had; blue and green are as they were.
 #[derive(Debug, Error)]
@@ -93,9 +95,8 @@ impl Scratch {
     #[must_use]
     pub fn redirected(&self, env: &BTreeMap<String, Secret>) -> Option<BTreeMap<String, Secret>> {
         let leads = |value: &Secret| leads_to(value.expose(), &self.green);
-        let here = |(name, value): (&String, &Secret)| {
-            (name.clone(), if leads(value) { self.url() } else { value.clone() })
-        };
+        let here =
+            |(name, value): (&String, &Secret)| (name.clone(), if leads(value) { self.url() } else { value.clone() });
         env.values().any(leads).then(|| env.iter().map(here).collect())
     }
 
@@ -139,7 +140,9 @@ mod tests {
     fn a_url_is_known_by_where_it_leads_and_not_by_who_logs_in() {
         let green = Url::parse("postgres://cutover:x@green.example/hydra").expect("a URL");
         assert!(leads_to("postgresql://hydra:y@GREEN.example:5432/hydra?sslmode=require", &green));
-        for other in ["postgres://hydra@blue.example/hydra", "postgres://hydra@green.example/other", "green.example", "--yes"] {
+        for other in
+            ["postgres://hydra@blue.example/hydra", "postgres://hydra@green.example/other", "green.example", "--yes"]
+        {
             assert!(!leads_to(other, &green), "{other}");
         }
     }

@@ -117,7 +117,10 @@ impl Proof<'_> {
                 let env = self.scratch.redirected(env).filter(|_| !self.scratch.is_named_in(run));
                 let Some(env) = env else {
                     let why = format!("{what}: its `env` holds no URL of green that could lead to the copy instead");
-                    return Err(StepError::refused(why, format!("name green by its URL in `env` of the command; {HINT}")));
+                    return Err(StepError::refused(
+                        why,
+                        format!("name green by its URL in `env` of the command; {HINT}"),
+                    ));
                 };
                 let ran = migrate::command(run, &env, &plan.folder, plan.window.migrate, tell).await;
                 ran.map(drop).map_err(|error| fail(what, error))
@@ -184,8 +187,12 @@ impl Proof<'_> {
         let told = |told: DiffProgress<'_>| tell(&format!("{} of {} parts: {}", told.done, told.parts, told.table));
         let what = "compare the mapping with the migrations";
         match diff(&options, mapping, snapshot.id(), &told).await.map_err(|error| fail(what, error))? {
-            Ended::Whole => found(&self.connect().await?, mapping, plan.diff.listed).await.map_err(|error| fail(what, error)),
-            Ended::Part { why } => Err(StepError::refused(format!("{what}: {why}"), format!("try again later; {HINT}"))),
+            Ended::Whole => {
+                found(&self.connect().await?, mapping, plan.diff.listed).await.map_err(|error| fail(what, error))
+            }
+            Ended::Part { why } => {
+                Err(StepError::refused(format!("{what}: {why}"), format!("try again later; {HINT}")))
+            }
         }
     }
 }

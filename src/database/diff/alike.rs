@@ -11,8 +11,14 @@ const PRINTS: &str = "select s.name, pg_catalog.current_setting(s.name, true) fr
   'DateStyle', 'IntervalStyle', 'extra_float_digits', 'bytea_output', 'lc_monetary', 'search_path', 'row_security']) as s(name)
 union all select 'a float', 0.1::float8::text || 1e300::float8::text
 union all select 'a time', '2026-07-01 12:00:00+02'::timestamptz::text order by 1";
-/// Texts that are hashed on both sides before a hash is believed: of every length class, and not of ASCII alone.
-const SAMPLES: [&str; 4] = ["''", "'a'", "'grüße, 世界'", "repeat('0123456789', 20)"];
+/// Values of every kind that is hashed as it is: both sides must agree on them before a hash is believed.
+const SAMPLES: [&str; 5] = [
+    "null::text, ''::text collate \"C\", 'a'::text collate \"C\", 'grüße, 世界'::text collate \"C\", repeat('0123456789', 20) collate \"C\"",
+    "1::smallint, 2::integer, 3::bigint, -3::bigint, true, 4::oid",
+    "'2026-07-01 12:00:00+02'::timestamptz, '2026-07-01 12:00:00'::timestamp, '2026-07-01'::date",
+    "'3b241101-e2bb-4255-8caf-4136c566a962'::uuid, '\\xdeadbeef'::bytea",
+    "'{\"a\": [1, 2.50, null], \"b\": \"x\"}'::jsonb",
+];
 
 /// The hash that both servers give alike.
 pub(super) async fn require(blue: &Client, green: &Client) -> Result<Hash, DiffError> {
@@ -30,7 +36,7 @@ pub(super) async fn require(blue: &Client, green: &Client) -> Result<Hash, DiffE
             return Err(DiffError::Unlike { why: format!("{why}; make both alike and run the same command again") });
         }
     }
-    let texts: Vec<String> = SAMPLES.iter().map(|sample| Hash::Own.of(sample)).collect();
+    let texts: Vec<String> = SAMPLES.iter().map(|sample| Hash::Own.of_values(sample)).collect();
     let question = format!("select array[{}]", texts.join(", "));
     let (theirs, ours) =
         tokio::try_join!(blue.query_one(&question, &[]), green.query_one(&question, &[])).map_err(&failed)?;

@@ -228,7 +228,8 @@ fn wanted(dump: &str) -> Result<Vec<Statement>, SchemaError> {
 
 /// A trigger that captures touched rows of blue.
 fn is_ours(statement: &Statement) -> bool {
-    statement.begins(&["create", "trigger"]) && statement.text.split_whitespace().nth(2).is_some_and(|name| name.trim_matches('"').starts_with("cutover_"))
+    statement.begins(&["create", "trigger"])
+        && statement.text.split_whitespace().nth(2).is_some_and(|name| name.trim_matches('"').starts_with("cutover_"))
 }
 
 /// By which index the log of blue names rows. Green's index is dropped before the rows come, and what is built anew afterwards would not be it:
