@@ -11,7 +11,7 @@ async fn writing<T>(stage: &Stage, act: impl Future<Output = T>) -> T {
     let client = stage.pair.blue.application().await;
     let is_over = over.clone();
     let written = tokio::spawn(async move {
-        let write = "insert into account (email) values (gen_random_uuid()::text); update note set body = body || '!' where id % 97 = (random() * 96)::int; delete from account where id = (select min(id) from account where email not like 'user%')";
+        let write = "insert into account (email) values (gen_random_uuid()::text); update note set body = body || '!' where id < 3000 and id % 97 = (random() * 96)::int; delete from account where id = (select min(id) from account where email not like 'user%')";
         let mut times = 0_u32;
         while !over.load(Ordering::Relaxed) {
             client.batch_execute(write).await.expect("the application writes on");
