@@ -1,4 +1,4 @@
-//! `cutover sandbox bench carry|copy|level`: this tool measured beside its peers in one run, on the same data, as ratios.
+//! `cutover sandbox bench carry|copy|level|diff`: this tool measured beside its peers in one run, on the same data, as ratios.
 
 use super::sandbox::{eprint_line, interrupted, print_line};
 use crate::engine::chain;
@@ -22,6 +22,8 @@ const QUICK: u32 = 100_000;
 /// copy; shown, not judged).
 /// level: taking over a backlog of up to 200,000 changes of distinct rows, and of few hot rows, against native (a subscription; at least 1.0,
 /// the worse of both backlogs), and the lag under 2,000 writes a second (less than 1 s).
+/// diff: comparing green with blue row by row, against the copy that filled green (at least 4: the diff takes at most a quarter of its time); one
+/// changed column of one row must be found and named.
 /// All: the tool's own memory at most 150 MB. docs/bench.md says how each is measured.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
@@ -52,6 +54,8 @@ enum What {
     Copy,
     /// Bringing green level, and keeping it there
     Level,
+    /// Comparing green with blue
+    Diff,
 }
 
 /// Runs the bench; 0 when every goal is reached or it was quick, 1 otherwise.
@@ -94,11 +98,12 @@ fn options(args: &BenchArgs) -> std::io::Result<BenchOptions> {
         What::Carry => Kind::Carry,
         What::Copy => Kind::Copy,
         What::Level => Kind::Level,
+        What::Diff => Kind::Diff,
     };
     let usual = match kind {
         _ if args.quick => QUICK,
         Kind::Level => LEVEL_ROWS,
-        Kind::Carry | Kind::Copy => ROWS,
+        Kind::Carry | Kind::Copy | Kind::Diff => ROWS,
     };
     let rows = args.rows.unwrap_or(usual).min(if args.quick { QUICK_ROWS } else { u32::MAX });
     let name = format!("cutover-bench-{}", uuid::Uuid::new_v4().simple());

@@ -5,11 +5,13 @@ mod bench;
 mod check;
 mod cleanup;
 pub mod demo;
+mod diff;
 mod exit;
 mod gateway;
 mod journal;
 mod pause;
 mod plan;
+mod prove;
 mod rehearse;
 mod run;
 pub mod sandbox;
@@ -51,6 +53,11 @@ enum Verb {
     Finalize(run::SureArgs),
     /// Rehearses the plan: run, flip, soak and the way back, on staging servers or throw-away ones, with a record.
     Rehearse(rehearse::RehearseArgs),
+    /// Compares green, row by row, with what the mapping makes of blue, before the flip; exit 3 when something differs.
+    Diff(diff::DiffArgs),
+    /// Compares the plan's mapping with the engine's own migrations on a copy of blue; for `rehearse --prove-mapping`.
+    #[command(hide = true)]
+    Prove(PlanArgs),
     /// Says which side is live, where the run stands and why, and what to do next.
     Status(PlanArgs),
     /// Looks at the records of the plan's last run.
@@ -96,6 +103,8 @@ async fn dispatch(verb: Verb) -> u8 {
         Verb::Rollback(arguments) => run::rollback(&arguments).await.code(),
         Verb::Finalize(arguments) => run::finalize(&arguments).await.code(),
         Verb::Rehearse(arguments) => rehearse::run(&arguments).await,
+        Verb::Diff(arguments) => diff::run(&arguments).await.code(),
+        Verb::Prove(arguments) => prove::run(&arguments).await.code(),
         Verb::Status(arguments) => status::run(&arguments).await.code(),
         Verb::Journal(arguments) => journal::run(&arguments).await.code(),
         Verb::Cleanup(arguments) => cleanup::run(&arguments).await.code(),

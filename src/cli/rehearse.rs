@@ -32,6 +32,10 @@ pub(super) struct RehearseArgs {
     /// How long green serves before the way back.
     #[arg(long, value_name = "LENGTH", default_value = "5s")]
     soak: humantime::Duration,
+    /// Also proves the mapping: the engine's own migrations run on a copy of blue beside green, and what they make of it is compared with what
+    /// the mapping makes, row by row. Differences that the plan does not declare under `proof:` stop the rehearsal.
+    #[arg(long)]
+    prove_mapping: bool,
     /// Where the record is written, as JSON.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -93,6 +97,7 @@ fn options(arguments: &RehearseArgs) -> Result<RehearsalOptions, String> {
         dir,
         rows: arguments.rows,
         soak: arguments.soak.into(),
+        prove_mapping: arguments.prove_mapping,
     })
 }
 
@@ -167,6 +172,10 @@ fn words(record: &Value) -> String {
     match record.get("stopped_at") {
         Some(_) => lines.push(format!("why:   {} stopped: {}", word("stopped_at"), word("why"))),
         None if record["outcome"] == "done" => {
+            if let Some(mapping) = record["mapping"].as_object() {
+                let (rows, declared) = (&mapping["rows"], &mapping["declared"]);
+                lines.push(format!("proof: {rows} rows as the engine's migrations make them, {declared} of them but for declared differences"));
+            }
             lines.push(format!("hold:  p99 {} ms", word("hold_ms_p99")));
             lines.push(format!("back:  {:.1} s", record["rollback_s"].as_f64().unwrap_or(0.0)));
         }

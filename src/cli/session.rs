@@ -4,8 +4,8 @@ use super::exit::{CommandError, Ending};
 use super::screen::Screen;
 use super::stopping;
 use crate::database::client::connect;
-use crate::engine::{Engine, Events, Halt, Outcome, Runbook, StepId, Survey, Waiver, chain};
-use crate::journal::{Claim, Journal, JournalError, Lease, RunLog};
+use crate::engine::{Context, Engine, Events, Facts, Halt, Outcome, Runbook, StepError, StepId, Survey, Waiver, chain};
+use crate::journal::{Claim, Journal, JournalError, Lease, Log as _, RunLog};
 use crate::plan::{Plan, Side};
 use crate::report::{Follower, Style};
 use crate::steps::{Action, World, compile};
@@ -146,6 +146,23 @@ impl Session {
         // The listener ends when the engine's sender is gone; what it could not write nobody can read.
         let _ = telling.await;
         outcome
+    }
+
+    /// Acts for a step outside of the engine, so that nothing of it is journalled; a request to stop cuts it off.
+    pub(super) async fn beside<T>(
+        &self,
+        step: StepId,
+        state: &crate::journal::RunState,
+        act: impl AsyncFnOnce(&Context) -> Result<T, StepError>,
+    ) -> Result<T, StepError> {
+        let context = Context::detached(self.run(), self.log.term(), step, Facts::of(state));
+        let (stop, listening) = stopping::listen(&self.lease);
+        let done = tokio::select! {
+            done = act(&context) => done,
+            () = stop.requested() => Err(StepError::parked(format!("asked to stop by {}", stop.by()), "")),
+        };
+        listening.abort();
+        done
     }
 
     /// Where the run stands now.

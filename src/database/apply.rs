@@ -8,6 +8,7 @@ mod equal;
 mod fall;
 mod stricter;
 
+pub(super) use equal::is_exact;
 pub(super) use fall::{Fall, Falls};
 pub(super) use stricter::StricterSql;
 
@@ -191,6 +192,28 @@ impl TableSql {
     /// A query for one row of `child` that points to a row which was taken away from this table.
     pub(super) fn parent_check(&self, child: &TableName, key: &ForeignKey) -> String {
         parent_check(&self.gone, child, key)
+    }
+
+    /// Keeps the target's rows under touched keys as they are now, as text, until the transaction ends.
+    pub(super) fn remember(&self, place: usize) -> String {
+        format!("create temporary table cutover_before_{place} on commit drop as {}", self.as_text())
+    }
+
+    /// A query for the keys whose rows are not as they were remembered.
+    pub(super) fn changed(&self, place: usize) -> String {
+        format!(
+            "select distinct key from ({}) n full join pg_temp.cutover_before_{place} b using (key) where n.whole is distinct from b.whole",
+            self.as_text()
+        )
+    }
+
+    fn as_text(&self) -> String {
+        format!(
+            "select array[{}]::text[] as key, row({})::text collate \"C\" as whole from {}",
+            texts("t.", &self.key),
+            list("t.", &self.columns),
+            self.touched_rows
+        )
     }
 
     /// The temporary table of rows that were taken away, those replaced included.

@@ -5,10 +5,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod diff;
 mod hot_queries;
 mod level;
 mod traffic;
 
+pub use diff::*;
 pub use hot_queries::*;
 pub use level::*;
 pub use traffic::*;
@@ -63,6 +65,12 @@ pub struct Document {
     /// Queries that clients send all the time: green must not plan them worse than blue does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hot_queries: Option<HotQueries>,
+    /// Comparing green with blue row by row before the flip point.
+    #[serde(default, skip_serializing_if = "Diff::is_empty")]
+    pub diff: Diff,
+    /// What the mapping may make otherwise than the engine's own migrations, for `cutover rehearse --prove-mapping`.
+    #[serde(default, skip_serializing_if = "Proof::is_empty")]
+    pub proof: Proof,
     /// The queue and the replay of revocations. Needed as soon as there are `systems`.
     #[serde(default)]
     pub revocations: Option<Revocations>,

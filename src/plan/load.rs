@@ -101,6 +101,8 @@ fn resolve<'a>(
         carry: r.carry(&document.carry),
         reverse: r.reverse(&document.reverse),
         hot_queries: document.hot_queries.as_ref().map(|hot| r.hot_queries(hot)),
+        diff: r.diff(&document.diff),
+        proof: r.proof(&document.proof),
         revocations: document.revocations.as_ref().map(sections::revocations),
         systems: r.systems(&document.systems),
         gateway: document.gateway.as_ref().map(|gateway| r.gateway(gateway)),

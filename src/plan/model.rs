@@ -1,16 +1,19 @@
 //! The resolved plan: what the rest of the house reads. Every reference is filled in, every duration parsed.
 
 use super::document::CaptureMethod;
+pub use super::document::DeclaredRows;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod diff;
 mod hot_queries;
 mod level;
 mod traffic;
 
+pub use diff::*;
 pub use hot_queries::*;
 pub use level::*;
 pub use traffic::*;
@@ -170,6 +173,10 @@ pub struct Plan {
     pub reverse: BTreeMap<TableName, Reverse>,
     /// Queries that green must not plan worse than blue, when the plan names any.
     pub hot_queries: Option<HotQueries>,
+    /// Comparing green with blue row by row.
+    pub diff: Diff,
+    /// What the mapping may make otherwise than the engine's own migrations.
+    pub proof: Vec<DeclaredDifference>,
     /// The queue and replay of revocations, when the plan has them.
     pub revocations: Option<Revocations>,
     /// Systems that flip together, from the innermost (the engine) to the outermost.

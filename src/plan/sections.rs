@@ -1,5 +1,6 @@
 //! The plan's sections, one function each, from the document's form to the resolved one. Owns the defaults that depend on other values.
 
+mod diff;
 mod hot_queries;
 mod level;
 

@@ -27,6 +27,8 @@ pub struct RehearsalOptions {
     pub rows: u32,
     /// How long green serves before the way back.
     pub soak: Duration,
+    /// Whether the mapping is proved against the engine's own migrations.
+    pub prove_mapping: bool,
 }
 
 /// Rehearses and gives the record; `outcome` in it says how it ended. Throw-away servers are left for the caller to end.
@@ -74,10 +76,14 @@ async fn perform(options: &RehearsalOptions, verbs: &Verbs<'_>) -> Result<Value,
         }
     };
     let plan = verbs.ask_quietly(on_plan(&options.plan, &env, "plan")).await?;
-    for verb in ["check", "run", "flip"] {
+    let mut mapping = None;
+    // Green has its final schema then, and clients are on blue still.
+    let proof = options.prove_mapping.then_some("prove");
+    for verb in ["check", "run"].into_iter().chain(proof).chain(["flip"]) {
         let said = verbs.ask(on_plan(&options.plan, &env, verb)).await?;
+        mapping = mapping.or_else(|| said.summary.get("mapping").cloned());
         if said.code != 0 {
-            return Ok(stopped(verb, &said));
+            return Ok(with_proof(stopped(verb, &said), mapping));
         }
     }
     let soak = soaked(options, verbs, &env).await?;
@@ -99,12 +105,21 @@ async fn perform(options: &RehearsalOptions, verbs: &Verbs<'_>) -> Result<Value,
     if undone.code != 0 {
         return Ok(stopped("rollback", &undone));
     }
-    Ok(json!({
+    let record = json!({
         "event": "summary", "outcome": "done", "live": undone.summary["live"], "plan": plan.summary["plan"],
         "plan_digest": plan.summary["digest"], "fingerprints": status["fingerprints"], "versions": status["versions"],
         "hold_ms_p99": forward.unwrap_or_else(|| status["figures"]["hold_ms"].clone()), "rollback_s": rollback_s,
         "soak_s": options.soak.as_secs_f64(), "soak": soak, "figures": status["figures"],
-    }))
+    });
+    Ok(with_proof(record, mapping))
+}
+
+/// The record with what the proof of the mapping found, where there was one.
+fn with_proof(mut record: Value, mapping: Option<Value>) -> Value {
+    if let Some(mapping) = mapping {
+        record["mapping"] = mapping;
+    }
+    record
 }
 
 /// Watches green as the plan's soak asks; what it found is recorded and stops no rehearsal.

@@ -10,6 +10,7 @@ use super::claim_sides::ClaimSides;
 use super::compare_plans::ComparePlans;
 use super::copy_rows::CopyRows;
 use super::copy_schema::CopySchema;
+use super::diff::DiffSides;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
 use super::flip::Flip;
@@ -117,6 +118,7 @@ actions! {
     SetSequences: "Green's sequences are ahead of blue's.",
     AnalyzeGreen: "Green's planner has statistics.",
     AccountRows: "Every row is accounted for.",
+    DiffSides: "Green is what the mapping makes of blue.",
     ComparePlans: "Green plans hot queries as well as blue.",
     PrewarmGreen: "Green's tables are in its memory.",
     ReadyToFlip: "The gate before the flip.",
@@ -137,6 +139,7 @@ impl Action {
             | Self::AccountRows(_)
             | Self::Build(_)
             | Self::AnalyzeGreen(_)
+            | Self::DiffSides(_)
             | Self::PrewarmGreen(_) => Some(log_guard::Work::Fills),
             Self::LevelBacklog(_) => Some(log_guard::Work::Levels),
             // A command over rows is not killed half-way for a limit that a person can still act on.

@@ -11,6 +11,7 @@ use super::claim_sides::ClaimSides;
 use super::compare_plans::ComparePlans;
 use super::copy_rows::CopyRows;
 use super::copy_schema::CopySchema;
+use super::diff::DiffSides;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
 use super::flip::{self, Flip, Route};
@@ -42,6 +43,8 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         CopyMethod::Carry => carried(plan, until.as_ref()),
         CopyMethod::Logical => copied(plan, until.as_ref()),
     });
+    // After everything that changes green's rows before the flip.
+    steps.extend(plan.diff.step.then(|| Action::DiffSides(DiffSides::of(plan))));
     // After every index that green gets, and before time is spent on its memory.
     steps.extend(plan.hot_queries.clone().map(|hot| Action::ComparePlans(ComparePlans { hot })));
     if plan.copy.prewarm {

@@ -50,6 +50,17 @@ async fn bench_copy_measures_three_peers_or_says_which_is_not_installed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bench_diff_finds_the_one_row_that_was_changed_and_is_set_beside_the_copy() {
+    let last = quick("diff").await;
+    for peer in ["copy", "copy_rows"] {
+        has_peer(&last, peer);
+    }
+    for stage in ["same", "one_row_changed"] {
+        assert!(last["stages"]["ours"][stage].is_f64(), "{last}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bench_level_measures_both_backlogs_and_the_lag() {
     let last = quick("level").await;
     has_peer(&last, "native");

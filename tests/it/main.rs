@@ -5,6 +5,7 @@ mod copy_schema;
 mod database_client;
 mod database_migrate;
 mod database_preflight;
+mod diff;
 mod engine;
 mod fence;
 mod fill;

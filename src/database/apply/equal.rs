@@ -21,6 +21,11 @@ const EXACT: [&str; 10] = [
 /// Text types: exact when compared byte by byte.
 const TEXTUAL: [&str; 2] = ["text", "character varying"];
 
+/// Whether values of a type are equal only when all their bits are.
+pub(in crate::database) fn is_exact(type_sql: &str) -> bool {
+    EXACT.contains(&type_sql)
+}
+
 /// The target's own columns that can be written, so that a row that is replaced keeps them.
 pub(super) fn own_columns(table: &TableMapping, catalog: &Catalog) -> Vec<String> {
     let writable = |name: &&String| {
@@ -203,7 +208,7 @@ fn insert_sql(
 fn same(column: &KeyColumn) -> String {
     let name = ident(&column.name);
     let base = column.type_sql.split('(').next().unwrap_or_default();
-    if EXACT.contains(&column.type_sql.as_str()) {
+    if is_exact(&column.type_sql) {
         format!("g.{name} is not distinct from r.{name}")
     } else if TEXTUAL.contains(&base) && !column.type_sql.ends_with("[]") {
         format!("g.{name} collate \"C\" is not distinct from r.{name} collate \"C\"")

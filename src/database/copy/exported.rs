@@ -79,6 +79,16 @@ impl ExportedSnapshot {
         self.files.get(table)
     }
 
+    /// Begins a read-only transaction on `client` that sees what the snapshot sees; it lasts until the client is dropped.
+    ///
+    /// # Errors
+    /// When the server refuses, for one because the exporting transaction has ended.
+    pub async fn enter(&self, client: &Client) -> Result<(), CopyError> {
+        let id = literal(&self.id);
+        let enter = format!("begin isolation level repeatable read, read only; set transaction snapshot {id}");
+        client.batch_execute(&enter).await.map_err(CopyError::server("look through", "blue's snapshot"))
+    }
+
     /// A read-only transaction that sees what the snapshot sees.
     ///
     /// # Errors

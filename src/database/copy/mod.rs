@@ -12,10 +12,10 @@ mod exported;
 pub(super) mod format;
 mod idle;
 mod noted;
-mod pace;
+pub(super) mod pace;
 pub(super) mod standby;
 mod twins;
-mod watch;
+pub(super) mod watch;
 mod work;
 
 pub use error::CopyError;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 /// What the watch says to the workers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) enum Signal {
+pub(in crate::database) enum Signal {
     /// Go on.
     #[default]
     Go,
@@ -44,7 +44,7 @@ impl Rate {
 }
 
 /// Waits while the watch says so; the reason when the snapshot must go.
-pub(super) async fn may_go(signal: &mut watch::Receiver<Signal>) -> Result<(), String> {
+pub(in crate::database) async fn may_go(signal: &mut watch::Receiver<Signal>) -> Result<(), String> {
     loop {
         match &*signal.borrow_and_update() {
             Signal::Go => return Ok(()),

@@ -29,7 +29,7 @@ const LOOK: &str = "select
     where application_name = 'cutover' and datname = current_database()), 0)::bigint";
 /// What a watch knows, for the progress.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(in crate::database) struct Held {
     /// Seconds since the snapshot was taken.
     pub(super) age_s: AtomicU64,
     /// Transactions that vacuum cannot clean up after.
@@ -37,7 +37,7 @@ pub(super) struct Held {
 }
 
 /// Looks once a second, for ever; ends with an error only. Standbys are `blue`'s, the snapshot is held on `source`.
-pub(super) async fn watch(
+pub(in crate::database) async fn watch(
     blue: &Secret,
     source: &Secret,
     throttle: Throttle,

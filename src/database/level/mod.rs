@@ -16,6 +16,7 @@
 //! After the first batch nothing but a batch writes carried tables. What keeps the list is asked through `list`. May call `capture`, `changes`, `apply`, `mapping`, `term`.
 //! Never continues from a position that the target has not stored: then it must be copied anew.
 
+mod apart;
 mod batch;
 mod calm;
 mod error;

@@ -221,7 +221,15 @@ fn wanted(dump: &str) -> Result<Vec<Statement>, SchemaError> {
     if !not_copied.is_empty() {
         return Err(SchemaError::NotCopied { what: not_copied });
     }
-    Ok(all.into_iter().filter(|statement| !begins(statement, SETTINGS) && !names_by_index(statement)).collect())
+    let is_wanted =
+        |statement: &Statement| !begins(statement, SETTINGS) && !names_by_index(statement) && !is_ours(statement);
+    Ok(all.into_iter().filter(is_wanted).collect())
+}
+
+/// A trigger that captures touched rows of blue.
+fn is_ours(statement: &Statement) -> bool {
+    statement.begins(&["create", "trigger"])
+        && statement.text.split_whitespace().nth(2).is_some_and(|name| name.trim_matches('"').starts_with("cutover_"))
 }
 
 /// By which index the log of blue names rows. Green's index is dropped before the rows come, and what is built anew afterwards would not be it:

@@ -1,9 +1,10 @@
-//! The bench: carry, copy and keeping level, each measured beside its peers in one run, on the same data, as ratios.
+//! The bench: carry, copy, keeping level and comparing, each measured beside its peers in one run, on the same data, as ratios.
 //!
 //! Owns what is measured against what, and the goals. Uses the product by its verbs, as a user would, and every peer by its own program;
 //! every server is a throw-away one. Never looks at a contestant's own figures for its time: the clock stands outside.
 
 mod backlog;
+mod diff;
 mod figures;
 mod lag;
 mod level;
@@ -45,6 +46,8 @@ pub enum Kind {
     Copy,
     /// Bringing green level, and keeping it there.
     Level,
+    /// Comparing green with blue.
+    Diff,
 }
 
 impl Kind {
@@ -55,6 +58,7 @@ impl Kind {
             Self::Carry => "carry",
             Self::Copy => "copy",
             Self::Level => "level",
+            Self::Diff => "diff",
         }
     }
 }
@@ -170,5 +174,6 @@ pub async fn bench(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync)) -> Resu
     match options.kind {
         Kind::Carry | Kind::Copy => transfer::transfer(options, tell).await,
         Kind::Level => level::level(options, tell).await,
+        Kind::Diff => diff::diff(options, tell).await,
     }
 }

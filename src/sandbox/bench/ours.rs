@@ -30,6 +30,8 @@ pub(super) struct Verb {
     pub(super) stages: Vec<(String, f64)>,
     /// What the last step said of itself.
     pub(super) receipt: Value,
+    /// Its last line.
+    pub(super) last: Value,
     /// Why it ended, when not as asked.
     why: String,
 }
@@ -51,6 +53,11 @@ impl<'a> Ours<'a> {
     pub(super) async fn run_for(&self, through: &str, level: &str) -> Result<Verb, BenchError> {
         let (workers, level) = (format!("copy.workers={WORKERS}"), format!("window.level={level}"));
         self.verb(&["run", "--through", through, "--set", &workers, "--set", &level]).await
+    }
+
+    /// `cutover diff`, whatever it finds.
+    pub(super) async fn diff(&self) -> Result<Verb, BenchError> {
+        self.verb(&["diff", "--set", &format!("copy.workers={WORKERS}")]).await
     }
 
     /// `cutover rollback`: blue is as it was.
@@ -78,7 +85,8 @@ impl Verb {
         let stages = done().filter_map(stage).collect();
         let receipt = done().next_back().map_or(Value::Null, |event| event["receipt"].clone());
         let why = events.last().and_then(|summary| summary["why"].as_str()).unwrap_or_default().to_owned();
-        Self { ran, stages, receipt, why }
+        let last = events.last().cloned().unwrap_or_default();
+        Self { ran, stages, receipt, last, why }
     }
 
     fn succeeded(self, program: &str) -> Result<Self, BenchError> {

@@ -1,9 +1,13 @@
 //! Both sides as of one moment, for whoever compares them while the target is closed.
 
 use super::Levelling;
+use crate::database::changes::Key;
 use crate::database::copy::ExportedSnapshot;
 use crate::engine::{FailureKind, StepError};
+use crate::plan::TableName;
+use crate::steps::again::Again;
 use crate::steps::failure::fail;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Tries while somebody holds a lock on the source, and the pause between them.
@@ -11,6 +15,26 @@ const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Levelling {
+    /// Of these keys of the target, those whose rows a batch for that moment would change: the others differ from what the mapping gives because
+    /// somebody has revoked something.
+    pub(in crate::steps) async fn apart(
+        &mut self,
+        moment: &ExportedSnapshot,
+        keys: &BTreeMap<TableName, Vec<Key>>,
+    ) -> Result<BTreeMap<TableName, BTreeSet<Key>>, StepError> {
+        let to = self.route.to();
+        let settle = self.settle();
+        let apart = match &mut self.queue {
+            Some(queue) => {
+                queue.refresh(settle).await?;
+                let again = Again::new(&queue.source_shape, &queue.target_shape, &queue.events, &self.established);
+                self.worker.apart(moment, keys, &again).await
+            }
+            None => self.worker.apart(moment, keys, &()).await,
+        };
+        apart.map_err(|error| fail(format!("ask what a batch would change on {to}"), error))
+    }
+
     /// A moment of the source that the target equals, until the next round. Level first: the batch that makes it so is short then.
     pub(in crate::steps) async fn pair(&mut self) -> Result<ExportedSnapshot, StepError> {
         let (from, to) = (self.route.from(), self.route.to());

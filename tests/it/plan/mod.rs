@@ -1,5 +1,6 @@
 //! Plans as people write them: the examples load, every mistake is told with its place, and nothing secret is shown.
 
+mod diff;
 mod hot_queries;
 mod keeping_level;
 mod meaning;

@@ -22,7 +22,7 @@ async fn a_rehearsal_of_the_example_plan_writes_its_record_and_leaves_no_server(
     let folder = fresh_folder("rehearsal");
     std::fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("record.json");
-    let more = ["--soak", "500ms", "--rows", "2000", "--record", file.to_str().expect("text")];
+    let more = ["--prove-mapping", "--soak", "500ms", "--rows", "2000", "--record", file.to_str().expect("text")];
     let (code, text, last) = rehearse(&example(), &more).await;
     assert_eq!((code, last["live"].as_str()), (0, Some("blue")), "{last}");
     let record: Value = serde_json::from_slice(&std::fs::read(&file).expect("a record")).expect("JSON");
@@ -30,6 +30,8 @@ async fn a_rehearsal_of_the_example_plan_writes_its_record_and_leaves_no_server(
     for name in ["plan_digest", "fingerprints", "versions", "hold_ms_p99", "rollback_s"] {
         assert!(!record[name].is_null(), "{name} in {record}");
     }
+    assert_eq!(record["mapping"]["undeclared"], 0, "{record}");
+    assert!(record["mapping"]["declared"].as_u64() > Some(0), "{record}");
     assert_ne!(record["fingerprints"]["blue"], record["fingerprints"]["green"]);
     let steps = record["steps"].as_array().expect("the steps");
     let step = |id: &str| steps.iter().find(|step| step["step"] == id).unwrap_or_else(|| panic!("{id} in {record}"));

@@ -1,0 +1,152 @@
+//! The questions of a diff: sums of hashes by bucket, then the rows of buckets that differ, column by column as hashes. Only text.
+//!
+//! A part is a range of the hash of the key, not of the key: two servers need not agree on an order then, and a key that means nothing
+//! (a signature) spreads evenly. No value leaves a server, except keys.
+
+use super::declared::Declared;
+use crate::database::apply::is_exact;
+use crate::database::mapping::{KeyColumn, TableMapping};
+use crate::database::sql::{ident, qualified};
+
+/// Rows in a bucket, about: what is read again when one of them differs.
+const ROWS_IN_BUCKET: u64 = 1000;
+/// Most buckets of a part: what both sides hold in memory.
+const MOST_BUCKETS: u64 = 4096;
+
+/// How a row becomes a number of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hash {
+    /// The server's own of a record, which servers of the same kind share; several times as fast as printing the row.
+    Own,
+    /// The first half of an MD5 of the row's text, which all share.
+    Md5,
+}
+
+impl Hash {
+    /// The hash of some columns of `q`. A null is no empty text in it.
+    pub(super) fn of<'c>(self, columns: impl IntoIterator<Item = &'c KeyColumn>) -> String {
+        let values: Vec<String> = columns.into_iter().map(|column| self.value(column)).collect();
+        self.of_values(&values.join(", "))
+    }
+
+    /// The hash of values that are written out.
+    pub(super) fn of_values(self, values: &str) -> String {
+        match self {
+            Self::Own => format!("pg_catalog.hash_record_extended(row({values}), 0)"),
+            Self::Md5 => {
+                format!("('x' || pg_catalog.substr(pg_catalog.md5(row({values})::text), 1, 16))::bit(64)::bigint")
+            }
+        }
+    }
+
+    /// A column as it is hashed: as text, unless its type's own hash says as much. That of an enum says what it is in one database, those of
+    /// numbers take 1.0 for 1.00; a `jsonb` has no order of keys, and is hashed by its meaning.
+    fn value(self, column: &KeyColumn) -> String {
+        let (name, kind) = (ident(&column.name), column.type_sql.as_str());
+        match self {
+            Self::Own if is_exact(kind) || kind == "jsonb" => format!("q.{name}::{kind}"),
+            Self::Own => format!("q.{name}::text collate \"C\""),
+            Self::Md5 => format!("q.{name}"),
+        }
+    }
+}
+
+/// A part of one table's rows: those whose key has a hash that leaves `at` when divided by `of`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) at: i32,
+    pub(super) of: i32,
+}
+
+impl Part {
+    fn condition(self) -> String {
+        if self.of == 1 { "true".to_owned() } else { format!("p.spot % {} = {}", self.of, self.at) }
+    }
+}
+
+/// The questions about one table on one side.
+pub(super) struct Questions<'t> {
+    table: &'t TableMapping,
+    /// A select of the carried columns.
+    select: String,
+    hash: Hash,
+    part: Part,
+    buckets: u64,
+}
+
+impl<'t> Questions<'t> {
+    /// On the source: what the mapping derives.
+    pub(super) fn of_source(table: &'t TableMapping, hash: Hash, part: Part, rows: u64) -> Self {
+        Self { table, select: table.select.clone(), hash, part, buckets: buckets(rows, part) }
+    }
+
+    /// On the target: what stands there.
+    pub(super) fn of_target(table: &'t TableMapping, hash: Hash, part: Part, rows: u64) -> Self {
+        let columns: Vec<String> = table.columns.iter().map(|column| ident(&column.name)).collect();
+        let select =
+            format!("select {} from {}", columns.join(", "), qualified(&table.target.schema, &table.target.name));
+        Self { table, select, hash, part, buckets: buckets(rows, part) }
+    }
+
+    /// Bucket, rows and sum of their hashes, for each bucket that has any.
+    pub(super) fn sums(&self) -> String {
+        format!(
+            "select (p.spot / {}) % {} as bucket, pg_catalog.count(*), pg_catalog.sum(p.whole)::text
+from (select {} as spot, {} as whole from ({}) q) p where {} group by 1",
+            self.part.of,
+            self.buckets,
+            self.spot(),
+            self.whole(),
+            self.select,
+            self.part.condition()
+        )
+    }
+
+    /// Of the buckets `$1`: place in the order (twice: a number and, for two keys of one number, a text), key, hash of the row, hash of each column beside the key, whether each of `declared` means it; in the order of places and keys.
+    pub(super) fn rows(&self, declared: &[&Declared]) -> String {
+        let keys: Vec<String> =
+            self.table.key.iter().map(|column| format!("q.{}::text", ident(&column.name))).collect();
+        let declared: Vec<String> = declared.iter().map(|one| one.question()).collect();
+        let columns: Vec<String> = self.beside_key().map(|column| self.hash.of([column])).collect();
+        format!(
+            "select p.spot, p.place, p.key, p.whole, p.columns, p.declared
+from (select {} as spot, array[{}]::text[] as key, {} as whole, array[{}]::bigint[] as columns, array[{}]::boolean[] as declared, {} collate \"C\" as place from ({}) q) p
+where {} and (p.spot / {}) % {} = any($1::bigint[]) order by p.spot, p.place, p.whole",
+            self.spot(),
+            keys.join(", "),
+            self.whole(),
+            columns.join(", "),
+            declared.join(", "),
+            row_text(&self.table.key),
+            self.select,
+            self.part.condition(),
+            self.part.of,
+            self.buckets
+        )
+    }
+
+    /// Columns beside the key, in the order of their hashes.
+    pub(super) fn beside_key(&self) -> impl Iterator<Item = &'t KeyColumn> + use<'t> {
+        let table = self.table;
+        table.columns.iter().filter(|column| !table.key.iter().any(|key| key.name == column.name))
+    }
+
+    /// The hash of the key, without its sign.
+    fn spot(&self) -> String {
+        format!("({} & 9223372036854775807)", self.hash.of(&self.table.key))
+    }
+
+    fn whole(&self) -> String {
+        self.hash.of(&self.table.columns)
+    }
+}
+
+/// A row as text, for an order that both sides share.
+fn row_text<'c>(columns: impl IntoIterator<Item = &'c KeyColumn>) -> String {
+    let names: Vec<String> = columns.into_iter().map(|column| format!("q.{}", ident(&column.name))).collect();
+    format!("row({})::text", names.join(", "))
+}
+
+fn buckets(rows: u64, part: Part) -> u64 {
+    (rows / ROWS_IN_BUCKET / u64::from(part.of.unsigned_abs().max(1))).clamp(1, MOST_BUCKETS)
+}
