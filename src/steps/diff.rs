@@ -32,8 +32,6 @@ pub struct DiffSides {
     pub workers: usize,
     /// Bound on one part, and twice as long on all of it.
     pub bound: Duration,
-    /// Bound on bringing green level first.
-    pub level: Duration,
     /// What keeps it from harming blue.
     pub throttle: Throttle,
     /// Most rows that are listed.
@@ -47,7 +45,6 @@ impl DiffSides {
         Self {
             workers: plan.copy.workers,
             bound: plan.window.copy,
-            level: plan.window.level,
             throttle: plan.copy.throttle,
             listed: plan.diff.listed,
         }
@@ -65,7 +62,9 @@ impl DiffSides {
     ) -> Result<Found, StepError> {
         let mapping = Form::Final.mapping(context)?;
         let mut levelling = Levelling::open(world, context, Route::Out).await?;
-        levelling.until_level(self.level, context).await?;
+        // What has gathered is brought to green first, so that the batch for the moment that is compared is short. How far green lags
+        // behind clients is no matter: at that moment it does not.
+        drop(levelling.pair().await?);
         while let Ended::Part { why } = self.at_a_moment(world, context, &mapping, &mut levelling, tell).await? {
             context.progress(0, None, "parts", format!("a new snapshot follows: {why}"));
             tokio::time::sleep(GIVE_WAY).await;
@@ -194,7 +193,7 @@ impl Step for DiffSides {
     }
 
     fn limits(&self) -> Limits {
-        Limits::retried(self.bound * 2 + self.level * 2, 3, Duration::from_secs(2))
+        Limits::retried(self.bound * 2, 3, Duration::from_secs(2))
     }
 
     fn may_be_cut(&self) -> bool {
