@@ -17,6 +17,7 @@ pub mod copy;
 pub mod fence;
 pub mod hot_queries;
 pub mod indexes;
+pub mod invariants;
 pub mod inventory;
 pub mod level;
 pub mod load_settings;

@@ -11,6 +11,7 @@ mod fill;
 mod gateway;
 mod harness;
 mod hot_queries;
+mod invariants;
 mod journal;
 mod level;
 mod level_back;
