@@ -13,6 +13,8 @@ use super::copy_schema::CopySchema;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
 use super::flip::Flip;
+use super::freeze::{Freeze, Thaw};
+use super::invariants::Invariants;
 use super::level_backlog::LevelBacklog;
 use super::log_guard;
 use super::migrate::{Migrate, Rows};
@@ -20,6 +22,7 @@ use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
+use super::repair::Repair;
 use super::resolve_mapping::ResolveMapping;
 use super::set_sequences::SetSequences;
 use super::soak::Soak;
@@ -117,8 +120,11 @@ actions! {
     SetSequences: "Green's sequences are ahead of blue's.",
     AnalyzeGreen: "Green's planner has statistics.",
     AccountRows: "Every row is accounted for.",
+    Repair: "Rows of green are put right.",
+    Invariants: "What holds on blue holds on green.",
     ComparePlans: "Green plans hot queries as well as blue.",
     PrewarmGreen: "Green's tables are in its memory.",
+    Freeze: "Jobs outside stand still.",
     ReadyToFlip: "The gate before the flip.",
     Flip: "The traffic moves, out or back.",
     ReadyToReturn: "The gate before the way back.",
@@ -126,6 +132,7 @@ actions! {
     AbandonGreen: "Blue opens without a green that is dead.",
     Soak: "Green is watched for the planned time.",
     Soaked: "The gate before the end.",
+    Thaw: "Jobs outside go on.",
     Finalize: "Nothing of ours is left, and there is no way back.",
 }
 
@@ -158,6 +165,7 @@ impl Action {
             | Self::Build(_)
             | Self::LevelBacklog(_)
             | Self::SetSequences(_)
+            | Self::Repair(_)
             | Self::AnalyzeGreen(_) => true,
             Self::Capture(capture) => capture.side == Side::Green,
             _ => false,
