@@ -27,6 +27,8 @@ pub struct RehearsalOptions {
     pub rows: u32,
     /// How long green serves before the way back.
     pub soak: Duration,
+    /// Repairs of the plan that may change rows of green, by their names.
+    pub allow_repairs: Vec<String>,
 }
 
 /// Rehearses and gives the record; `outcome` in it says how it ended. Throw-away servers are left for the caller to end.
@@ -75,7 +77,11 @@ async fn perform(options: &RehearsalOptions, verbs: &Verbs<'_>) -> Result<Value,
     };
     let plan = verbs.ask_quietly(on_plan(&options.plan, &env, "plan")).await?;
     for verb in ["check", "run", "flip"] {
-        let said = verbs.ask(on_plan(&options.plan, &env, verb)).await?;
+        let mut typed = on_plan(&options.plan, &env, verb);
+        if verb == "run" {
+            typed.extend(options.allow_repairs.iter().map(|name| format!("--allow-repair={name}")));
+        }
+        let said = verbs.ask(typed).await?;
         if said.code != 0 {
             return Ok(stopped(verb, &said));
         }
@@ -134,8 +140,12 @@ fn on_plan(plan: &Path, env: &Path, verb: &str) -> Vec<String> {
 
 fn stopped(verb: &str, said: &Said) -> Value {
     let why = said.summary.get("why").filter(|why| !why.is_null()).cloned();
-    json!({
+    let mut record = json!({
         "event": "summary", "outcome": outcome(said.code), "live": said.summary.get("live"), "stopped_at": verb,
         "why": why.unwrap_or_else(|| Value::from(said.errors.clone())), "next": said.summary.get("next"),
-    })
+    });
+    if let Some(failed) = said.summary.get("failed_invariants") {
+        record["failed_invariants"] = failed.clone();
+    }
+    record
 }

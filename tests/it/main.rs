@@ -24,6 +24,7 @@ mod plan;
 mod plan_hydra;
 mod plan_hydra_back;
 mod plan_hydra_hot;
+mod plan_hydra_invariants;
 mod prewarm;
 mod register;
 mod report;

@@ -134,3 +134,28 @@ async fn clients_that_write_meanwhile_raise_no_false_alarm() {
     let written = writer.await.expect("the client");
     assert!(written > 100 && names(&last).is_empty(), "{written} writes: {last}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_of_a_careless_engine_stops_before_the_flip_names_the_grants_and_goes_on_once_the_repair_is_allowed() {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cutover"));
+    let demo = command.args(["demo", "--engine-bug", "--rows", "2000", "--rate", "30", "--json"]).kill_on_drop(true);
+    let output = demo.output().await.expect("the binary runs");
+    let said = crate::harness::sandbox::summary(&output);
+    assert_eq!(
+        (output.status.code(), said["outcome"].as_str(), said["live"].as_str()),
+        (Some(0), Some("done"), Some("green")),
+        "{said}"
+    );
+    let found = &said["engine_bug"];
+    assert_eq!((found["code"].as_i64(), found["live"].as_str()), (Some(3), Some("blue")), "{found}");
+    assert_eq!(names(found), ["valid-grants", "states", "refused-logins"], "{found}");
+    let why = found["why"].as_str().expect("why");
+    assert!(
+        why.contains("changed consent_challenge") && why.contains("takes every answered login for a refused one"),
+        "{why}"
+    );
+    assert!(found["next"].as_str().is_some_and(|next| next.contains("--allow-repair states-of-flows")), "{found}");
+    for word in ["failed", "lost_writes", "revoked_accepted", "two_writer_ms"] {
+        assert_eq!(said["prober"][word], 0, "{word} in {said}");
+    }
+}

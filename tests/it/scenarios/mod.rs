@@ -10,6 +10,7 @@ mod kills;
 mod logical;
 mod park;
 mod phases;
+mod proved;
 mod rehearse;
 mod soak;
 mod triggers;
