@@ -9,7 +9,7 @@ use crate::engine::{Context, Receipt, StepError, chain};
 use crate::plan::{Plan, Side};
 use crate::steps::asking::{not_asked, told};
 use crate::steps::world::World;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 use tokio_postgres::Client;
 
@@ -44,15 +44,25 @@ impl Flip {
         kept: Option<Client>,
         receipt: Receipt,
     ) -> Result<Receipt, StepError> {
-        let Some(green) = kept else { return Ok(receipt) };
         let mut body = receipt.into_body();
+        let Some(green) = kept else { return Ok(asked_already(context, body).into()) };
         body[AFTER] = match ask(world, context, &green).await {
             Ok(answers) => json!({ "answers": answers }),
             Err(why) => json!({ "unclear": why }),
         };
-        context.note(json!({ "phase": "asked", AFTER: body[AFTER] })).await?;
+        context.note(json!({ "phase": "asked", "epoch": body["epoch"], AFTER: body[AFTER] })).await?;
         Ok(body.into())
     }
+}
+
+/// The receipt, with what a process that has died since was answered at this epoch.
+pub(super) fn asked_already(context: &Context, mut receipt: Value) -> Value {
+    let notes = context.notes();
+    let asked = notes.iter().rev().find(|note| note["phase"] == "asked" && note["epoch"] == receipt["epoch"]);
+    if let Some(asked) = asked {
+        receipt[AFTER] = asked[AFTER].clone();
+    }
+    receipt
 }
 
 /// The answers, or why there are none.

@@ -131,7 +131,7 @@ impl Step for Flip {
         let proposed = last_proposal(&context.notes());
         Ok(match (from.state, to.state) {
             (State::Sealed | State::Closed, State::Open) => match released(context, to.epoch) {
-                Some(receipt) => Standing::Present(receipt.into()),
+                Some(receipt) => Standing::Present(after::asked_already(context, receipt).into()),
                 None => Standing::Partial(format!("{} is open, the systems are not all released", self.route.to())),
             },
             (State::Sealed, State::Closed) => {
