@@ -24,6 +24,10 @@ pub struct DemoArgs {
     /// Go back to blue after the flip
     #[arg(long)]
     rollback: bool,
+    /// Lets the stand-in engine's own migrations run over the rows, with the fault they have: the run must stop before the flip and name
+    /// the grants that would be lost; then it goes on with the repair allowed
+    #[arg(long, conflicts_with = "rollback")]
+    engine_bug: bool,
     /// Leave everything running afterwards and say where
     #[arg(long)]
     keep: bool,
@@ -52,8 +56,8 @@ pub async fn run(args: DemoArgs) -> u8 {
 fn options(args: &DemoArgs) -> std::io::Result<DemoOptions> {
     let name = format!("cutover-demo-{}", uuid::Uuid::new_v4().simple());
     let dir = std::path::absolute(std::env::temp_dir().join(name))?;
-    let DemoArgs { json, rows, rate, rollback, .. } = *args;
-    Ok(DemoOptions { dir, program: std::env::current_exe()?, rows, rate, rollback, json })
+    let DemoArgs { json, rows, rate, rollback, engine_bug, .. } = *args;
+    Ok(DemoOptions { dir, program: std::env::current_exe()?, rows, rate, rollback, engine_bug, json })
 }
 
 fn failed(why: &str) -> Value {
@@ -130,6 +134,10 @@ fn print_summary(json: bool, summary: &Value) {
     print_line(&format!("live:    {}", word("/live").trim_matches('"')));
     if let Some(why) = summary.get("why") {
         print_line(&format!("why:     {why}"));
+    }
+    if let Some(found) = summary.get("engine_bug") {
+        print_line(&format!("stopped: {}", found["why"].as_str().unwrap_or("-")));
+        print_line(&format!("allowed: repair {}", found["allowed"].as_str().unwrap_or("-")));
     }
     for (name, pointer) in OF_THE_RUN {
         print_line(&format!("{name:>22}  {}", word(pointer)));

@@ -45,6 +45,9 @@ pub(super) struct RehearseArgs {
     /// One JSON event a line, the summary last: the record.
     #[arg(long)]
     json: bool,
+    /// Lets this repair of the plan change rows of green, as `run` takes it.
+    #[arg(long = "allow-repair", value_name = "NAME")]
+    allow_repairs: Vec<String>,
 }
 
 /// `cutover rehearse`; returns the exit code of the verb that it stopped at, 0 when it went there and back.
@@ -98,6 +101,7 @@ fn options(arguments: &RehearseArgs) -> Result<RehearsalOptions, String> {
         rows: arguments.rows,
         soak: arguments.soak.into(),
         prove_mapping: arguments.prove_mapping,
+        allow_repairs: arguments.allow_repairs.clone(),
     })
 }
 

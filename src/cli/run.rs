@@ -5,12 +5,12 @@ use super::exit::{CommandError, Ending};
 use super::screen::{Screen, Standing};
 use super::session::{Asked, Session, prepare};
 use super::{standing, way_back};
-use crate::engine::{Facts, FailureKind, Halt, Outcome, RunPhase, StepId, Waiver};
+use crate::engine::{Facts, FailureKind, Halt, Outcome, RunPhase, Runbook, StepId, Waiver};
 use crate::gates::Verdict;
 use crate::journal::StepPhase;
-use crate::plan::Side;
+use crate::plan::{Plan, Side};
 use crate::steps::flip::{self, Route};
-use crate::steps::{self, World, abandon_green, compare_plans, diff, finalize, live, soak};
+use crate::steps::{self, Action, World, abandon_green, compare_plans, diff, finalize, live, soak};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -32,6 +32,9 @@ pub(super) struct RunArgs {
     /// Stops after this step; with `flip`, goes through the flip.
     #[arg(long, value_name = "STEP")]
     through: Option<String>,
+    /// Lets this repair of the plan change rows of green, should its invariant not hold. Kept in the journal.
+    #[arg(long = "allow-repair", value_name = "NAME")]
+    allow_repairs: Vec<String>,
     #[command(flatten)]
     waive: WaiveArgs,
 }
@@ -82,25 +85,25 @@ impl WaiveArgs {
 pub(super) async fn run(arguments: &RunArgs) -> Ending {
     let through = arguments.through.clone().map_or(steps::FLIP_POINT, StepId::named);
     let waiver = arguments.waive.waiver(&[compare_plans::ID, diff::ID]);
-    act(&arguments.act, "run", true, Aim::Step(through), waiver).await
+    act(&arguments.act, "run", true, Aim::Step(through), waiver, &arguments.allow_repairs).await
 }
 
 /// `cutover flip`: level, and then the lockstep.
 pub(super) async fn flip(arguments: &ActArgs) -> Ending {
-    act(arguments, "flip", false, Aim::Step(flip::ID), Ok(None)).await
+    act(arguments, "flip", false, Aim::Step(flip::ID), Ok(None), &[]).await
 }
 
 /// `cutover rollback`: back to blue, from any state. Before green opens that leaves nothing of ours on blue; afterwards the traffic
 /// moves back, and what was filled stays, so that one can flip again.
 pub(super) async fn rollback(arguments: &SureArgs) -> Ending {
     let waiver = arguments.waive.waiver(&[abandon_green::GATE]);
-    act(&arguments.act, "rollback", false, Aim::Blue { is_sure: arguments.yes }, waiver).await
+    act(&arguments.act, "rollback", false, Aim::Blue { is_sure: arguments.yes }, waiver, &[]).await
 }
 
 /// `cutover finalize`: after the soak, nothing of ours is left on either side, and there is no way back.
 pub(super) async fn finalize(arguments: &SureArgs) -> Ending {
     let waiver = arguments.waive.waiver(&[soak::ID]);
-    act(&arguments.act, "finalize", false, Aim::Over { is_sure: arguments.yes }, waiver).await
+    act(&arguments.act, "finalize", false, Aim::Over { is_sure: arguments.yes }, waiver, &[]).await
 }
 
 /// Where a verb goes.
@@ -116,10 +119,10 @@ enum Aim {
 
 type Waived = Result<Option<Waiver>, CommandError>;
 
-async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, aim: Aim, waiver: Waived) -> Ending {
+async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, aim: Aim, waiver: Waived, repairs: &[String]) -> Ending {
     let screen = Screen::new(arguments.plan.json);
     let prepared = match &waiver {
-        Ok(_) => arguments.plan.load(&screen).and_then(prepare),
+        Ok(_) => arguments.plan.load(&screen).and_then(|plan| allowed(plan, repairs)),
         Err(error) => Err(error.clone()),
     };
     let (mut world, runbook) = match prepared {
@@ -146,6 +149,19 @@ async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, aim: Aim, waiver:
     let ending = tell(&session, &arguments.plan, screen, result).await;
     session.close().await;
     ending
+}
+
+/// The world and the runbook, with the repairs that the person allows; each is one of the plan's.
+fn allowed(plan: Plan, repairs: &[String]) -> Result<(World, Runbook<Action>), CommandError> {
+    let known: Vec<String> = plan.repairs.iter().map(|repair| repair.name.clone()).collect();
+    if let Some(other) = repairs.iter().find(|name| !known.contains(name)) {
+        let list = if known.is_empty() { "it has none".to_owned() } else { format!("it has {}", known.join(", ")) };
+        let why = format!("--allow-repair {other}: the plan has no such repair ({list})");
+        return Err(CommandError::new(Ending::Usage, why, "nothing was touched"));
+    }
+    let (mut world, runbook) = prepare(plan)?;
+    world.allowed_repairs = repairs.iter().cloned().collect();
+    Ok((world, runbook))
 }
 
 /// Nothing was changed by this command; says which side is live all the same.
@@ -243,10 +259,14 @@ async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result
     };
     screen.say("");
     screen.standing(&Standing { live: live.words(), state, next: next.clone() });
-    let summary = json!({
+    let failed = known.as_ref().map(steps::failed_invariants).unwrap_or_default();
+    let mut summary = json!({
         "run": session.run(), "live": live.words(), "state": phase, "why": result.err().map(|error| error.why),
         "next": next, "epoch": live.epoch, "figures": receipts,
     });
+    if !failed.is_empty() {
+        summary["failed_invariants"] = json!(failed);
+    }
     screen.summary(ending, summary);
     ending
 }

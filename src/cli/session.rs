@@ -10,6 +10,7 @@ use crate::plan::{Plan, Side};
 use crate::report::{Follower, Style};
 use crate::steps::{Action, World, compile};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub(super) fn prepare(plan: Plan) -> Result<(World, Runbook<Action>), CommandErr
         .map_err(|error| CommandError::failed("set up HTTP", &error, "see to TLS on this machine"))?;
     let runbook = compile(&plan).expect("the runbook of every plan is sound; a test compiles them all");
     let programs = std::env::var_os("CUTOVER_PG_BIN").map(PathBuf::from);
-    Ok((World { plan, http, gone: None, programs }, runbook))
+    Ok((World { plan, http, gone: None, allowed_repairs: BTreeSet::new(), programs }, runbook))
 }
 
 impl Session {
@@ -80,7 +81,7 @@ impl Session {
         let green = if world.gone.is_some() { None } else { Some(side(world, Side::Green).await?) };
         let (plan, holder) = (world.plan.name.clone(), holder());
         let waived = asked.waiver.map(|waiver| json!({ "gate": waiver.gate, "because": waiver.because }));
-        let opening = json!({ "verb": asked.verb, "sets": asked.sets, "holder": holder, "waived": waived });
+        let opening = json!({ "verb": asked.verb, "sets": asked.sets, "holder": holder, "waived": waived, "allowed_repairs": world.allowed_repairs });
         let claim = Claim { plan, holder, ttl: LEASE, take_over: asked.take_over };
         let sides: Vec<&tokio_postgres::Client> = [Some(&blue), green.as_ref()].into_iter().flatten().collect();
         let lease = journal.acquire(&claim, &sides).await.map_err(journal_failed)?;

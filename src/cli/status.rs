@@ -48,11 +48,16 @@ async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandErro
     }
     let details = world_standing::standing(&world, run.as_ref().map(|(id, ..)| *id), holder.is_some()).await;
     screen.say(&details.words());
-    Ok(json!({
+    let failed = known.as_ref().map(crate::steps::failed_invariants).unwrap_or_default();
+    let mut said = json!({
         "live": live.words(), "state": run.as_ref().map(|(_, survey, _)| survey.phase), "why": why, "next": next, "epoch": live.epoch,
         "run": run.as_ref().map(|(id, ..)| id), "step": run.as_ref().and_then(|(_, survey, _)| survey.step.clone()),
         "lag_s": details.lag_s, "lag_keys": details.lag_keys, "wal_kept_bytes": details.kept.map(|kept| kept.bytes), "revocations": details.revocations, "systems": details.systems,
         "fingerprints": details.fingerprints, "versions": details.versions,
         "holder": holder.map(|holder| holder.to_string()), "figures": run.map(|(.., figures)| figures),
-    }))
+    });
+    if !failed.is_empty() {
+        said["failed_invariants"] = json!(failed);
+    }
+    Ok(said)
 }

@@ -18,6 +18,7 @@ pub mod diff;
 pub mod fence;
 pub mod hot_queries;
 pub mod indexes;
+pub mod invariants;
 pub mod inventory;
 pub mod level;
 pub mod load_settings;

@@ -4,6 +4,7 @@
 //! only; the one lock it takes is an advisory one, on a random key, to see whether two URLs lead to one database.
 
 mod green;
+mod invariants;
 mod pair;
 mod queries;
 mod schema;
@@ -71,6 +72,11 @@ pub async fn check(plan: &Plan, run: Option<&str>, programs: Option<&Path>) -> V
             Ok(found) => findings.all.extend(found.all),
             Err(_) => findings.all.push(silent(other.name)),
         }
+    }
+    if let Some(blue) = blue
+        && !plan.invariants.is_empty()
+    {
+        findings.all.extend(invariants::examine(blue, &plan.invariants).await.all);
     }
     if let (Some(blue), Some(hot)) = (blue, &plan.hot_queries) {
         findings.all.extend(queries::examine(blue, hot).await.all);

@@ -32,6 +32,7 @@ fn meaning(document: &Document) -> Value {
         "/window/level",
         "/window/copy",
         "/window/migrate",
+        "/window/invariants",
         "/window/soak",
         "/level/replica_lag",
         "/level/every",

@@ -6,12 +6,16 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod diff;
+mod freeze;
 mod hot_queries;
+mod invariants;
 mod level;
 mod traffic;
 
 pub use diff::*;
+pub use freeze::*;
 pub use hot_queries::*;
+pub use invariants::*;
 pub use level::*;
 pub use traffic::*;
 
@@ -71,6 +75,15 @@ pub struct Document {
     /// What the mapping may make otherwise than the engine's own migrations, for `cutover rehearse --prove-mapping`.
     #[serde(default, skip_serializing_if = "Proof::is_empty")]
     pub proof: Proof,
+    /// What must hold on green before the flip and after it, in every rehearsal too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invariants: Vec<Invariant>,
+    /// What may put green's rows right when an invariant does not hold, once a person allows it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<Repair>,
+    /// Cleanup jobs and reconcilers that stand still from before the flip until the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<Freeze>,
     /// The queue and the replay of revocations. Needed as soon as there are `systems`.
     #[serde(default)]
     pub revocations: Option<Revocations>,
@@ -131,6 +144,9 @@ pub struct Window {
     pub copy: Length,
     /// Bound on one migration or one index.
     pub migrate: Length,
+    /// Bound on the question of one invariant, on either side, and on one repair.
+    #[serde(skip_serializing_if = "is_default_invariants")]
+    pub invariants: Length,
     /// How long green must have served before `finalize` may remove the way back.
     pub soak: Length,
     /// Write-ahead log that the slot may keep on blue, or size of the log that triggers write there; above it the flip is refused.
@@ -155,6 +171,13 @@ pub struct Unexplained {
     pub percent: f64,
 }
 
+/// `window.invariants` when it is left out.
+const INVARIANTS: &str = "10m";
+
+fn is_default_invariants(length: &Length) -> bool {
+    length.0 == INVARIANTS
+}
+
 impl Default for Window {
     fn default() -> Self {
         Self {
@@ -165,6 +188,7 @@ impl Default for Window {
             level: Length("5m".to_owned()),
             copy: Length("6h".to_owned()),
             migrate: Length("1h".to_owned()),
+            invariants: Length(INVARIANTS.to_owned()),
             soak: Length("30m".to_owned()),
             wal_keep: Size("10GB".to_owned()),
             wal_drop: None,

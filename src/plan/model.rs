@@ -9,12 +9,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod diff;
+mod freeze;
 mod hot_queries;
+mod invariants;
 mod level;
 mod traffic;
 
 pub use diff::*;
+pub use freeze::*;
 pub use hot_queries::*;
+pub use invariants::*;
 pub use level::*;
 pub use traffic::*;
 
@@ -177,6 +181,12 @@ pub struct Plan {
     pub diff: Diff,
     /// What the mapping may make otherwise than the engine's own migrations.
     pub proof: Vec<DeclaredDifference>,
+    /// What must hold on green.
+    pub invariants: Vec<Invariant>,
+    /// What may put green's rows right.
+    pub repairs: Vec<Repair>,
+    /// Jobs that stand still while the traffic moves.
+    pub freeze: Vec<Freeze>,
     /// The queue and replay of revocations, when the plan has them.
     pub revocations: Option<Revocations>,
     /// Systems that flip together, from the innermost (the engine) to the outermost.
@@ -237,6 +247,8 @@ pub struct Window {
     pub copy: Duration,
     /// Bound on one migration or one index.
     pub migrate: Duration,
+    /// Bound on the question of one invariant, and on one repair.
+    pub invariants: Duration,
     /// How long green must have served before a run may be finalized.
     pub soak: Duration,
     /// Bytes that the capture may keep on blue; above it the flip is refused.

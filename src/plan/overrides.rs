@@ -5,7 +5,7 @@ use super::resolve::{parse_length, parse_size};
 use super::sections::automatic_workers;
 
 /// Keys that `--set` may change.
-pub const OVERRIDABLE: [&str; 14] = [
+pub const OVERRIDABLE: [&str; 15] = [
     "window.opens",
     "window.closes",
     "window.hold",
@@ -13,6 +13,7 @@ pub const OVERRIDABLE: [&str; 14] = [
     "window.level",
     "window.copy",
     "window.migrate",
+    "window.invariants",
     "window.soak",
     "window.wal_keep",
     "window.wal_drop",
@@ -88,6 +89,7 @@ fn set_one(plan: &mut Plan, key: &str, value: &str) -> Result<(), SetError> {
         "window.level" => plan.window.level = length()?,
         "window.copy" => plan.window.copy = length()?,
         "window.migrate" => plan.window.migrate = length()?,
+        "window.invariants" => plan.window.invariants = length()?,
         "window.soak" => plan.window.soak = length()?,
         "window.wal_keep" => {
             plan.window.wal_keep_bytes = parse_size(value).ok_or_else(|| wrong("a size above zero, such as 10GB"))?;

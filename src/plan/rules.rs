@@ -1,5 +1,6 @@
 //! Combinations that no plan may have. Owns which, and for each the way out; single values are judged where they are read.
 
+mod invariants;
 mod logical;
 
 use super::document::{self, Document, ReverseWord};
@@ -26,6 +27,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
     reverse(plan, document, problems);
     lost_marks(plan, document, problems);
     hot_queries(plan, problems);
+    invariants::check(plan, document, problems);
     systems(plan, document, problems);
     gateway(plan, problems);
     soak(plan, problems);

@@ -1,7 +1,9 @@
 //! The plan's sections, one function each, from the document's form to the resolved one. Owns the defaults that depend on other values.
 
 mod diff;
+mod freeze;
 mod hot_queries;
+mod invariants;
 mod level;
 
 use super::document as typed;
@@ -47,6 +49,7 @@ impl Resolver<'_, '_> {
         let write_gap = typed.write_gap.as_ref().map_or(hold / 2, |gap| length("write_gap", gap));
         let (level, copy) = (length("level", &typed.level), length("copy", &typed.copy));
         let (migrate, soak) = (length("migrate", &typed.migrate), length("soak", &typed.soak));
+        let invariants = length("invariants", &typed.invariants);
         Window {
             opens: typed.opens.as_ref().and_then(|time| self.time(&place.key("opens"), time)),
             closes: typed.closes.as_ref().and_then(|time| self.time(&place.key("closes"), time)),
@@ -55,6 +58,7 @@ impl Resolver<'_, '_> {
             level,
             copy,
             migrate,
+            invariants,
             soak,
             wal_keep_bytes: self.size(&place.key("wal_keep"), &typed.wal_keep).unwrap_or(1),
             wal_drop_bytes: typed.wal_drop.as_ref().and_then(|size| self.size(&place.key("wal_drop"), size)),
@@ -104,7 +108,18 @@ impl Resolver<'_, '_> {
         run: &[String],
         env: &BTreeMap<String, String>,
     ) -> (Vec<String>, BTreeMap<String, Secret>) {
-        let (run_place, env_place) = (place.key("run"), place.key("env"));
+        self.program_at(place, "run", run, env)
+    }
+
+    /// The same, when the program stands under another key.
+    pub(super) fn program_at(
+        &mut self,
+        place: &Place,
+        key: &str,
+        run: &[String],
+        env: &BTreeMap<String, String>,
+    ) -> (Vec<String>, BTreeMap<String, Secret>) {
+        let (run_place, env_place) = (place.key(key), place.key("env"));
         if run.is_empty() {
             self.problems.value(&run_place, format!("`{run_place}` is empty"), "the program first, then its arguments");
         }

@@ -3,8 +3,10 @@
 //! A mapping is asked again for every touched key, so it must be a function of blue's rows and of `values`: an answer that changes by
 //! itself is never levelled, and a table that is read but not named is never watched.
 
+use super::model::TableName;
 use super::place::Place;
 use super::problem::Problems;
+use super::resolve::parse_table;
 use super::sql_tables::tables_read;
 use super::tokens::{At, Token, tokens};
 
@@ -25,12 +27,26 @@ pub(super) enum Kind {
     Value,
     /// A query of the application's, to be planned and never run.
     Query,
+    /// One side's part of an invariant.
+    Question,
+    /// A statement that puts rows of green right.
+    Repair,
 }
 
 impl Kind {
     /// Whether its answer becomes part of rows, which must not change by themselves.
     fn is_mapped(self) -> bool {
-        !matches!(self, Self::Value | Self::Query)
+        !matches!(self, Self::Value | Self::Query | Self::Question | Self::Repair)
+    }
+
+    /// Whether an answer that changes by itself makes it worthless.
+    fn is_steady(self) -> bool {
+        self.is_mapped() || self == Self::Question
+    }
+
+    /// Whether nobody asks green for `values` on its behalf.
+    fn is_without_values(self) -> bool {
+        matches!(self, Self::Query | Self::Question | Self::Repair)
     }
 }
 
@@ -106,9 +122,17 @@ pub(super) fn check(
         let previous = index.checked_sub(1).map(|index| &tokens[index].token);
         let next = tokens.get(index + 1).map(|at| &at.token);
         let is_age_of_one =
-            kind.is_mapped() && at.token == Token::Word("age".to_owned()) && arguments(&tokens[index + 1..]) == 1;
+            kind.is_steady() && at.token == Token::Word("age".to_owned()) && arguments(&tokens[index + 1..]) == 1;
         if is_age_of_one {
             judge.unsteady(at, "calls age() of one time");
+        }
+        if kind == Kind::Question && is_write(&tokens, index) {
+            let written = &sql[at.start..at.end];
+            judge.told(
+                at,
+                &format!("writes or locks (`{written}`)"),
+                "an invariant only asks: a select, without `for update`",
+            );
         }
         match &at.token {
             Token::Unclosed(what) => judge.told(at, &format!("holds a {what} that never ends"), "close it"),
@@ -118,8 +142,8 @@ pub(super) fn check(
             Token::Parameter(_) if kind == Kind::Query => {}
             Token::Parameter(_) => judge.told(at, "holds a parameter", "write `$name` for one of `values`"),
             Token::Value(name) => judge.value(at, name, kind, values),
-            Token::Word(word) | Token::Quoted(word) if kind.is_mapped() => judge.steadiness(at, word, previous, next),
-            Token::Text(text) if kind.is_mapped() => {
+            Token::Word(word) | Token::Quoted(word) if kind.is_steady() => judge.steadiness(at, word, previous, next),
+            Token::Text(text) if kind.is_steady() => {
                 let cast = tokens.get(index + 3).map(|at| &at.token).filter(|_| next == Some(&Token::Sign(':')));
                 judge.text(at, text, previous, cast);
             }
@@ -155,6 +179,13 @@ impl Judge<'_, '_, '_> {
             (Kind::Select | Kind::Value, _) if !starts_query => {
                 self.told(first, "is not a select", "begin it with `select` or `with`");
             }
+            (Kind::Question, _) if !starts_query => {
+                self.told(first, "is not a select", "an invariant asks: begin it with `select` or `with`");
+            }
+            (Kind::Repair, _) if written_table(self.sql).is_none() => {
+                let hint = "one `update table …`, `insert into table …` or `delete from table …`";
+                self.told(first, "is not one update, insert or delete on a table", hint);
+            }
             (Kind::Query, _) if !is_query(tokens) => {
                 let hint = "a query that clients send, as the engine writes it";
                 self.told(first, "is not a select, insert, update or delete", hint);
@@ -185,12 +216,12 @@ impl Judge<'_, '_, '_> {
     fn value(&mut self, at: &At, name: &str, kind: Kind, values: &[&str]) {
         if kind == Kind::Value {
             self.told(at, &format!("uses `${name}`"), "a value cannot use another value");
-        } else if kind == Kind::Query {
-            self.told(
-                at,
-                &format!("uses `${name}`"),
-                "write a parameter, such as `$1`: nobody asks green for values here",
-            );
+        } else if kind.is_without_values() {
+            let hint = match kind {
+                Kind::Query => "write a parameter, such as `$1`: nobody asks green for values here",
+                _ => "write a sub-select, such as `(select id from networks)`: nobody asks green for values here",
+            };
+            self.told(at, &format!("uses `${name}`"), hint);
         } else if !values.contains(&name) {
             let hint = match values.is_empty() {
                 true => format!("add `values: {{ {name}: \"select …\" }}`"),
@@ -221,6 +252,9 @@ impl Judge<'_, '_, '_> {
         let hint = match self.kind {
             Kind::Back => {
                 "the way back is a function of green's row and of `values`: leave the column out, or ask green once with `values`"
+            }
+            Kind::Question => {
+                "two sides would be asked at two times: compare with a time that is written out, such as `timestamp '2026-12-02 02:00'`"
             }
             _ => {
                 "a mapping is a function of blue's row and of `values`: ask green once with `values`, or leave the column to green \
@@ -267,6 +301,42 @@ fn is_query(tokens: &[At]) -> bool {
         }
     }
     false
+}
+
+/// Whether a statement that writes or locks begins with this word: the server's read-only transaction would refuse it, late.
+fn is_write(tokens: &[At], index: usize) -> bool {
+    let word = |at: usize| match tokens.get(at).map(|at| &at.token) {
+        Some(Token::Word(word)) => word.as_str(),
+        _ => "",
+    };
+    let Some(before) = index.checked_sub(1) else { return false };
+    let begins = matches!(tokens[before].token, Token::Sign('(' | ')'));
+    match (word(before), word(index), word(index + 1)) {
+        (_, "insert" | "merge", "into") | (_, "delete", "from") => begins,
+        (_, "update", next) if begins => !next.is_empty(),
+        ("for", "update" | "share" | "no" | "key", _) => true,
+        ("insert" | "merge", "into", _) => false,
+        (_, into, _) => into == "into",
+    }
+}
+
+/// The table that one update, insert or delete is about.
+pub(super) fn written_table(sql: &str) -> Option<TableName> {
+    let tokens = tokens(sql);
+    let word = |at: usize| match tokens.get(at).map(|at| &at.token) {
+        Some(Token::Word(word)) => word.as_str(),
+        _ => "",
+    };
+    let mut name = match (word(0), word(1)) {
+        ("update", _) => 1,
+        ("insert", "into") | ("delete", "from") => 2,
+        _ => return None,
+    };
+    name += usize::from(word(name) == "only");
+    let end = |at: usize| tokens.get(at).map(|at| at.end);
+    let is_qualified = tokens.get(name + 1).is_some_and(|at| at.token == Token::Sign('.'));
+    let last = end(if is_qualified { name + 2 } else { name })?;
+    parse_table(&sql[tokens.get(name)?.start..last])
 }
 
 /// `true`, `1 = 1` and the like, in any parentheses.

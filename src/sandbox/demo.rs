@@ -2,6 +2,7 @@
 //!
 //! Never looks inside the product.
 
+use super::engine_bug;
 use super::prober::Report;
 use super::verbs::{Heard, Said, VerbError, Verbs, outcome, words};
 use serde_json::{Value, json};
@@ -29,6 +30,8 @@ pub struct DemoOptions {
     pub rate: u32,
     /// Whether the way back is taken after the flip.
     pub rollback: bool,
+    /// Whether the engine's own migrations run over the rows, faults and all.
+    pub engine_bug: bool,
     /// Whether programs look on: the verbs then speak in events, and in their own screens otherwise.
     pub json: bool,
 }
@@ -78,23 +81,45 @@ pub async fn demo(options: &DemoOptions, hear: &(dyn Fn(Heard) + Sync)) -> Resul
         return Ok(stopped_at("sandbox up", &up, &Value::Null));
     }
     tokio::time::sleep(WARM_UP).await;
+    if options.engine_bug {
+        engine_bug::prepare(options)?;
+    }
+    let mut found = Value::Null;
     for (name, load) in [("check", Duration::ZERO), ("run", BEFORE_FLIP), ("flip", AFTER_FLIP)] {
-        if let Some(stopped) = perform(options, &verbs, name, load).await? {
+        let mut typed = on_plan(options, name);
+        if options.engine_bug && name == "run" {
+            (found, typed) = engine_bug::run(options, &verbs).await?;
+        }
+        if let Some(stopped) = perform(options, &verbs, name, typed, load).await? {
             return Ok(stopped);
         }
     }
     let forward = stop(options, &verbs).await?;
+    if options.engine_bug {
+        return Ok(with_engine_bug(summary(&forward, None), found));
+    }
     if !options.rollback {
         return Ok(summary(&forward, None));
     }
-    if let Some(stopped) = perform(options, &verbs, "rollback", AFTER_FLIP).await? {
+    if let Some(stopped) = perform(options, &verbs, "rollback", on_plan(options, "rollback"), AFTER_FLIP).await? {
         return Ok(stopped);
     }
     Ok(summary(&forward, Some(&stop(options, &verbs).await?)))
 }
 
+/// What was found of the engine's faults belongs to the summary, and how it was found is judged too.
+fn with_engine_bug(mut summary: Value, found: Value) -> Value {
+    let wrong = engine_bug::wrong(&found);
+    if !wrong.is_empty() {
+        summary["outcome"] = json!("failed_on_green");
+        summary["why"] = json!(wrong);
+    }
+    summary["engine_bug"] = found;
+    summary
+}
+
 /// A verb on the sandbox's plan, as a user types it; the way back asks nobody.
-fn on_plan(options: &DemoOptions, verb: &str) -> Vec<String> {
+pub(super) fn on_plan(options: &DemoOptions, verb: &str) -> Vec<String> {
     let (plan, env) =
         (options.dir.join("plan.yaml").display().to_string(), options.dir.join("env").display().to_string());
     let mut typed = words(&[verb, &plan, "--env-file", &env]);
@@ -109,9 +134,10 @@ async fn perform(
     options: &DemoOptions,
     verbs: &Verbs<'_>,
     verb: &str,
+    typed: Vec<String>,
     load: Duration,
 ) -> Result<Option<Value>, VerbError> {
-    let said = verbs.show(on_plan(options, verb)).await?;
+    let said = verbs.show(typed).await?;
     if said.code != 0 {
         let status = verbs.ask_quietly(on_plan(options, "status")).await?;
         return Ok(Some(stopped_at(verb, &said, &status.summary)));

@@ -7,6 +7,7 @@ pub mod bench;
 mod dashboard;
 pub mod demo;
 pub mod engine;
+mod engine_bug;
 pub mod environment;
 pub mod fault;
 mod http;

@@ -19,7 +19,36 @@ const FILES: &[(&str, &str)] = &[
     plan_file!("hydra-1x-to-2x/hot/consent_by_verifier_1x.sql"),
     plan_file!("hydra-1x-to-2x/hot/consents_1x.sql"),
     plan_file!("hydra-1x-to-2x/hot/consents_2x.sql"),
+    plan_file!("hydra-1x-to-2x/invariants/grants_1x.sql"),
+    plan_file!("hydra-1x-to-2x/invariants/grants_2x.sql"),
+    plan_file!("hydra-1x-to-2x/invariants/states_1x.sql"),
+    plan_file!("hydra-1x-to-2x/invariants/live_tokens.sql"),
+    plan_file!("hydra-1x-to-2x/invariants/chains.sql"),
 ];
+
+/// The plan that lets the engine's own migrations run over the rows.
+const LOGICAL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plans/hydra-logical.yaml"));
+const LOGICAL_FILES: &[(&str, &str)] = &[
+    plan_file!("hydra-logical/before/V1__repair_requests.sql"),
+    plan_file!("hydra-logical/after/V1__states_of_flows.sql"),
+    plan_file!("hydra-logical/repairs/subjects.sql"),
+];
+/// The entry of its `migrate` that mends the states of flows afterwards.
+const MENDING: &str = "  - refinery: { name: states, folder: hydra-logical/after }\n";
+
+/// Writes, in place of the sandbox's plan and under its name, the plan of method `logical` without what mends the engine's faults afterwards.
+pub(super) fn write_engine_bug(layout: &Layout) -> Result<(), EnvironmentError> {
+    layout.write(&layout.plan(), 0o644, &careless())?;
+    for (name, text) in LOGICAL_FILES {
+        layout.write(&layout.dir().join(name), 0o644, text)?;
+    }
+    Ok(())
+}
+
+fn careless() -> String {
+    let renamed = LOGICAL.replace("\nname: hydra-logical\n", "\nname: hydra-1x-to-2x\n");
+    renamed.replace(MENDING, "")
+}
 
 /// Writes `plan.yaml` and the files it names into the sandbox's folder.
 pub(super) fn write(layout: &Layout) -> Result<(), EnvironmentError> {
@@ -28,4 +57,17 @@ pub(super) fn write(layout: &Layout) -> Result<(), EnvironmentError> {
         layout.write(&layout.dir().join(name), 0o644, text)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_careless_plan_has_another_name_and_one_line_less() {
+        let careless = careless();
+        assert!(careless.contains("\nname: hydra-1x-to-2x\n") && !careless.contains(MENDING));
+        assert_eq!(LOGICAL.lines().count() - careless.lines().count(), 1);
+        assert!(careless.contains("name: states-of-flows"), "the repair that is to be allowed");
+    }
 }

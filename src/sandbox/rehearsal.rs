@@ -29,6 +29,8 @@ pub struct RehearsalOptions {
     pub soak: Duration,
     /// Whether the mapping is proved against the engine's own migrations.
     pub prove_mapping: bool,
+    /// Repairs of the plan that may change rows of green, by their names.
+    pub allow_repairs: Vec<String>,
 }
 
 /// Rehearses and gives the record; `outcome` in it says how it ended. Throw-away servers are left for the caller to end.
@@ -80,7 +82,11 @@ async fn perform(options: &RehearsalOptions, verbs: &Verbs<'_>) -> Result<Value,
     // Green has its final schema then, and clients are on blue still.
     let proof = options.prove_mapping.then_some("prove");
     for verb in ["check", "run"].into_iter().chain(proof).chain(["flip"]) {
-        let said = verbs.ask(on_plan(&options.plan, &env, verb)).await?;
+        let mut typed = on_plan(&options.plan, &env, verb);
+        if verb == "run" {
+            typed.extend(options.allow_repairs.iter().map(|name| format!("--allow-repair={name}")));
+        }
+        let said = verbs.ask(typed).await?;
         mapping = mapping.or_else(|| said.summary.get("mapping").cloned());
         if said.code != 0 {
             return Ok(with_proof(stopped(verb, &said), mapping));
@@ -149,8 +155,12 @@ fn on_plan(plan: &Path, env: &Path, verb: &str) -> Vec<String> {
 
 fn stopped(verb: &str, said: &Said) -> Value {
     let why = said.summary.get("why").filter(|why| !why.is_null()).cloned();
-    json!({
+    let mut record = json!({
         "event": "summary", "outcome": outcome(said.code), "live": said.summary.get("live"), "stopped_at": verb,
         "why": why.unwrap_or_else(|| Value::from(said.errors.clone())), "next": said.summary.get("next"),
-    })
+    });
+    if let Some(failed) = said.summary.get("failed_invariants") {
+        record["failed_invariants"] = failed.clone();
+    }
+    record
 }

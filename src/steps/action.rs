@@ -14,6 +14,8 @@ use super::diff::DiffSides;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
 use super::flip::Flip;
+use super::freeze::{Freeze, Thaw};
+use super::invariants::Invariants;
 use super::level_backlog::LevelBacklog;
 use super::log_guard;
 use super::migrate::{Migrate, Rows};
@@ -21,6 +23,7 @@ use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
+use super::repair::Repair;
 use super::resolve_mapping::ResolveMapping;
 use super::set_sequences::SetSequences;
 use super::soak::Soak;
@@ -119,8 +122,11 @@ actions! {
     AnalyzeGreen: "Green's planner has statistics.",
     AccountRows: "Every row is accounted for.",
     DiffSides: "Green is what the mapping makes of blue.",
+    Repair: "Rows of green are put right.",
+    Invariants: "What holds on blue holds on green.",
     ComparePlans: "Green plans hot queries as well as blue.",
     PrewarmGreen: "Green's tables are in its memory.",
+    Freeze: "Jobs outside stand still.",
     ReadyToFlip: "The gate before the flip.",
     Flip: "The traffic moves, out or back.",
     ReadyToReturn: "The gate before the way back.",
@@ -128,6 +134,7 @@ actions! {
     AbandonGreen: "Blue opens without a green that is dead.",
     Soak: "Green is watched for the planned time.",
     Soaked: "The gate before the end.",
+    Thaw: "Jobs outside go on.",
     Finalize: "Nothing of ours is left, and there is no way back.",
 }
 
@@ -161,6 +168,7 @@ impl Action {
             | Self::Build(_)
             | Self::LevelBacklog(_)
             | Self::SetSequences(_)
+            | Self::Repair(_)
             | Self::AnalyzeGreen(_) => true,
             Self::Capture(capture) => capture.side == Side::Green,
             _ => false,

@@ -15,12 +15,15 @@ use super::diff::DiffSides;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
 use super::flip::{self, Flip, Route};
+use super::freeze::{Freeze, Thaw};
+use super::invariants::Invariants;
 use super::level_backlog::LevelBacklog;
 use super::migrate::{Migrate, Rows};
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
+use super::repair::Repair;
 use super::resolve_mapping::{Form, ResolveMapping};
 use super::set_sequences::SetSequences;
 use super::soak::Soak;
@@ -43,17 +46,19 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         CopyMethod::Carry => carried(plan, until.as_ref()),
         CopyMethod::Logical => copied(plan, until.as_ref()),
     });
-    // After everything that changes green's rows before the flip.
+    steps.extend(proved(plan));
+    // After everything that changes green's rows before the flip; an invariant says more than a row that differs.
     steps.extend(plan.diff.step.then(|| Action::DiffSides(DiffSides::of(plan))));
     // After every index that green gets, and before time is spent on its memory.
     steps.extend(plan.hot_queries.clone().map(|hot| Action::ComparePlans(ComparePlans { hot })));
     if plan.copy.prewarm {
         steps.push(Action::PrewarmGreen(PrewarmGreen { bound: plan.window.migrate }));
     }
-    steps.extend([
-        Action::SetSequences(SetSequences { form: Form::Final }),
-        Action::Capture(Capture::of(plan, Side::Green, Form::Final, until)),
-    ]);
+    steps.push(Action::SetSequences(SetSequences { form: Form::Final }));
+    if !plan.freeze.is_empty() {
+        steps.push(Action::Freeze(Freeze { jobs: plan.freeze.clone() }));
+    }
+    steps.extend([Action::Capture(Capture::of(plan, Side::Green, Form::Final, until))]);
     if !plan.systems.is_empty() {
         steps.push(Action::ReadyToFlip(ReadyToFlip));
         steps.push(Action::Flip(Flip::of(plan, Route::Out)));
@@ -63,9 +68,27 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         steps.push(Action::AbandonGreen(AbandonGreen { hold: plan.window.hold }));
         steps.push(Action::Soak(Soak { time: plan.window.soak, limits: plan.soak }));
         steps.push(Action::Soaked(Soaked { soak: plan.window.soak }));
+        if !plan.freeze.is_empty() {
+            steps.push(Action::Thaw(Thaw { jobs: plan.freeze.clone() }));
+        }
         steps.push(Action::Finalize(Finalize));
     }
     Runbook::new(steps)
+}
+
+/// What holds on blue holds on green, once rows that may be put right are.
+fn proved(plan: &Plan) -> Vec<Action> {
+    let (invariants, repairs) = (plan.invariants.clone(), plan.repairs.clone());
+    if invariants.is_empty() {
+        return Vec::new();
+    }
+    let questions = u32::try_from(invariants.len() + 2).unwrap_or(u32::MAX);
+    let bound = plan.window.level + plan.window.invariants.saturating_mul(questions);
+    let is_before_flip = !plan.systems.is_empty();
+    let one = |repair: &crate::plan::Repair| Action::Repair(Repair { repair: repair.clone(), bound });
+    let mut steps: Vec<Action> = repairs.iter().map(one).collect();
+    steps.push(Action::Invariants(Invariants { invariants, repairs, is_before_flip, bound }));
+    steps
 }
 
 /// Green gets its final schema while it is empty, and rows come in their final form.

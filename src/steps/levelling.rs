@@ -8,7 +8,7 @@ mod until_level;
 
 use super::again::{Again, Established};
 use super::failure::fail;
-use super::flip::Route;
+use super::flip::{self, Route};
 use super::log_guard;
 use super::resolve_mapping::{Form, resolve_back};
 use super::world::World;
@@ -16,8 +16,8 @@ use crate::database::capture::{Capture, CaptureStanding, Opened, WalLimits};
 use crate::database::copy::ExportedSnapshot;
 use crate::database::level::{BatchReport, LevelSetup, Limits, Worker, begin_progress};
 use crate::database::mapping::Mapping;
-use crate::database::{account, sequences, term};
-use crate::engine::{Context, FailureKind, StepError};
+use crate::database::{account, invariants, sequences, term};
+use crate::engine::{Context, FailureKind, StepError, chain};
 use crate::plan::{Adapter, Level, Side, TableName, Unexplained};
 use crate::revocations::proof::{Drained, Proof, drained, prove, prove_alone, prove_on_target};
 use crate::revocations::replay::replay_each;
@@ -56,6 +56,8 @@ pub(super) struct Levelling {
     wal: WalLimits,
     /// Bounds what the way back deletes without an explanation.
     cap: Unexplained,
+    /// Keeps green's last moment before it opens, when something is to be asked of it.
+    kept: Option<Client>,
 }
 
 struct Queue {
@@ -95,6 +97,12 @@ impl Levelling {
         let cap = world.plan.window.unexplained;
         let renamed = world.renamed(route);
         let (established, term) = (Established::default(), context.term());
+        let kept = match *context.step() == flip::ID && !world.plan.invariants.is_empty() {
+            true => {
+                Some(invariants::session(world.url(to), to).await.map_err(|error| fail("connect to green", error))?)
+            }
+            false => None,
+        };
         let (calm, wal) = (world.plan.level.clone(), log_guard::limits(&world.plan.window));
         Ok(Self {
             route,
@@ -110,6 +118,7 @@ impl Levelling {
             calm,
             wal,
             cap,
+            kept,
         })
     }
 
@@ -177,7 +186,23 @@ impl Levelling {
         let (source, renamed) = (&self.source, &self.renamed);
         let carried = sequences::carry(source, &mut self.target, &self.term, SEQUENCE_MARGIN, renamed).await;
         carried.map_err(|error| fail("carry the sequences", error))?;
+        self.keep().await;
         Ok(())
+    }
+
+    /// Green as it is now, for questions that are asked once it serves: nothing is written there any more until it opens. No client waits
+    /// longer for want of it.
+    async fn keep(&mut self) {
+        let Some(kept) = &self.kept else { return };
+        if let Err(error) = invariants::keep(kept, self.route.to()).await {
+            tracing::warn!(error = %chain(&error), "green's last moment is not kept; what held then will not be known");
+            self.kept = None;
+        }
+    }
+
+    /// The connection that keeps it.
+    pub(super) fn kept(&mut self) -> Option<Client> {
+        self.kept.take()
     }
 
     /// Somebody who looks at the slot holds it for a moment; a hold is not given up for that.

@@ -2,6 +2,7 @@
 
 use super::failure::fail;
 use super::flip::{self, Registers, Route};
+use super::freeze::still_frozen;
 use super::world::World;
 use crate::database::refusal::{self, Refusal};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId, chain};
@@ -29,7 +30,7 @@ impl Step for ReadyToFlip {
     }
 
     fn summary(&self) -> String {
-        "gate: window, registers, green's fence, the capture of blue, every system reachable and on blue".to_owned()
+        "gate: window, registers, green's fence, the capture of blue, every system reachable and on blue, every frozen job frozen".to_owned()
     }
 
     fn undo_summary(&self) -> String {
@@ -66,6 +67,7 @@ impl Step for ReadyToFlip {
         verdicts.push(green_closed(world, context).await?);
         verdicts.push(captured(world, context).await?);
         verdicts.extend(systems(world, context.run(), Route::Out).await);
+        verdicts.extend(still_frozen(world, context).await);
         match Verdict::all(verdicts) {
             Verdict::Go => Ok(json!({ "blue_epoch": found.blue.epoch }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => Err(StepError::refused(

@@ -96,6 +96,7 @@ impl Soak {
         verdicts.extend(systems(world, context.run(), Route::Back).await);
         verdicts.push(dead_letters(world).await?);
         verdicts.push(unproved(world, Side::Green).await?.map_or(Verdict::Go, Verdict::NoGo));
+        verdicts.push(invariants_after(world, context, is_over));
         let (verdict, detail) = self.compared(world, context, served_s, is_over).await?;
         verdicts.push(verdict);
         Ok(Look { verdict: Verdict::all(verdicts), detail })
@@ -201,6 +202,18 @@ impl Step for Soak {
 
     async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
         Ok(())
+    }
+}
+
+/// What the invariants came to right after the flip; until the soak is over an answer that is missing is no reason yet.
+fn invariants_after(world: &World, context: &Context, is_over: bool) -> Verdict {
+    if world.plan.invariants.is_empty() {
+        return Verdict::Go;
+    }
+    let receipt = context.facts().receipt(&flip::ID).map(|receipt| receipt[flip::AFTER].clone()).unwrap_or_default();
+    match gates::invariants_after(&receipt) {
+        Verdict::Unclear(_) if !is_over => Verdict::Go,
+        verdict => verdict,
     }
 }
 

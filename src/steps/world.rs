@@ -7,7 +7,7 @@ use crate::database::client::connect;
 use crate::engine::StepError;
 use crate::plan::{Plan, Secret, Side, TableName};
 use crate::revocations::Ledger;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -25,6 +25,8 @@ pub struct World {
     pub http: reqwest::Client,
     /// Set when green does not answer and everything has to be done without it; nothing is asked of it then.
     pub gone: Option<Gone>,
+    /// Repairs that a person allows in this call, by their names.
+    pub allowed_repairs: BTreeSet<String>,
     /// The folder of PostgreSQL's programs, when a person names one.
     pub programs: Option<PathBuf>,
 }

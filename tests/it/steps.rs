@@ -67,8 +67,13 @@ impl Walk {
         let lease = journal.acquire(&claim, &[&blue, &green]).await.expect("the lease");
         let log = journal.begin(&lease, &plan.name, &plan.digest, &json!({}), json!({})).await.expect("the run");
         let steps = compile(&plan).expect("a runbook").steps().to_vec();
-        let world =
-            World { plan, http: cutover::traffic::http_client().expect("a client"), gone: None, programs: None };
+        let world = World {
+            plan,
+            http: cutover::traffic::http_client().expect("a client"),
+            gone: None,
+            allowed_repairs: Default::default(),
+            programs: None,
+        };
         Self { stage, world, steps, lease, run: log.info().id, facts: Facts::default(), before: BTreeMap::new() }
     }
 

@@ -31,7 +31,11 @@ impl Flip {
         let lockstep = self.propose(world, context, &found).await?;
         let begun = Instant::now();
         match self.up_to_the_decision(world, context, &lockstep, &found, &mut levelling, begun).await {
-            Ok(()) => self.finish(world, context, &lockstep).await,
+            Ok(()) => {
+                let kept = levelling.kept();
+                let receipt = self.finish(world, context, &lockstep).await?;
+                self.ask_after(world, context, kept, receipt).await
+            }
             Err(error) => self.stay(world, context, &lockstep, error).await,
         }
     }

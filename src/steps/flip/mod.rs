@@ -4,12 +4,14 @@
 //! Its phases are notes; its recovery reads and writes registers, never the journal. Before the decision every failure stays on the
 //! side that serves, by a write against the decision; after it there is only forward, or a new epoch.
 
+mod after;
 pub(super) mod alone;
 mod attempt;
 mod finish;
 mod route;
 mod settle;
 
+pub(super) use after::AFTER;
 pub(super) use route::Registers;
 pub use route::Route;
 
@@ -45,6 +47,13 @@ pub struct Flip {
     pub write_gap: Duration,
     /// Bound on bringing the other side level before the hold.
     pub level: Duration,
+    /// Bound on asking the invariants once more after it.
+    pub after: Duration,
+}
+
+/// Whether blue was left already, or is about to be: what comes before the flip can stop nothing any more.
+pub(super) async fn is_decided(world: &World) -> Result<bool, StepError> {
+    Ok(Registers::read(world).await?.blue.state != State::Open)
 }
 
 /// The newest proposal in this step's notes, if any: its epoch and nonce.
@@ -73,6 +82,7 @@ impl Flip {
             hold: plan.window.hold,
             write_gap: plan.window.write_gap,
             level: plan.window.level,
+            after: after::bound(plan, route),
         }
     }
 
@@ -112,7 +122,7 @@ impl Step for Flip {
     }
 
     fn limits(&self) -> Limits {
-        Limits::once(self.level + self.hold + FORWARD_PATIENCE * 2)
+        Limits::once(self.level + self.hold + FORWARD_PATIENCE * 2 + self.after)
     }
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
@@ -121,7 +131,7 @@ impl Step for Flip {
         let proposed = last_proposal(&context.notes());
         Ok(match (from.state, to.state) {
             (State::Sealed | State::Closed, State::Open) => match released(context, to.epoch) {
-                Some(receipt) => Standing::Present(receipt.into()),
+                Some(receipt) => Standing::Present(after::asked_already(context, receipt).into()),
                 None => Standing::Partial(format!("{} is open, the systems are not all released", self.route.to())),
             },
             (State::Sealed, State::Closed) => {
@@ -144,7 +154,10 @@ impl Step for Flip {
         if from.state != State::Open {
             let decided = if to.state == State::Open { to } else { from };
             let lockstep = self.lockstep(world, context, decided.epoch, decided.nonce);
-            return self.finish(world, context, &lockstep).await;
+            // Decided by a process that died: green stands still as long as it is closed.
+            let kept = if to.state == State::Open { None } else { self.keep_green(world).await };
+            let receipt = self.finish(world, context, &lockstep).await?;
+            return self.ask_after(world, context, kept, receipt).await;
         }
         self.settle_older_proposal(world, context).await?;
         self.attempt(world, context).await

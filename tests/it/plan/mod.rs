@@ -2,6 +2,7 @@
 
 mod diff;
 mod hot_queries;
+mod invariants;
 mod keeping_level;
 mod meaning;
 mod mistakes;

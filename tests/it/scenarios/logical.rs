@@ -48,7 +48,7 @@ async fn sandbox(name: &str) -> Sandbox {
     let plan = std::fs::read_to_string(plans.join("hydra-logical.yaml")).expect("the example plan");
     let plan = plan.replace("name: hydra-logical\n", "name: hydra-1x-to-2x\n");
     std::fs::write(sandbox.dir.join("plan.yaml"), plan).expect("the plan is written");
-    for file in ["before/V1__repair_requests.sql", "after/V1__states_of_flows.sql"] {
+    for file in ["before/V1__repair_requests.sql", "after/V1__states_of_flows.sql", "repairs/subjects.sql"] {
         let to = sandbox.dir.join("hydra-logical").join(file);
         std::fs::create_dir_all(to.parent().expect("a folder")).expect("the folder");
         std::fs::copy(plans.join("hydra-logical").join(file), to).expect("the file");
