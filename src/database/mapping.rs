@@ -8,6 +8,7 @@ mod back;
 mod judge;
 mod one_to_one;
 mod parked;
+mod pointing;
 mod resolve;
 mod rules;
 mod text;
@@ -17,7 +18,8 @@ pub use back::resolve_back;
 pub use judge::judge;
 use one_to_one::plan_one_to_one as resolve_one_to_one_plan;
 pub use one_to_one::resolve_one_to_one;
-pub use parked::{LeftBehind, RULE, left_behind, left_behind_one_to_one, parked};
+pub use parked::{LeftBehind, RULE, archive_of, left_behind, left_behind_one_to_one, parked};
+pub use pointing::{Pointing, pointing};
 pub use resolve::resolve;
 
 use super::catalog::{Column, Table};

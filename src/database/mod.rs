@@ -14,6 +14,7 @@ pub mod client;
 mod command;
 mod concurrent;
 pub mod copy;
+pub mod dirty;
 pub mod fence;
 pub mod hot_queries;
 pub mod indexes;

@@ -54,7 +54,9 @@ fn of_table(plan: &Plan, table: &TableName) -> Explanation {
         let (rows, percent) = (rule.cap_rows, rule.cap_percent);
         let which = match &rule.condition {
             Condition::Where(predicate) => one_line(predicate),
-            Condition::OrphanOf(orphan) => format!("what points to a row of blue's {} that is not carried", orphan.table),
+            Condition::OrphanOf(orphan) => {
+                format!("what points to a row of blue's {} that is not carried", orphan.table)
+            }
         };
         let parked = if rule.park { ", kept in green's archive" } else { "" };
         format!("left behind by {}: {which}{parked}, at most {rows} rows and {percent} %: {}", rule.name, rule.because)

@@ -6,9 +6,9 @@ mod level;
 
 use super::document as typed;
 use super::model::{
-    Adapter, CarryTable, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen,
-    LoadSettings, Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak,
-    Sql, System, TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
+    Adapter, CarryTable, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen, LoadSettings,
+    Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak, Sql, System,
+    TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
 };
 use super::place::Place;
 use super::references;

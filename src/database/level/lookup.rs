@@ -127,7 +127,9 @@ fn underivable(table: &TableMapping, whole: &TableName) -> MappingProblem {
 
 fn untraceable(table: &TableMapping, touched: &TableName, whole: &TableName, is_parent: bool) -> MappingProblem {
     let hint = match is_parent {
-        true => "add an index on blue that begins with the columns of orphan_of: by which rows point to it, or leave the rule out",
+        true => {
+            "add an index on blue that begins with the columns of orphan_of: by which rows point to it, or leave the rule out"
+        }
         false => "let key: of touched_by lead through an index of blue, or add one",
     };
     MappingProblem {

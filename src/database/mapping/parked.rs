@@ -68,7 +68,8 @@ pub fn parked(left: &[LeftBehind]) -> Result<Mapping, Vec<MappingProblem>> {
     }
     let archive = |left: &LeftBehind| {
         let names: Vec<String> = left.parked.iter().map(|name| literal(name)).collect();
-        let select = format!("select * from ({}) as l where l.{} in ({})", left.rows.select, ident(RULE), names.join(", "));
+        let select =
+            format!("select * from ({}) as l where l.{} in ({})", left.rows.select, ident(RULE), names.join(", "));
         TableMapping { select, ..left.rows.clone() }
     };
     Ok(Mapping { tables: with_archive().map(archive).collect() })
@@ -82,8 +83,9 @@ fn unnamed(table: &TableName) -> MappingProblem {
     }
 }
 
-/// Where the rows of a table of green are kept that are left behind: in our own schema, which the application never sees.
-fn archive_of(table: &TableName) -> TableName {
+/// Where the rows of a table are kept that are left behind: in our own schema, which the application never sees.
+#[must_use]
+pub fn archive_of(table: &TableName) -> TableName {
     let name = match table.schema.as_str() {
         "public" => format!("parked_{}", table.name),
         schema => format!("parked_{schema}.{}", table.name),
@@ -117,7 +119,8 @@ impl LeftBehind {
         );
         let rule = KeyColumn { name: RULE.to_owned(), type_sql: "text".to_owned() };
         let on_source = mapping.driven_by.clone().map(|source| {
-            let rows = |place: usize| format!("select {}.* from {origin} where {}", ident(&source.name), matches(place));
+            let rows =
+                |place: usize| format!("select {}.* from {origin} where {}", ident(&source.name), matches(place));
             (source.clone(), (0..rules.len()).map(rows).collect())
         });
         Self {

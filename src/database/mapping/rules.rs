@@ -36,6 +36,13 @@ pub(super) struct Hanging {
     pub(super) condition: String,
 }
 
+/// An orphan rule: its parent on blue, and which column of the rows judged leads to which of the parent's key.
+pub(super) struct Orphan {
+    pub(super) rule: String,
+    pub(super) parent: TableName,
+    pub(super) columns: Vec<(String, String)>,
+}
+
 /// A parent, and the columns by which a row points to it, in the order of the parent's key.
 struct Parent<'a> {
     table: &'a Table,
@@ -90,11 +97,8 @@ impl Rules<'_> {
             let above = Judged { target: &carrier, source: Some(parent.table), alias: parent.name() };
             kept.extend(self.predicates(above)?.iter().map(|rule| format!("({rule}) is not true")));
         }
-        let from = format!(
-            "{} as {}",
-            qualified(&parent.table.name.schema, &parent.table.name.name),
-            ident(parent.name())
-        );
+        let from =
+            format!("{} as {}", qualified(&parent.table.name.schema, &parent.table.name.name), ident(parent.name()));
         Ok(format!("{} and not exists (select from {from} where {})", points.join(" and "), kept.join(" and ")))
     }
 
@@ -132,7 +136,7 @@ impl Rules<'_> {
     }
 
     /// Tables of green that are carried row by row from a table of blue, and so say which of its rows are left behind.
-    fn carriers(&self, source: &TableName) -> Vec<TableName> {
+    pub(super) fn carriers(&self, source: &TableName) -> Vec<TableName> {
         let entries = &self.plan.carry;
         let named = entries.iter().filter(|(_, entry)| entry.from.is_none() && entry.table.as_ref() == Some(source));
         let mut carriers: Vec<TableName> = named.map(|(green, _)| green.clone()).collect();
@@ -140,6 +144,18 @@ impl Rules<'_> {
             carriers.push(source.clone());
         }
         carriers
+    }
+
+    /// The orphan rules of a table that hold for these tables: each with its parent, and which column leads to which of its key.
+    pub(super) fn orphans(&self, judged: Judged<'_>) -> Vec<Orphan> {
+        let orphan = |rule: &CleanupRule| {
+            let Condition::OrphanOf(orphan) = &rule.condition else { return None };
+            let parent = self.parent(rule, orphan, judged).ok()?;
+            let keys = parent.key.iter().map(|key| key.name.clone());
+            let columns = parent.columns.iter().cloned().zip(keys).collect();
+            Some(Orphan { rule: rule.name.clone(), parent: parent.table.name.clone(), columns })
+        };
+        self.of(judged.target).filter_map(orphan).collect()
     }
 
     fn parent<'p>(

@@ -57,7 +57,8 @@ impl Resolver<'_, '_> {
         self.nonempty(&place.key("because"), &typed.because);
         if typed.handled_by.is_some() == typed.expect.is_some() {
             let message = format!("`{place}` must have either `handled_by` or `expect: none`");
-            let hint = "name the rule of `cleanup`, the table of `carry` or the entry of `migrate` that deals with such rows";
+            let hint =
+                "name the rule of `cleanup`, the table of `carry` or the entry of `migrate` that deals with such rows";
             self.problems.key(place, message, hint);
         }
         Dirty {
