@@ -70,7 +70,7 @@ pub async fn ask(blue: &mut Client, dirty: &Dirty, bound: Duration) -> Result<Fo
     let patience = format!("set local statement_timeout = {}", literal(&bound.as_millis().max(1).to_string()));
     look.batch_execute(&patience).await.map_err(failed)?;
     let query = format!(
-        "select (count(*) over ())::bigint, pg_catalog.to_jsonb(q)::text from ({}) as q limit {NAMED}",
+        "select (count(*) over ())::bigint, pg_catalog.to_json(q)::text from ({}) as q limit {NAMED}",
         dirty.find.text
     );
     let rows = look.query(&query, &[]).await.map_err(failed)?;

@@ -4,17 +4,25 @@
 //! anew once, and from then on a row whose verdict changes goes from one table to the other in one transaction. It goes with our schema.
 
 use super::CleanupError;
-use crate::database::mapping::{LeftBehind, Mapping, TableMapping};
+use crate::database::mapping::{Mapping, TableMapping};
 use crate::database::sql::{ident, literal, qualified};
 use crate::database::term::{Term, hold};
 use crate::database::{claim, repair};
 use crate::plan::TableName;
 use bytes::Bytes;
 use futures_util::{SinkExt, TryStreamExt};
-use serde_json::json;
 use std::pin::pin;
-use tokio_postgres::{Client, GenericClient, IsolationLevel, Transaction};
+use tokio_postgres::{Client, IsolationLevel, Transaction};
 use uuid::Uuid;
+
+const ARCHIVES: &str =
+    "select c.relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+where n.nspname = 'cutover' and c.relkind = 'r' and c.relname like 'parked\\_%' order by 1";
+/// Keys of rows that no archive will hold.
+const FORGET: &str = "delete from cutover.repair where target_table like 'cutover.parked\\_%'";
+/// Keys travel as text, and mean the same on green whatever the login's own settings are.
+const PINNED: &str = "set local timezone = 'UTC'; set local datestyle = 'ISO, MDY'; set local intervalstyle = 'postgres'; \
+                      set local extra_float_digits = 1; set local bytea_output = 'hex'";
 
 /// Makes the archives and puts all their rows down to be derived by the next batch; in one transaction, which also notes `name`.
 ///
@@ -32,9 +40,11 @@ pub async fn begin(
     );
     let look = blue.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
     let look = look.start().await.map_err(on_blue())?;
+    look.batch_execute(PINNED).await.map_err(on_blue())?;
     let target = green.transaction().await.map_err(on_green())?;
     hold(&target, term).await?;
     target.batch_execute(repair::CREATE).await.map_err(on_green())?;
+    target.execute(FORGET, &[]).await.map_err(on_green())?;
     let mut counts = Vec::new();
     for archive in &archives.tables {
         target.batch_execute(&create_sql(archive)).await.map_err(on_green())?;
@@ -42,7 +52,7 @@ pub async fn begin(
         require_single(&target, archive).await?;
         counts.push((archive.target.clone(), rows));
     }
-    let body = json!({ "archives": counts });
+    let body = serde_json::to_value(archives).unwrap_or_default();
     claim::note_within(&target, run, name, &body).await.map_err(|error| match error {
         claim::ClaimError::Server { what, source } => CleanupError::Server { what, source },
         other => CleanupError::refused(other.to_string(), "cutover status PLAN"),
@@ -51,35 +61,22 @@ pub async fn begin(
     Ok(counts)
 }
 
-/// Takes the archives away again, and the note.
+/// Takes all archives away again, and the note.
 ///
 /// # Errors
 /// When another process took over or the server refuses; nothing was changed then.
-pub async fn remove(green: &mut Client, (term, name): (&Term, &str), left: &[TableName]) -> Result<(), CleanupError> {
+pub async fn remove(green: &mut Client, term: &Term, name: &str) -> Result<(), CleanupError> {
     let failed = || CleanupError::server("take the archive on green away");
     let target = green.transaction().await.map_err(failed())?;
     hold(&target, term).await?;
-    let drops: Vec<String> =
-        left.iter().map(|table| format!("drop table if exists {}", qualified(&table.schema, &table.name))).collect();
-    target.batch_execute(&drops.join("; ")).await.map_err(failed())?;
+    for row in target.query(ARCHIVES, &[]).await.map_err(failed())? {
+        let drop = format!("drop table {}", qualified("cutover", row.get(0)));
+        target.batch_execute(&drop).await.map_err(failed())?;
+    }
+    target.batch_execute(repair::CREATE).await.map_err(failed())?;
+    target.execute(FORGET, &[]).await.map_err(failed())?;
     target.execute("delete from cutover.milestone where name = $1", &[&name]).await.map_err(failed())?;
     target.commit().await.map_err(failed())
-}
-
-/// Rows in an archive by rule; none when green has no such table.
-///
-/// # Errors
-/// When green does not answer.
-pub async fn counts(green: &impl GenericClient, left: &LeftBehind) -> Result<Option<Vec<(String, u64)>>, CleanupError> {
-    let archive = name_of(&left.rows);
-    let failed = || CleanupError::server(format!("look into the archive of {}", left.table));
-    let exists = "select pg_catalog.to_regclass($1) is not null";
-    if !green.query_one(exists, &[&archive]).await.map_err(failed())?.get::<_, bool>(0) {
-        return Ok(None);
-    }
-    let count = format!("select cutover_rule, count(*) from {archive} group by 1 order by 1");
-    let rows = green.query(&count, &[]).await.map_err(failed())?;
-    Ok(Some(rows.iter().map(|row| (row.get(0), row.get::<_, i64>(1).cast_unsigned())).collect()))
 }
 
 pub(super) fn name_of(table: &TableMapping) -> String {

@@ -6,7 +6,7 @@
 use super::CleanupError;
 use super::archive::name_of;
 use super::keys::{KeyAt, Keyset};
-use super::sweep::Batches;
+use super::sweep::{Batches, is_passing};
 use super::tuning::Tuning;
 use crate::database::catalog::Catalog;
 use crate::database::level::{Reapply, TouchedTable};
@@ -14,7 +14,6 @@ use crate::database::mapping::{KeyColumn, LeftBehind, RULE};
 use crate::database::sql::{ident, literal, qualified};
 use crate::database::term::{Term, hold};
 use serde::Serialize;
-use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, GenericClient};
 
@@ -62,6 +61,14 @@ pub struct Restored {
     pub batches: u64,
 }
 
+/// What one batch did.
+struct Batch {
+    /// The end of its window; none when it was the last.
+    end: Option<KeyAt>,
+    rows: u64,
+    revoked: u64,
+}
+
 /// Counts what would come back; reads only.
 ///
 /// # Errors
@@ -100,16 +107,23 @@ pub async fn restore(
             return Err(CleanupError::refused(why, "what has come back stands; run it again for the rest"));
         }
         let started = Instant::now();
-        let end = restore.batch(green, position.as_ref(), tuning.rows(), reapply, &mut restored).await?;
+        let batch = restore.batch(green, position.as_ref(), tuning.rows(), reapply).await;
         let took = started.elapsed();
-        tuning.took(took);
-        restored.batches += 1;
-        tell(&restored);
-        match end {
-            None => break,
-            some => position = some,
+        match batch {
+            Ok(batch) => {
+                tuning.took(took);
+                restored.batches += 1;
+                (restored.rows, restored.revoked) = (restored.rows + batch.rows, restored.revoked + batch.revoked);
+                tell(&restored);
+                if batch.end.is_none() {
+                    break;
+                }
+                position = batch.end;
+            }
+            Err(CleanupError::Server { source, .. }) if is_passing(&source) => tuning.failed(),
+            Err(error) => return Err(error),
         }
-        sleep(took.min(Duration::from_secs(1))).await;
+        sleep(took.min(restore.batches.statement)).await;
     }
     Ok(restored)
 }
@@ -166,15 +180,14 @@ impl Restore<'_> {
         self.left.rows.columns.iter().filter(|column| column.name != RULE)
     }
 
-    /// One window of the archive; gives its end, none when it was the last.
+    /// One window of the archive.
     async fn batch(
         &self,
         green: &mut Client,
         from: Option<&KeyAt>,
         rows: u32,
         reapply: &impl Reapply,
-        restored: &mut Restored,
-    ) -> Result<Option<KeyAt>, CleanupError> {
+    ) -> Result<Batch, CleanupError> {
         let failed = || CleanupError::server(format!("restore parked rows of {}", self.left.table));
         let (keys, archive, target) = (self.keyset(), name_of(&self.left.rows), self.target());
         let transaction = green.transaction().await.map_err(failed())?;
@@ -218,7 +231,6 @@ impl Restore<'_> {
             _ => reapply.reapply(&transaction, &touched).await.map_err(failed())?,
         };
         transaction.commit().await.map_err(failed())?;
-        (restored.rows, restored.revoked) = (restored.rows + rows, restored.revoked + revoked);
-        Ok(end)
+        Ok(Batch { end, rows, revoked })
     }
 }

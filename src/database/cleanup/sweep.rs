@@ -149,7 +149,8 @@ pub async fn sweep(
     Ok(swept)
 }
 
-fn is_passing(error: &tokio_postgres::Error) -> bool {
+/// Whether a batch was only too slow, or in somebody's way.
+pub(super) fn is_passing(error: &tokio_postgres::Error) -> bool {
     let passing = [SqlState::LOCK_NOT_AVAILABLE, SqlState::QUERY_CANCELED, SqlState::T_R_DEADLOCK_DETECTED];
     error.code().is_some_and(|code| passing.contains(code))
 }
