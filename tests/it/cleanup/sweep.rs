@@ -7,7 +7,7 @@ use cutover::database::catalog::{self, Catalog};
 use cutover::database::cleanup::{Batches, CleanupError, Sweep, Swept, children_first, sweep};
 use cutover::database::mapping::KeyColumn;
 use cutover::database::term::{self, Term};
-use cutover::plan::{Level, Side, TableName};
+use cutover::plan::{Level, Load, Side, Sql, TableName};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -177,6 +177,29 @@ async fn a_row_that_somebody_holds_is_waited_for_shortly_and_again() {
     let (swept, ()) = tokio::join!(live.run(&asked), release);
     assert_eq!(swept.expect("the sweep").rows, 1000);
     assert_eq!(live.place.ask::<i64>("select count(*) from cutover.parked_parent where part = 'held'").await, 1);
+}
+
+#[tokio::test]
+async fn a_sweep_waits_while_the_side_has_too_much_to_do() {
+    let mut live = Live::new().await;
+    live.place.execute("create table busy (is_busy boolean); insert into busy values (true)").await;
+    let query = "select count(*)::int from busy where is_busy".to_owned();
+    live.calm.load = Some(Load { query: Sql { text: query, file: None }, most: 0.0 });
+    let (told, calm) = (AtomicU64::new(0), AtomicU64::new(0));
+    let tell = |swept: &Swept| {
+        let count = if swept.waits.is_some() { &told } else { &calm };
+        count.fetch_add(1, Ordering::Relaxed);
+    };
+    let later = async {
+        while told.load(Ordering::Relaxed) < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(calm.load(Ordering::Relaxed), 0, "no batch was begun");
+        live.place.execute("update busy set is_busy = false").await;
+    };
+    let (asked, mut client) = (live.sweep(), live.place.client().await);
+    let (swept, ()) = tokio::join!(sweep(&mut client, &asked, &|| false, &tell), later);
+    assert_eq!(swept.expect("the sweep").rows, 1000);
 }
 
 #[tokio::test]
