@@ -6,7 +6,7 @@
 use super::CleanupError;
 use super::archive::name_of;
 use super::keys::{KeyAt, Keyset};
-use super::sweep::{Batches, is_passing};
+use super::sweep::{Batches, MOST_FAILURES, is_passing};
 use super::tuning::Tuning;
 use crate::database::catalog::Catalog;
 use crate::database::level::{Reapply, TouchedTable};
@@ -100,7 +100,7 @@ pub async fn restore(
 ) -> Result<Restored, CleanupError> {
     let (mut restored, mut position) = (Restored::default(), None);
     let mut tuning = Tuning::new(restore.batches.target, restore.batches.first, restore.batches.most);
-    let begun = Instant::now();
+    let (begun, mut failures) = (Instant::now(), 0);
     while !stop() {
         if begun.elapsed() > restore.batches.whole {
             let why = format!("restoring took longer than {} s", restore.batches.whole.as_secs());
@@ -111,6 +111,7 @@ pub async fn restore(
         let took = started.elapsed();
         match batch {
             Ok(batch) => {
+                failures = 0;
                 tuning.took(took);
                 restored.batches += 1;
                 (restored.rows, restored.revoked) = (restored.rows + batch.rows, restored.revoked + batch.revoked);
@@ -120,7 +121,10 @@ pub async fn restore(
                 }
                 position = batch.end;
             }
-            Err(CleanupError::Server { source, .. }) if is_passing(&source) => tuning.failed(),
+            Err(CleanupError::Server { source, .. }) if is_passing(&source) && failures < MOST_FAILURES => {
+                failures += 1;
+                tuning.failed();
+            }
             Err(error) => return Err(error),
         }
         sleep(took.min(restore.batches.statement)).await;
@@ -226,6 +230,9 @@ impl Restore<'_> {
         transaction.execute(&gone, &[]).await.map_err(failed())?;
         let touched = format!("pg_temp.cutover_restored k join {target} t on {}", keys.same("t", "k"));
         let touched = [TouchedTable { table: &self.left.table, from: &touched, keys: rows }];
+        // What is revoked again is as much as there are revocations, however few rows come back.
+        let patience = format!("set local statement_timeout = {}", self.batches.whole.as_millis().max(1));
+        transaction.batch_execute(&patience).await.map_err(failed())?;
         let revoked = match rows {
             0 => 0,
             _ => reapply.reapply(&transaction, &touched).await.map_err(failed())?,

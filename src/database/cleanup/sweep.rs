@@ -24,6 +24,9 @@ const BEGIN: &str = "insert into cutover.swept values ($1, null, 0, false) on co
 const READ: &str = "select position, rows, is_done from cutover.swept where rule = $1";
 const STORE: &str = "update cutover.swept set position = $2, rows = rows + $3, is_done = $4 where rule = $1";
 
+/// Tries of a batch that somebody is in the way of, or that is too slow even with few rows.
+pub(super) const MOST_FAILURES: u32 = 50;
+
 /// Bounds of batches on a live table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batches {
@@ -112,7 +115,7 @@ pub async fn sweep(
 ) -> Result<Swept, CleanupError> {
     let (mut position, mut swept) = sweep.begin(client).await?;
     let mut tuning = Tuning::new(sweep.batches.target, sweep.batches.first, sweep.batches.most);
-    let begun = Instant::now();
+    let (begun, mut failures) = (Instant::now(), 0);
     while !swept.is_done && !stop() {
         if begun.elapsed() > sweep.batches.whole {
             let why = format!("sweeping {} took longer than {} s", sweep.table, sweep.batches.whole.as_secs());
@@ -137,9 +140,13 @@ pub async fn sweep(
                 swept.longest = swept.longest.max(took);
                 swept.is_done = end.is_none();
                 position = end.or(position);
+                failures = 0;
             }
             // A row that somebody holds, or a batch that was too slow: nothing of it stands.
-            Err(CleanupError::Server { source, .. }) if is_passing(&source) => tuning.failed(),
+            Err(CleanupError::Server { source, .. }) if is_passing(&source) && failures < MOST_FAILURES => {
+                failures += 1;
+                tuning.failed();
+            }
             Err(error) => return Err(error),
         }
         tell(&swept);

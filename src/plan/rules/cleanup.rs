@@ -11,6 +11,9 @@ use super::{columns_once, unique};
 /// Words with which a statement begins that writes.
 const WRITES: [&str; 8] = ["insert", "update", "delete", "merge", "truncate", "create", "drop", "alter"];
 
+/// Words after the name of a column, which may be one of those.
+const COMPARES: [&str; 10] = ["is", "in", "not", "like", "ilike", "between", "and", "or", "similar", "at"];
+
 pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
     let place = Place::top("cleanup");
     unique(problems, &place, "name", "cleanup rules", plan.cleanup.iter().map(|rule| rule.name.as_str()));
@@ -25,8 +28,9 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
             let hint = "the carry never writes it, so there is nothing to leave behind";
             problems.value(&place.key("table"), format!("{} is one of green's own tables", rule.table), hint);
         }
-        if let Condition::OrphanOf(orphan) = &rule.condition {
-            orphans(plan, rule, orphan, &place, problems);
+        match &rule.condition {
+            Condition::OrphanOf(orphan) => orphans(plan, rule, orphan, &place, problems),
+            Condition::Where(predicate) => only_reads(&place.key("where"), &predicate.text, problems),
         }
     }
     dirty(plan, document, problems);
@@ -86,11 +90,7 @@ fn dirty(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
     unique(problems, &place, "name", "questions for dirty rows", plan.dirty.iter().map(|dirty| dirty.name.as_str()));
     for (index, dirty) in plan.dirty.iter().enumerate() {
         let place = place.index(index);
-        let find = place.key("find");
-        if let Some(word) = written(&dirty.find.text) {
-            let hint = "it is asked of the database that serves: it may only read";
-            problems.value(&find, format!("`{find}` writes: it holds {word}"), hint);
-        }
+        only_reads(&place.key("find"), &dirty.find.text, problems);
         let Some(by) = &dirty.handled_by else { continue };
         let is_known = plan.cleanup.iter().any(|rule| rule.name == *by)
             || plan.migrate.iter().any(|migration| migration.name == *by)
@@ -103,12 +103,24 @@ fn dirty(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
     }
 }
 
-/// The word by which a statement, or a part of its `with`, writes.
+fn only_reads(place: &Place, sql: &str, problems: &mut Problems<'_>) {
+    if let Some(word) = written(sql) {
+        let hint = "it is asked of the database that serves: it may only read";
+        problems.value(place, format!("`{place}` writes: it holds {word}"), hint);
+    }
+}
+
+/// The word by which a statement, or a part of its `with`, writes: one that begins it, with a name or another word of its own after it.
 fn written(sql: &str) -> Option<String> {
     let tokens = tokens(sql);
     let begins = |index: usize| index == 0 || tokens[index - 1].token == Token::Sign('(');
+    let goes_on = |index: usize| match tokens.get(index + 1).map(|at| &at.token) {
+        Some(Token::Word(next)) => !COMPARES.contains(&next.as_str()),
+        Some(Token::Quoted(_)) => true,
+        _ => false,
+    };
     let word = |(index, at): (usize, &At)| match &at.token {
-        Token::Word(word) if begins(index) && WRITES.contains(&word.as_str()) => Some(word.clone()),
+        Token::Word(word) if begins(index) && goes_on(index) && WRITES.contains(&word.as_str()) => Some(word.clone()),
         _ => None,
     };
     tokens.iter().enumerate().find_map(word)

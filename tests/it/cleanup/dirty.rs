@@ -132,6 +132,9 @@ fn a_rule_says_which_rows_in_one_way_and_in_no_circle() {
     assert_eq!(told(&rule("a", "table: t")), [either]);
     assert_eq!(told(&rule("a", "table: t, where: b, orphan_of: { table: p }")), [either]);
     assert_eq!(told(&rule("a", "table: t, orphan_of: { table: p }, park: false")), Vec::<String>::new());
+    assert_eq!(told(&rule("a", "table: t, where: (update is null) or delete = 1")), Vec::<String>::new(), "columns");
+    let writes = told(&rule("a", "table: t, where: \"exists (delete from t returning a)\""));
+    assert!(writes.contains(&"cleanup[0].where `cleanup[0].where` writes: it holds delete".to_owned()), "{writes:?}");
     let itself = told(&rule("a", "table: t, orphan_of: { table: t }"));
     assert_eq!(itself, ["cleanup[0].orphan_of.table orphan rules lead in a circle: public.t → public.t"]);
     let three = ["t, orphan_of: { table: u }", "u, orphan_of: { table: v }", "v, orphan_of: { table: t }"];
