@@ -16,8 +16,10 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
         Ok((world, _)) => world,
         Err(error) => return refused(screen, &error),
     };
-    let findings =
+    let mut findings =
         preflight::check(&world.plan, unfinished_run(&world).await.as_deref(), world.programs.as_deref()).await;
+    findings.extend(preflight::dirty(&world.plan).await);
+    findings.sort_by_key(|finding| finding.severity);
     for finding in &findings {
         tell(screen, finding);
     }

@@ -1,13 +1,17 @@
-//! `cleanup preview`: what each cleanup rule would leave behind, and its cap, before a row moves; touches nothing.
+//! `cleanup preview`: what each cleanup rule would leave behind, and its cap, before a row moves; touches nothing. `cleanup restore` is in
+//! `cleanup/restore.rs`.
+
+mod restore;
 
 use super::arguments::PlanArgs;
 use super::exit::{CommandError, Ending};
 use super::screen::Screen;
 use super::session::prepare;
-use crate::database::cleanup::Preview;
 use crate::engine::Halt;
 use crate::report::words::count;
+use crate::steps::Looked;
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// Arguments of `cleanup`.
@@ -19,58 +23,90 @@ pub(super) struct CleanupArgs {
 
 #[derive(Debug, Subcommand)]
 enum CleanupVerb {
-    /// Counts what every rule would leave behind on blue; needs green's final schema, so that the mapping can be resolved.
+    /// Counts what every rule would leave behind on blue, names some of it, and tells what hangs on it; needs green's final schema, so that the
+    /// mapping can be resolved.
     Preview(PlanArgs),
+    /// Brings parked rows of one rule back on green, once green serves.
+    Restore(restore::RestoreArgs),
 }
 
-/// `cutover cleanup preview`; refused when a rule goes over its cap, as the copy would be.
+/// `cutover cleanup …`.
 pub(super) async fn run(arguments: &CleanupArgs) -> Ending {
-    let CleanupVerb::Preview(arguments) = &arguments.verb;
-    let screen = Screen::new(arguments.json);
-    let previews = match look(arguments, screen).await {
-        Ok(previews) => previews,
-        Err(error) => {
-            let error = CommandError { next: arguments.fill(&error.next), ..error };
-            screen.error("not asked (nothing was touched)", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            return error.ending;
-        }
-    };
-    for preview in &previews {
-        screen.line(&line(preview), &event(preview));
+    match &arguments.verb {
+        CleanupVerb::Preview(arguments) => preview(arguments).await,
+        CleanupVerb::Restore(arguments) => restore::run(arguments).await,
     }
-    let over: Vec<&str> = previews.iter().filter(|one| one.is_over_cap).map(|one| one.rule.as_str()).collect();
-    let (ending, next) = if over.is_empty() {
-        (Ending::Done, arguments.command("run"))
+}
+
+/// Refused when a rule goes over its cap, or rows would hang in the air, as the run would be.
+async fn preview(arguments: &PlanArgs) -> Ending {
+    let screen = Screen::new(arguments.json);
+    let rules = match look(arguments, screen).await {
+        Ok(rules) => rules,
+        Err(error) => return refused(arguments, screen, "not asked (nothing was touched)", &error),
+    };
+    for rule in &rules {
+        screen.line(&words(rule), &event("rule", rule));
+    }
+    let is_refused = |rule: &&Looked| rule.preview.is_over_cap || !rule.hanging.is_empty();
+    let over = names(&rules, |rule| rule.preview.is_over_cap);
+    let hanging = names(&rules, |rule| !rule.hanging.is_empty());
+    let (ending, next) = if rules.iter().any(|rule| is_refused(&rule)) {
+        (Ending::Refused, "correct the rules or their caps in the plan".to_owned())
     } else {
-        (Ending::Refused, "correct the rule or its cap in the plan".to_owned())
+        (Ending::Done, arguments.command("run"))
     };
     screen.say(&format!("next:  {next}"));
-    screen.summary(ending, json!({ "rules": previews.len(), "over_cap": over, "next": next }));
+    screen.summary(ending, json!({ "rules": rules.len(), "over_cap": over, "hanging": hanging, "next": next }));
     ending
 }
 
-async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Vec<Preview>, CommandError> {
-    let (world, _) = prepare(arguments.load(&screen)?)?;
-    crate::steps::preview_cleanup(&world).await.map_err(|error| Halt::from(error).into())
+fn names(rules: &[Looked], is_meant: impl Fn(&Looked) -> bool) -> Vec<&str> {
+    rules.iter().filter(|rule| is_meant(rule)).map(|rule| rule.preview.rule.as_str()).collect()
 }
 
-fn line(preview: &Preview) -> String {
+async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Vec<Looked>, CommandError> {
+    let (world, _) = prepare(arguments.load(&screen)?)?;
+    crate::steps::look_at_cleanup(&world).await.map_err(|error| Halt::from(error).into())
+}
+
+/// Nothing was changed by this command.
+fn refused(plan: &PlanArgs, screen: Screen, live: &str, error: &CommandError) -> Ending {
+    let error = CommandError { next: plan.fill(&error.next), ..error.clone() };
+    screen.error(live, &error);
+    screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
+    error.ending
+}
+
+fn words(rule: &Looked) -> String {
+    let preview = &rule.preview;
     let mark = if preview.is_over_cap { "over its cap" } else { "within its cap" };
-    format!(
-        "{}: leaves {} of {} rows of {} behind, {mark} ({} rows, {} %)",
+    let kept = if rule.parked { "kept in green's archive" } else { "on blue alone" };
+    let mut words = format!(
+        "{}: leaves {} of {} rows of {} behind, {kept}, {mark} ({} rows, {} %)",
         preview.rule,
         count(preview.rows),
         count(preview.source_rows),
         preview.table,
         count(preview.cap_rows),
         preview.cap_percent
-    )
+    );
+    if !rule.samples.is_empty() {
+        words.push_str(&format!("\n  such as: {}", rule.samples.join("; ")));
+    }
+    for cascade in &rule.cascades {
+        let (rows, way) = (count(cascade.rows), cascade.through.join(" → "));
+        words.push_str(&format!("\n  on blue {rows} rows of {} hang on them, by {way}", cascade.table));
+    }
+    for hanging in &rule.hanging {
+        words.push_str(&format!("\n  refused: {hanging}"));
+    }
+    words
 }
 
-fn event(preview: &Preview) -> Value {
-    let mut event = json!({ "event": "rule" });
-    if let (Some(fields), Ok(Value::Object(said))) = (event.as_object_mut(), serde_json::to_value(preview)) {
+fn event(name: &str, said: &impl Serialize) -> Value {
+    let mut event = json!({ "event": name });
+    if let (Some(fields), Ok(Value::Object(said))) = (event.as_object_mut(), serde_json::to_value(said)) {
         fields.extend(said);
     }
     event

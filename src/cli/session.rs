@@ -5,7 +5,7 @@ use super::screen::Screen;
 use super::stopping;
 use crate::database::client::connect;
 use crate::engine::{Context, Engine, Events, Facts, Halt, Outcome, Runbook, StepError, StepId, Survey, Waiver, chain};
-use crate::journal::{Claim, Journal, JournalError, Lease, Log as _, RunLog};
+use crate::journal::{Claim, Entry, Journal, JournalError, Kind, Lease, Log, RunLog};
 use crate::plan::{Plan, Side};
 use crate::report::{Follower, Style};
 use crate::steps::{Action, World, compile};
@@ -179,6 +179,23 @@ impl Session {
     /// The run's id.
     pub(super) fn run(&self) -> Uuid {
         self.log.info().id
+    }
+
+    /// What an act is given that is no step of the runbook.
+    ///
+    /// # Errors
+    /// When the journal cannot be read or is damaged.
+    pub(super) async fn context(&self, act: &'static str) -> Result<Context, CommandError> {
+        let (_, state) = self.survey().await?;
+        Ok(Context::detached(self.run(), self.log.term(), StepId::new(act), Facts::of(&state)))
+    }
+
+    /// Records what such an act came to.
+    ///
+    /// # Errors
+    /// When it is not in the journal; the act stands all the same.
+    pub(super) async fn arrived(&self, body: Value) -> Result<(), CommandError> {
+        self.log.append(Entry::of_run(Kind::Arrived, body)).await.map(drop).map_err(journal_failed)
     }
 
     /// Gives the lease back.

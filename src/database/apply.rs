@@ -64,8 +64,8 @@ pub(super) struct TouchSql {
     pub(super) captured: usize,
     /// Query on the source: keys derived from the rows as they are.
     pub(super) on_source: String,
-    /// Statement on the target: keys that it records as derived from those rows.
-    pub(super) on_target: String,
+    /// Statement on the target: keys that it records as derived from those rows; none where the source's own rows say it.
+    pub(super) on_target: Option<String>,
 }
 
 /// The temporary table of touched keys of captured table `place`, and how to create and fill it.
@@ -271,7 +271,8 @@ fn touches_sql(
         let Some(place) = captured.iter().position(|captured| captured.name == touch.source) else { continue };
         let column_type = |name: &str| {
             let column = catalog.table(&table.target).and_then(|table| table.column(name));
-            column.map_or("text", |column| column.type_sql.as_str())
+            let carried = || table.columns.iter().find(|column| column.name == name).map(|column| &column.type_sql);
+            column.map(|column| &column.type_sql).or_else(carried).map_or("text", String::as_str)
         };
         let joined: Vec<String> = touch
             .back
@@ -282,12 +283,14 @@ fn touches_sql(
         touches.push(TouchSql {
             captured: place,
             on_source: touch.keys_sql.clone(),
-            on_target: format!(
-                "insert into pg_temp.{keys} select {} from {target} g join pg_temp.{} t on {}",
-                list("g.", &table.key),
-                touched_name(place),
-                joined.join(" and ")
-            ),
+            on_target: (!joined.is_empty()).then(|| {
+                format!(
+                    "insert into pg_temp.{keys} select {} from {target} g join pg_temp.{} t on {}",
+                    list("g.", &table.key),
+                    touched_name(place),
+                    joined.join(" and ")
+                )
+            }),
         });
     }
     touches

@@ -1,12 +1,35 @@
-//! What the plan's cleanup rules would leave behind on blue, before anything is copied: rows, their share, the cap.
+//! What the plan's cleanup rules leave behind: shown before anything is copied, kept in the archive, brought back; and sweeping a live table.
 //!
-//! Owns the preview only; the rules themselves are part of the mapping, so that copy, level and accounting say the same. Reads only.
+//! The rules themselves are part of the mapping, so that copy, level and accounting say the same. Here is the preview, which only reads. May
+//! call `mapping`, `copy`, `level`, `repair`, `claim`, `term`, `catalog`.
+
+pub mod archive;
+mod clean;
+mod effects;
+mod error;
+mod keys;
+mod restore;
+mod shown;
+mod sweep;
+mod tuning;
+
+pub use clean::{Dangling, dangling};
+pub use effects::{Cascade, Hanging, cascades, hanging};
+pub use error::CleanupError;
+pub use restore::{Restorable, Restore, Restored, restorable, restore};
+pub use shown::shown;
+pub use sweep::{Batches, Sweep, Swept, children_first, sweep};
+pub use tuning::Tuning;
 
 use super::copy::{CopyError, count_source, is_over_cap};
-use super::mapping::{Mapping, TableMapping};
+use super::mapping::{LeftBehind, Mapping, RULE, TableMapping};
+use super::sql::{ident, literal};
 use crate::plan::TableName;
 use serde::Serialize;
-use tokio_postgres::{Client, IsolationLevel};
+use tokio_postgres::{Client, GenericClient, IsolationLevel};
+
+/// Rows of a rule that are named.
+const NAMED: usize = 5;
 
 /// What one rule would leave behind.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,4 +80,27 @@ fn of_table(table: &TableMapping, source_rows: u64, by_rule: &[(String, u64)]) -
             is_over_cap: is_over_cap(rule, *rows, source_rows),
         })
         .collect()
+}
+
+/// The keys of some rows that a rule leaves behind; of what is secret only how it begins.
+///
+/// # Errors
+/// When blue does not answer.
+pub async fn samples(blue: &impl GenericClient, left: &LeftBehind, rule: &str) -> Result<Vec<String>, CleanupError> {
+    let key = &left.rows.key;
+    let list: Vec<String> = key.iter().map(|column| format!("q.{}::text", ident(&column.name))).collect();
+    let query = format!(
+        "select array[{}] from ({}) as q where q.{} = {} limit {NAMED}",
+        list.join(", "),
+        left.rows.select,
+        ident(RULE),
+        literal(rule)
+    );
+    let what = format!("look at rows of {} that {rule} leaves behind", left.table);
+    let rows = blue.query(&query, &[]).await.map_err(CleanupError::server(what))?;
+    let named = |row: &tokio_postgres::Row| {
+        let values: Vec<Option<String>> = row.get(0);
+        shown::row(&key.iter().map(|column| column.name.as_str()).zip(values).collect::<Vec<_>>())
+    };
+    Ok(rows.iter().map(named).collect())
 }

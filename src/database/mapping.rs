@@ -7,13 +7,19 @@
 mod back;
 mod judge;
 mod one_to_one;
+mod parked;
+mod pointing;
 mod resolve;
+mod rules;
 mod text;
 mod types;
 
 pub use back::resolve_back;
 pub use judge::judge;
+use one_to_one::plan_one_to_one as resolve_one_to_one_plan;
 pub use one_to_one::resolve_one_to_one;
+pub use parked::{LeftBehind, RULE, archive_of, left_behind, left_behind_one_to_one, parked};
+pub use pointing::{Pointing, pointing};
 pub use resolve::resolve;
 
 use super::catalog::{Column, Table};
@@ -44,7 +50,8 @@ pub struct Touch {
     /// A query on the source: one `text[]` parameter per column of `source_key`, one row per key of the target, its columns as text in
     /// key order.
     pub keys_sql: String,
-    /// Columns of the target table that hold `source_key`, in the same order.
+    /// Columns of the target table that hold `source_key`, in the same order. Empty where the source's own rows say it: those that point to a
+    /// parent which has gone are still there.
     pub back: Vec<String>,
 }
 

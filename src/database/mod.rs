@@ -15,6 +15,7 @@ mod command;
 mod concurrent;
 pub mod copy;
 pub mod diff;
+pub mod dirty;
 pub mod fence;
 pub mod hot_queries;
 pub mod indexes;

@@ -3,6 +3,7 @@
 //! Owns the order of the questions and the words of the findings. May call `client`, `catalog`-like reads of its own and `plan`. Reads
 //! only; the one lock it takes is an advisory one, on a random key, to see whether two URLs lead to one database.
 
+mod dirty;
 mod green;
 mod invariants;
 mod pair;
@@ -89,6 +90,18 @@ pub async fn check(plan: &Plan, run: Option<&str>, programs: Option<&Path>) -> V
     }
     findings.all.sort_by_key(|finding| finding.severity);
     findings.all
+}
+
+/// Asks blue the plan's questions for dirty rows; read-only. The run asks them again, with more time.
+pub async fn dirty(plan: &Plan) -> Vec<Finding> {
+    if plan.dirty.is_empty() {
+        return Vec::new();
+    }
+    match connect(&plan.databases.blue.url, "blue").await {
+        Ok(mut blue) => dirty::examine(&mut blue, &plan.dirty).await.all,
+        // Told already, by the questions before.
+        Err(_) => Vec::new(),
+    }
 }
 
 /// A server that let us in, on two connections.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 mod diff;
 mod freeze;
+mod cleanup;
 mod hot_queries;
 mod invariants;
 mod level;
@@ -14,6 +15,7 @@ mod traffic;
 
 pub use diff::*;
 pub use freeze::*;
+pub use cleanup::*;
 pub use hot_queries::*;
 pub use invariants::*;
 pub use level::*;
@@ -47,6 +49,9 @@ pub struct Document {
     /// Rows that are left behind.
     #[serde(default)]
     pub cleanup: Vec<CleanupRule>,
+    /// Questions for rows that would break, or change unseen, on their way to green.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dirty: Vec<Dirty>,
     /// What gives green its schema, in this order.
     #[serde(default)]
     pub migrate: Vec<Migration>,
@@ -302,33 +307,6 @@ impl Default for Workers {
 pub enum AutoWord {
     /// As many as the machine has cores.
     Auto,
-}
-
-/// Rows of one carried table that are left behind: never copied, counted, and capped.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CleanupRule {
-    /// Name of the rule, unique in the plan.
-    pub name: String,
-    /// Green table whose mapping the rule is part of.
-    pub table: String,
-    /// SQL predicate over one row (blue's, or that of the mapping's select), or a `.sql` file; a row is left behind when it is true.
-    #[serde(rename = "where")]
-    pub predicate: String,
-    /// Most rows that the rule may leave behind; above it the run is refused.
-    pub cap: Cap,
-    /// Why, for the people who read the plan and the diff.
-    pub because: String,
-}
-
-/// Most rows that a rule may leave behind; the smaller of both holds.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Cap {
-    /// In rows, from 0.
-    pub rows: u64,
-    /// In per cent of the table, less than 100.
-    pub percent: f64,
 }
 
 /// One source of schema changes on green: `command` or `refinery`.

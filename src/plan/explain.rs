@@ -2,7 +2,7 @@
 //!
 //! Says what the plan's text says; what it leaves to the catalogs (tables of one name on both sides) is one line at the end.
 
-use super::model::{CarryTable, CopyMethod, Plan, Reverse, Sql, TableName};
+use super::model::{CarryTable, Condition, CopyMethod, Plan, Reverse, Sql, TableName};
 
 /// One green table, or a group of tables, and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +52,14 @@ fn of_table(plan: &Plan, table: &TableName) -> Explanation {
     let rules = plan.cleanup.iter().filter(|rule| rule.table == *table);
     words.extend(rules.map(|rule| {
         let (rows, percent) = (rule.cap_rows, rule.cap_percent);
-        let predicate = one_line(&rule.predicate);
-        format!("left behind by {}: {predicate}, at most {rows} rows and {percent} %: {}", rule.name, rule.because)
+        let which = match &rule.condition {
+            Condition::Where(predicate) => one_line(predicate),
+            Condition::OrphanOf(orphan) => {
+                format!("what points to a row of blue's {} that is not carried", orphan.table)
+            }
+        };
+        let parked = if rule.park { ", kept in green's archive" } else { "" };
+        format!("left behind by {}: {which}{parked}, at most {rows} rows and {percent} %: {}", rule.name, rule.because)
     }));
     words.extend(plan.reverse.get(table).into_iter().flat_map(back));
     Explanation { table: Some(table.clone()), words }

@@ -94,6 +94,7 @@ fn resolve<'a>(
         copy: r.copy(&document.copy),
         level: r.level(&document.level),
         cleanup: r.cleanup(&document.cleanup),
+        dirty: r.dirty(&document.dirty),
         migrate: r.migrations(&document.migrate),
         own: r.tables("own", &document.own),
         drop: r.tables("drop", &document.drop),

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 mod diff;
 mod freeze;
+mod cleanup;
 mod hot_queries;
 mod invariants;
 mod level;
@@ -17,6 +18,7 @@ mod traffic;
 
 pub use diff::*;
 pub use freeze::*;
+pub use cleanup::*;
 pub use hot_queries::*;
 pub use invariants::*;
 pub use level::*;
@@ -163,6 +165,8 @@ pub struct Plan {
     pub level: Level,
     /// Rows that are not carried.
     pub cleanup: Vec<CleanupRule>,
+    /// Questions for rows that would break, or change unseen.
+    pub dirty: Vec<Dirty>,
     /// What gives green its schema.
     pub migrate: Vec<Migration>,
     /// Tables that are green's own and are never written by the carry.
@@ -323,24 +327,6 @@ pub enum CopyMethod {
     Carry,
     /// Blue's schema and blue's rows first, then the migrations over them.
     Logical,
-}
-
-/// Rows of a carried table that are left behind.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CleanupRule {
-    /// Name, unique in the plan.
-    pub name: String,
-    /// Green table whose mapping the rule is part of.
-    pub table: TableName,
-    /// Predicate: over blue's table of the same name for a generated mapping, over the select's columns for a written one. A row is
-    /// left behind when it is true.
-    pub predicate: Sql,
-    /// Most rows it may leave behind.
-    pub cap_rows: u64,
-    /// Most rows it may leave behind, in per cent of the table.
-    pub cap_percent: f64,
-    /// Why, for people.
-    pub because: String,
 }
 
 /// One source of schema changes on green.

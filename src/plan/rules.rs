@@ -1,6 +1,7 @@
 //! Combinations that no plan may have. Owns which, and for each the way out; single values are judged where they are read.
 
 mod invariants;
+mod cleanup;
 mod logical;
 
 use super::document::{self, Document, ReverseWord};
@@ -19,7 +20,7 @@ const LONGEST_S: u64 = 3600;
 pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
     databases(plan, document, problems);
     window(plan, problems);
-    cleanup(plan, problems);
+    cleanup::check(plan, document, problems);
     migrations(plan, problems);
     one_list_each(document, problems);
     carry(plan, document, problems);
@@ -82,23 +83,6 @@ fn window(plan: &Plan, problems: &mut Problems<'_>) {
     {
         let hint = "a window closes after it opens";
         problems.value(&place.key("closes"), "`window.closes` is not after `window.opens`", hint);
-    }
-}
-
-fn cleanup(plan: &Plan, problems: &mut Problems<'_>) {
-    let place = Place::top("cleanup");
-    unique(problems, &place, "name", "cleanup rules", plan.cleanup.iter().map(|rule| rule.name.as_str()));
-    for (index, rule) in plan.cleanup.iter().enumerate() {
-        let place = place.index(index);
-        let percent = place.key("cap").key("percent");
-        if !(0.0..100.0).contains(&rule.cap_percent) {
-            let hint = "from 0 to less than 100; a table that is left whole is listed in `drop`";
-            problems.value(&percent, format!("`{percent}` is no cap"), hint);
-        }
-        if plan.own.contains(&rule.table) {
-            let hint = "the carry never writes it, so there is nothing to leave behind";
-            problems.value(&place.key("table"), format!("{} is one of green's own tables", rule.table), hint);
-        }
     }
 }
 

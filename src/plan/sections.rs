@@ -2,15 +2,16 @@
 
 mod diff;
 mod freeze;
+mod cleanup;
 mod hot_queries;
 mod invariants;
 mod level;
 
 use super::document as typed;
 use super::model::{
-    Adapter, CarryTable, CleanupRule, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen,
-    LoadSettings, Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak,
-    Sql, System, TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
+    Adapter, CarryTable, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen, LoadSettings,
+    Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak, Sql, System,
+    TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
 };
 use super::place::Place;
 use super::references;
@@ -63,23 +64,6 @@ impl Resolver<'_, '_> {
             wal_keep_bytes: self.size(&place.key("wal_keep"), &typed.wal_keep).unwrap_or(1),
             wal_drop_bytes: typed.wal_drop.as_ref().and_then(|size| self.size(&place.key("wal_drop"), size)),
             unexplained: unexplained(typed.unexplained.as_ref()),
-        }
-    }
-
-    pub(super) fn cleanup(&mut self, typed: &[typed::CleanupRule]) -> Vec<CleanupRule> {
-        let place = Place::top("cleanup");
-        typed.iter().enumerate().map(|(index, rule)| self.cleanup_rule(&place.index(index), rule)).collect()
-    }
-
-    fn cleanup_rule(&mut self, place: &Place, typed: &typed::CleanupRule) -> CleanupRule {
-        self.nonempty(&place.key("because"), &typed.because);
-        CleanupRule {
-            name: self.name(&place.key("name"), &typed.name),
-            table: self.table(&place.key("table"), &typed.table, false),
-            predicate: self.sql(&place.key("where"), &typed.predicate, Kind::Predicate).unwrap_or_else(no_sql),
-            cap_rows: typed.cap.rows,
-            cap_percent: typed.cap.percent,
-            because: typed.because.clone(),
         }
     }
 

@@ -199,7 +199,8 @@ impl Judge<'_, '_, '_> {
                 self.told(first, &format!("reads {table}"), hint);
             }
             (Kind::Predicate, Some(table)) => {
-                let hint = "its verdict would change with rows that are not watched: say it with the row's own columns";
+                let hint = "its verdict would change with rows that are not watched: say it with the row's own columns, or with \
+                            `orphan_of`";
                 self.told(first, &format!("reads {table}"), hint);
             }
             (Kind::Predicate, None) if is_always_true(tokens) => {

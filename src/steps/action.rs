@@ -3,6 +3,7 @@
 use super::abandon_green::{AbandonGreen, GreenIsolated};
 use super::account_rows::AccountRows;
 use super::analyze_green::AnalyzeGreen;
+use super::assert_cleaned::AssertCleaned;
 use super::build_indexes::Build;
 use super::capture::Capture;
 use super::check_servers::CheckServers;
@@ -19,8 +20,10 @@ use super::invariants::Invariants;
 use super::level_backlog::LevelBacklog;
 use super::log_guard;
 use super::migrate::{Migrate, Rows};
+use super::park_rows::ParkRows;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
+use super::probe_dirty_data::ProbeDirtyData;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::repair::Repair;
@@ -110,6 +113,7 @@ actions! {
     CopySchema: "Green gets blue's own schema.",
     Migrate: "Green gets its schema, or a change of it.",
     ResolveMapping: "Every table has its mapping.",
+    ProbeDirtyData: "No row of blue would break or hang in the air.",
     FenceGreen: "Green refuses every write but ours.",
     Capture: "Touched rows of a side are noted.",
     StripGreen: "Indexes and keys of carried tables are dropped.",
@@ -117,7 +121,9 @@ actions! {
     CopyRows: "Rows go from blue into green.",
     Build: "Indexes or foreign keys are built again.",
     RestoreGreen: "Green's settings are as they were.",
+    ParkRows: "Rows that are left behind have an archive.",
     LevelBacklog: "What was written during the copy is on green.",
+    AssertCleaned: "Green holds no orphan that a rule leaves behind.",
     SetSequences: "Green's sequences are ahead of blue's.",
     AnalyzeGreen: "Green's planner has statistics.",
     AccountRows: "Every row is accounted for.",
@@ -147,6 +153,8 @@ impl Action {
             | Self::Build(_)
             | Self::AnalyzeGreen(_)
             | Self::DiffSides(_)
+            | Self::ParkRows(_)
+            | Self::AssertCleaned(_)
             | Self::PrewarmGreen(_) => Some(log_guard::Work::Fills),
             Self::LevelBacklog(_) => Some(log_guard::Work::Levels),
             // A command over rows is not killed half-way for a limit that a person can still act on.
@@ -166,6 +174,7 @@ impl Action {
             | Self::CopyRows(_)
             | Self::RestoreGreen(_)
             | Self::Build(_)
+            | Self::ParkRows(_)
             | Self::LevelBacklog(_)
             | Self::SetSequences(_)
             | Self::Repair(_)

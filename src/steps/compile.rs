@@ -4,6 +4,7 @@ use super::abandon_green::{AbandonGreen, GreenIsolated};
 use super::account_rows::AccountRows;
 use super::action::Action;
 use super::analyze_green::AnalyzeGreen;
+use super::assert_cleaned::AssertCleaned;
 use super::build_indexes::Build;
 use super::capture::Capture;
 use super::check_servers::CheckServers;
@@ -19,8 +20,10 @@ use super::freeze::{Freeze, Thaw};
 use super::invariants::Invariants;
 use super::level_backlog::LevelBacklog;
 use super::migrate::{Migrate, Rows};
+use super::park_rows::ParkRows;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
+use super::probe_dirty_data::ProbeDirtyData;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::repair::Repair;
@@ -30,7 +33,7 @@ use super::soak::Soak;
 use super::soaked::Soaked;
 use super::strip_green::StripGreen;
 use crate::engine::{Runbook, RunbookError, StepId};
-use crate::plan::{CopyMethod, Migration, Plan, Side};
+use crate::plan::{CleanupRule, Condition, CopyMethod, Migration, Plan, Side};
 
 /// The last step of `run`: everything is ready, and nothing of the traffic has moved.
 pub const FLIP_POINT: StepId = StepId::new("capture-green");
@@ -113,15 +116,24 @@ fn copied(plan: &Plan, until: Option<&StepId>) -> Vec<Action> {
     steps.extend([
         Action::ResolveMapping(ResolveMapping { form: Form::Final, written: plan.carry.len() }),
         Action::AnalyzeGreen(AnalyzeGreen { form: Form::Final, again: true, bound: plan.window.migrate }),
-        Action::LevelBacklog(LevelBacklog { form: Form::Final, again: true, bound: plan.window.level }),
     ]);
+    // In green's final form only, and right before a batch that fills it.
+    steps.extend(parked(plan));
+    steps.push(Action::LevelBacklog(LevelBacklog { form: Form::Final, again: true, bound: plan.window.level }));
+    steps.extend(cleaned(plan));
     steps
 }
 
 /// From a schema without rows to one with all rows, indexes and keys, level with blue.
 fn filled(plan: &Plan, form: Form, until: Option<&StepId>) -> Vec<Action> {
     let bound = plan.window.migrate;
-    vec![
+    let mut steps = Vec::new();
+    if !plan.dirty.is_empty() || !plan.cleanup.is_empty() {
+        // While green's foreign keys stand, and nothing has been moved.
+        let (dirty, rules) = (plan.dirty.clone(), plan.cleanup.len());
+        steps.push(Action::ProbeDirtyData(ProbeDirtyData { form, dirty, rules, bound }));
+    }
+    steps.extend([
         Action::FenceGreen(FenceGreen),
         Action::Capture(Capture::of(plan, Side::Blue, form, until.cloned())),
         Action::StripGreen(StripGreen { form }),
@@ -137,10 +149,35 @@ fn filled(plan: &Plan, form: Form, until: Option<&StepId>) -> Vec<Action> {
         Action::Build(Build { form, foreign_keys: false, bound }),
         // Without statistics the planner reads whole tables for every batch and every proof.
         Action::AnalyzeGreen(AnalyzeGreen { form, again: false, bound }),
+    ]);
+    if form == Form::Final {
+        steps.extend(parked(plan));
+    }
+    steps.extend([
         Action::LevelBacklog(LevelBacklog { form, again: false, bound: plan.window.level }),
         Action::Build(Build { form, foreign_keys: true, bound }),
         Action::RestoreGreen(RestoreGreen { form, load: plan.copy.load }),
-    ]
+    ]);
+    if form == Form::Final {
+        steps.extend(cleaned(plan));
+    }
+    steps
+}
+
+/// An archive for what cleanup rules leave behind.
+fn parked(plan: &Plan) -> Option<Action> {
+    let rules = names(plan, |rule| rule.park);
+    (!rules.is_empty()).then_some(Action::ParkRows(ParkRows { rules, bound: plan.window.migrate }))
+}
+
+/// Nothing that orphan rules leave behind is on green.
+fn cleaned(plan: &Plan) -> Option<Action> {
+    let rules = names(plan, |rule| matches!(rule.condition, Condition::OrphanOf(_)));
+    (!rules.is_empty()).then_some(Action::AssertCleaned(AssertCleaned { rules, bound: plan.window.migrate }))
+}
+
+fn names(plan: &Plan, is_meant: impl Fn(&CleanupRule) -> bool) -> Vec<String> {
+    plan.cleanup.iter().filter(|rule| is_meant(rule)).map(|rule| rule.name.clone()).collect()
 }
 
 /// The migrations for which `rows` says what green holds when they run.

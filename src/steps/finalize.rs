@@ -36,7 +36,8 @@ impl Step for Finalize {
     }
 
     fn summary(&self) -> String {
-        "remove our schemas, slots, publications and triggers from both sides; blue's seal goes too".to_owned()
+        "remove our schemas, slots, publications and triggers from both sides; green's archive and blue's seal go too"
+            .to_owned()
     }
 
     fn undo_summary(&self) -> String {

@@ -10,6 +10,7 @@ use super::again::{Again, Established};
 use super::failure::fail;
 use super::flip::{self, Route};
 use super::log_guard;
+use super::park_rows::archives;
 use super::resolve_mapping::{Form, resolve_back};
 use super::world::World;
 use crate::database::capture::{Capture, CaptureStanding, Opened, WalLimits};
@@ -82,6 +83,7 @@ impl Levelling {
         let (from, to) = (route.from(), route.to());
         let capture = world.capture(context.run(), from);
         let mapping = match route {
+            Route::Out if form == Form::Final => with_archives(form.mapping(context)?, context)?,
             Route::Out => form.mapping(context)?,
             Route::Back => back(world, context, capture).await?,
         };
@@ -266,6 +268,33 @@ impl Levelling {
             }
             Err(error) => Err(fail("see whether the queue of revocations is drained", error)),
         }
+    }
+}
+
+/// What cleanup rules leave behind is kept level in green's archive too.
+fn with_archives(mut mapping: Mapping, context: &Context) -> Result<Mapping, StepError> {
+    mapping.tables.extend(archives(context)?.tables);
+    Ok(mapping)
+}
+
+/// Every revocation that counts, and the engine's tables on both sides; for one who writes token rows on green while it serves.
+pub(super) struct Revoked {
+    pub(super) source_shape: Shape,
+    pub(super) target_shape: Shape,
+    pub(super) events: BTreeMap<Uuid, Event>,
+}
+
+impl Revoked {
+    /// Reads them; none when the plan has no queue.
+    ///
+    /// # Errors
+    /// When control or a side does not answer.
+    pub(super) async fn read(world: &World) -> Result<Option<Self>, StepError> {
+        let (source, target) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
+        let Some(mut queue) = Queue::open(world, Side::Blue, &source, &target).await? else { return Ok(None) };
+        queue.refresh(Duration::ZERO).await?;
+        let Queue { source_shape, target_shape, events, .. } = queue;
+        Ok(Some(Self { source_shape, target_shape, events }))
     }
 }
 

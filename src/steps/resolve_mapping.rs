@@ -6,9 +6,8 @@
 use super::failure::fail;
 use super::world::World;
 use crate::database::catalog::{self, Catalog};
-use crate::database::cleanup::{self, Preview};
 use crate::database::level;
-use crate::database::mapping::{self, Mapping, MappingProblem};
+use crate::database::mapping::{self, LeftBehind, Mapping, MappingProblem};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::{CopyMethod, Side, TableName};
 use std::collections::BTreeMap;
@@ -105,17 +104,32 @@ impl Step for ResolveMapping {
     }
 }
 
-/// What the cleanup rules would leave behind on blue as it is now; reads only.
+/// The mapping by which rows would be copied now; reads only.
 ///
 /// # Errors
-/// When the mapping has problems, for example because green has no schema yet, or a server does not answer.
-pub async fn preview_cleanup(world: &World) -> Result<Vec<Preview>, StepError> {
-    let mapping = match world.plan.copy.method {
-        CopyMethod::Carry => Sides::read(world).await?.resolve(world).await?,
-        CopyMethod::Logical => resolve_unfilled(world).await?,
-    };
-    let mut blue = world.side(Side::Blue).await?;
-    cleanup::preview(&mut blue, &mapping).await.map_err(|error| fail("count what the cleanup rules match", error))
+/// When it has problems, for example because green has no schema yet, or a server does not answer.
+pub(super) async fn mapping_as_it_is(world: &World) -> Result<Mapping, StepError> {
+    match world.plan.copy.method {
+        CopyMethod::Carry => Sides::read(world).await?.resolve(world).await,
+        CopyMethod::Logical => resolve_unfilled(world).await,
+    }
+}
+
+/// What cleanup rules leave behind, and the catalog of green; of blue's own form blue stands for both.
+///
+/// # Errors
+/// When the mapping has problems, or a server does not answer.
+pub(super) async fn left_behind(world: &World, form: Form) -> Result<(Vec<LeftBehind>, Catalog), StepError> {
+    if form == Form::Blue {
+        let blue = world.side(Side::Blue).await?;
+        let read = |error| fail("read blue's catalog", error).retry();
+        let catalog = catalog::read(&blue).await.map_err(read)?;
+        let left = mapping::left_behind_one_to_one(&world.plan, &catalog, &catalog).map_err(refused)?;
+        return Ok((left, catalog));
+    }
+    let sides = Sides::read(world).await?;
+    let left = mapping::left_behind(&world.plan, &sides.blue_catalog, &sides.green_catalog, &sides.values);
+    Ok((left.map_err(refused)?, sides.green_catalog))
 }
 
 /// The second mapping can only follow tables that were captured for the first.
@@ -205,7 +219,7 @@ async fn judged(mapping: Mapping, side: Side, source: &Client) -> Result<Mapping
     if problems.is_empty() { Ok(mapping) } else { Err(refused(problems)) }
 }
 
-fn refused(problems: Vec<MappingProblem>) -> StepError {
+pub(super) fn refused(problems: Vec<MappingProblem>) -> StepError {
     let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
     let why = format!("the mapping has {} problems: {}", words.len(), words.join("; "));
     StepError::refused(why, "correct the plan and begin anew: cutover rollback PLAN, then cutover run PLAN")

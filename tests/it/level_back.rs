@@ -47,7 +47,9 @@ insert into token values ('old1', 'old1', 'c1'), ('old2', 'old2', 'c2');
 insert into refresh select 'f' || i, 'r' || i, 'c' || i % 10 from generate_series(0, 39) i;
 insert into code select 'd' || i, 'r' || i from generate_series(0, 39) i;
 insert into session select 's' || i, 'subject' from generate_series(0, 9) i;
-insert into login select 'l' || i, 's' || i, 'c' || i from generate_series(0, 9) i;";
+insert into login select 'l' || i, 's' || i, 'c' || i from generate_series(0, 9) i;
+create table mark (id text primary key, consent text);
+insert into mark values ('m1', 'k1'), ('m2', null), ('lost', 'nobody');";
 const GREEN: &str = "
 create table client (id text not null, nid int not null, pk uuid not null default gen_random_uuid() unique, pk_deprecated int not null unique,
   name text not null, tags jsonb not null default '[]', strategy text default 'new', origin text, primary key (id, nid));
@@ -56,7 +58,8 @@ create table token (signature text primary key, request_id text not null, client
   foreign key (client_id, nid) references client (id, nid) on delete cascade);
 create table refresh (signature text primary key, request_id text not null, client_id text, active boolean default true);
 create table code (signature text primary key, request_id text not null, active boolean default true);
-create table session (id text primary key, subject text);";
+create table session (id text primary key, subject text);
+create table mark (id text primary key, consent text);";
 const PLAN: &str = "
 version: 1
 name: there-and-back
@@ -65,6 +68,7 @@ databases: { blue: { url: '${BLUE}', role: hydra }, green: { url: '${GREEN}', ro
 drop: [consent, login]
 cleanup:
   - { name: old, table: token, where: \"signature like 'old%'\", cap: { rows: 10, percent: 50 }, because: nobody uses them }
+  - { name: lost, table: mark, orphan_of: { table: consent, columns: [consent] }, cap: { rows: 10, percent: 50 }, because: it marks nothing }
 carry:
   client:
     set: { nid: '1', pk: md5(id)::uuid, pk_deprecated: pk, origin: own, tags: \"to_jsonb(string_to_array(tags, '|'))\" }
@@ -78,6 +82,7 @@ reverse:
   refresh: revocations
   code: revocations
   session: revocations
+  mark: carry
 ";
 
 fn plan_of(text: &str) -> Plan {
@@ -387,6 +392,9 @@ async fn what_green_never_had_and_what_was_touched_before_it_opened_stays_untouc
         "what was cleaned was never on green"
     );
     assert!(report.rows_unexplained > 0 || report.rows_removed > 0, "{report:?}");
+    stage.green("truncate mark").await;
+    batch(&mut worker, &Known::default()).await;
+    assert_eq!(stage.blue("select id from mark").await, "lost", "an orphan that green never had stays");
 }
 
 async fn there_and_back_and_there_again_green_is_equal_without_a_copy(method: CaptureMethod) {

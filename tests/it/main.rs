@@ -1,6 +1,7 @@
 //! The only test binary; each module below is a file or a folder of its own.
 
 mod bench;
+mod cleanup;
 mod copy_schema;
 mod database_client;
 mod database_migrate;

@@ -39,6 +39,7 @@ async fn every_step_of_a_logical_plan_is_made_twice_undone_twice_and_absent_afte
         "prepare-green",
         "migrate-migrations",
         "migrate-indexes",
+        "park-rows",
         "capture-green",
     ];
     assert_eq!(undoable, wanted);

@@ -110,8 +110,9 @@ impl Batch<'_> {
     /// Keys that the target records as derived from the touched rows, whether those rows are still there or not.
     async fn touch_recorded(&mut self) -> Result<(), LevelError> {
         for (table, sql) in self.sql.iter().enumerate() {
-            for touch in sql.touches.iter().filter(|touch| self.places.contains(&touch.captured)) {
-                let added = self.target.execute(&touch.on_target, &[]).await;
+            let touched = sql.touches.iter().filter(|touch| self.places.contains(&touch.captured));
+            for on_target in touched.filter_map(|touch| touch.on_target.as_ref()) {
+                let added = self.target.execute(on_target, &[]).await;
                 self.keys[table] += added.map_err(self.on_target("find recorded keys"))?;
             }
         }

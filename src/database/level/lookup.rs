@@ -62,9 +62,12 @@ pub async fn judge_lookups(
         for touch in &sql.touches {
             let captured = &tables[touch.captured];
             let found = way(&source, &touch.on_source, captured.key.len(), on_blue).await?;
-            let back = way(&target, &touch.on_target, 0, on_green).await?;
-            problems.extend(found.whole.map(|whole| untraceable(table, &captured.name, &whole)));
-            problems.extend(back.whole.map(|_| unindexed(table, &captured.name)));
+            let is_parent = touch.on_target.is_none();
+            problems.extend(found.whole.map(|whole| untraceable(table, &captured.name, &whole, is_parent)));
+            if let Some(on_target) = &touch.on_target {
+                let back = way(&target, on_target, 0, on_green).await?;
+                problems.extend(back.whole.map(|_| unindexed(table, &captured.name)));
+            }
             let rows = found.rows / KEYS_EXPECTED;
             #[expect(clippy::cast_precision_loss, reason = "a bound needs no more than 52 bits")]
             let is_over = rows > fan_out as f64;
@@ -122,11 +125,17 @@ fn underivable(table: &TableMapping, whole: &TableName) -> MappingProblem {
     }
 }
 
-fn untraceable(table: &TableMapping, touched: &TableName, whole: &TableName) -> MappingProblem {
+fn untraceable(table: &TableMapping, touched: &TableName, whole: &TableName, is_parent: bool) -> MappingProblem {
+    let hint = match is_parent {
+        true => {
+            "add an index on blue that begins with the columns of orphan_of: by which rows point to it, or leave the rule out"
+        }
+        false => "let key: of touched_by lead through an index of blue, or add one",
+    };
     MappingProblem {
         table: table.target.clone(),
         what: format!("each batch would read all of blue's {whole} to find the keys of touched rows of {touched}"),
-        hint: "let key: of touched_by lead through an index of blue, or add one".to_owned(),
+        hint: hint.to_owned(),
     }
 }
 

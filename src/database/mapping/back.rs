@@ -2,6 +2,7 @@
 //!
 //! A green table that was made of several of blue has no table to go back to; its revocations travel as events.
 
+use super::rules::{Judged, Rules};
 use super::text::{count_sql, has_word, plain, rows_sql, texts, touched};
 use super::{Equality, KeyColumn, Mapping, MappingProblem, TableMapping, Touch, is_not_null, key_column, types};
 use crate::database::catalog::{Catalog, Column, Table};
@@ -197,7 +198,6 @@ impl Back<'_> {
         let source = &way.green.name;
         let origin = format!("{} as {}", qualified(&source.schema, &source.name), ident(&source.name));
         let list: Vec<String> = given.iter().map(|(column, sql)| format!("{sql} as {}", ident(&column.name))).collect();
-        let rules = self.plan.cleanup.iter().filter(|rule| rule.table == *source);
         Some(TableMapping {
             target: way.blue.name.clone(),
             equality,
@@ -210,9 +210,16 @@ impl Back<'_> {
             count_sql: count_sql(&origin, &[]),
             cleanup: Vec::new(),
             driven_by: None,
-            spared: rules.map(|rule| self.filled(&rule.predicate)).collect(),
+            spared: self.spared(way),
             estimated_rows: way.green.estimated_rows,
         })
+    }
+
+    /// What cleanup rules left behind on blue.
+    fn spared(&mut self, way: &Way<'_>) -> Vec<String> {
+        let rules = Rules { plan: self.plan, blue: self.blue, values: self.values };
+        let judged = Judged { target: &way.green.name, source: Some(way.blue), alias: &way.blue.name.name };
+        rules.predicates(judged).map_err(|problem| self.problems.push(problem)).unwrap_or_default()
     }
 
     /// A row of green leads to blue by what its key gives there.

@@ -11,14 +11,7 @@ use std::collections::BTreeMap;
 /// # Errors
 /// Everything that cannot be copied or followed so, at once.
 pub fn resolve_one_to_one(plan: &Plan, blue: &Catalog, green: &Catalog) -> Result<Mapping, Vec<MappingProblem>> {
-    let left_out = |name: &&TableName| blue.table(name).is_some();
-    let plan = Plan {
-        own: plan.own.iter().chain(&plan.drop).filter(left_out).cloned().collect(),
-        carry: BTreeMap::new(),
-        values: BTreeMap::new(),
-        cleanup: plan.cleanup.iter().map(|rule| on_blue(plan, rule)).collect(),
-        ..plan.clone()
-    };
+    let plan = plan_one_to_one(plan, blue);
     let (mapping, mut problems) = match resolve(&plan, blue, green, &BTreeMap::new()) {
         Ok(mapping) => (mapping, Vec::new()),
         Err(problems) => (Mapping::default(), problems),
@@ -28,6 +21,18 @@ pub fn resolve_one_to_one(plan: &Plan, blue: &Catalog, green: &Catalog) -> Resul
         green.roots().filter(|table| table.is_partitioned && !left(&table.name)).map(|table| partitioned(&table.name)),
     );
     if problems.is_empty() { Ok(mapping) } else { Err(problems) }
+}
+
+/// The plan as it holds while green has blue's own schema.
+pub(super) fn plan_one_to_one(plan: &Plan, blue: &Catalog) -> Plan {
+    let left_out = |name: &&TableName| blue.table(name).is_some();
+    Plan {
+        own: plan.own.iter().chain(&plan.drop).filter(left_out).cloned().collect(),
+        carry: BTreeMap::new(),
+        values: BTreeMap::new(),
+        cleanup: plan.cleanup.iter().map(|rule| on_blue(plan, rule)).collect(),
+        ..plan.clone()
+    }
 }
 
 /// A key of a partitioned table cannot adopt an index that was built after the rows; told before they are copied in vain.

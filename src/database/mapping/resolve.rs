@@ -1,5 +1,7 @@
 //! The way there: every table of green from blue's, generated or written, with whatever is unmapped or ambiguous told at once.
 
+use super::parked::LeftBehind;
+use super::rules::{Hanging, Judged, Rules};
 use super::text::{count_sql, has_word, keep, plain, rows_sql, texts, touched};
 use super::{
     Cleanup, Equality, KeyColumn, Mapping, MappingProblem, TableMapping, Touch, is_not_null, key_column, types,
@@ -19,27 +21,46 @@ pub fn resolve(
     green: &Catalog,
     values: &BTreeMap<String, String>,
 ) -> Result<Mapping, Vec<MappingProblem>> {
-    let mut resolver = Resolver { plan, blue, green, values, problems: Vec::new() };
-    // Green has a table that nobody carries only because its schema was blue's.
-    let is_left = |table: &&Table| plan.copy.method == CopyMethod::Logical && plan.drop.contains(&table.name);
-    let carried = green.roots().filter(|table| !plan.own.contains(&table.name) && !is_left(table));
-    let carried: Vec<&Table> = carried.collect();
-    let tables = carried.iter().filter_map(|table| resolver.table(table)).collect();
-    let mapping = Mapping { tables };
-    resolver.nothing_forgotten(&mapping);
-    resolver.nothing_imagined();
+    let mut resolver = Resolver::new(plan, blue, green, values);
+    let mapping = resolver.mapping();
     if resolver.problems.is_empty() { Ok(mapping) } else { Err(resolver.problems) }
 }
 
-struct Resolver<'a> {
+/// Resolves one table after the other.
+pub(super) struct Resolver<'a> {
     plan: &'a Plan,
     blue: &'a Catalog,
     green: &'a Catalog,
     values: &'a BTreeMap<String, String>,
-    problems: Vec<MappingProblem>,
+    /// What is unmapped or ambiguous.
+    pub(super) problems: Vec<MappingProblem>,
+    /// What cleanup rules leave behind, of every table that has any.
+    pub(super) left: Vec<LeftBehind>,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
+    pub(super) fn new(
+        plan: &'a Plan,
+        blue: &'a Catalog,
+        green: &'a Catalog,
+        values: &'a BTreeMap<String, String>,
+    ) -> Self {
+        Self { plan, blue, green, values, problems: Vec::new(), left: Vec::new() }
+    }
+
+    pub(super) fn mapping(&mut self) -> Mapping {
+        let plan = self.plan;
+        // Green has a table that nobody carries only because its schema was blue's.
+        let is_left = |table: &&Table| plan.copy.method == CopyMethod::Logical && plan.drop.contains(&table.name);
+        let carried = self.green.roots().filter(|table| !plan.own.contains(&table.name) && !is_left(table));
+        let carried: Vec<&Table> = carried.collect();
+        let tables = carried.iter().filter_map(|table| self.table(table)).collect();
+        let mapping = Mapping { tables };
+        self.nothing_forgotten(&mapping);
+        self.nothing_imagined();
+        mapping
+    }
+
     fn problem(&mut self, table: &TableName, what: impl Into<String>, hint: impl Into<String>) {
         self.problems.push(MappingProblem { table: table.clone(), what: what.into(), hint: hint.into() });
     }
@@ -96,32 +117,43 @@ impl Resolver<'_> {
         let blue = blue.clone();
         let (columns, expressions) = self.expressions(green, entry, &blue);
         self.nothing_lost(green, entry, &blue);
-        let rules = self.rules(&green.name);
+        let judged = Judged { target: &green.name, source: Some(&blue), alias: &source.name };
+        let rules = self.rules(judged);
         let origin = format!("{} as {}", qualified(&source.schema, &source.name), ident(&source.name));
         let list: Vec<String> =
             columns.iter().zip(&expressions).map(|(column, sql)| format!("{sql} as {}", ident(&column.name))).collect();
-        let touch = self.generated_touch(green, entry, &blue, &key);
-        Some(TableMapping {
+        let mut touched_by: Vec<Touch> = self.generated_touch(green, entry, &blue, &key).into_iter().collect();
+        let keys = texts(&self.key_expressions(entry, &blue, &key));
+        touched_by.extend(self.parents(judged, |condition| format!("select {keys} from {origin} where {condition}")));
+        let mapping = TableMapping {
             driven_by: (!blue.is_partitioned).then(|| source.clone()),
             select: format!("select {} from {origin}{}", list.join(", "), keep(&rules)),
             count_sql: count_sql(&origin, &rules),
-            touched_by: touch.into_iter().collect(),
+            touched_by,
             estimated_rows: blue.estimated_rows,
             ..self.mapping_of(green, entry, key, columns)
-        })
+        };
+        self.leave_behind(&mapping, &list, &origin, &rules);
+        Some(mapping)
     }
 
     fn written(&mut self, green: &Table, entry: &CarryTable, key: Vec<KeyColumn>, from: &Sql) -> Option<TableMapping> {
         let columns: Vec<KeyColumn> = carried_columns(green, entry).map(key_column).collect();
-        let rules = self.rules(&green.name);
+        let judged = Judged { target: &green.name, source: None, alias: "m" };
+        let rules = self.rules(judged);
         let origin = format!("({}) as m", self.filled(from));
         let list: Vec<String> = columns
             .iter()
             .map(|column| format!("m.{0}::{1} as {0}", ident(&column.name), types::cast_type(&column.type_sql)))
             .collect();
-        let touched_by: Vec<Touch> =
+        let mut touched_by: Vec<Touch> =
             entry.touched_by.iter().filter_map(|(name, by)| self.written_touch(green, &key, name, by)).collect();
-        Some(TableMapping {
+        let keys: Vec<String> = key.iter().map(|column| format!("m.{}::text", ident(&column.name))).collect();
+        let keys = keys.join(", ");
+        touched_by.extend(
+            self.parents(judged, |condition| format!("select distinct {keys} from {origin} where {condition}")),
+        );
+        let mapping = TableMapping {
             select: format!("select {} from {origin}{}", list.join(", "), keep(&rules)),
             count_sql: count_sql(&origin, &rules),
             estimated_rows: touched_by
@@ -132,7 +164,18 @@ impl Resolver<'_> {
                 .unwrap_or(0),
             touched_by,
             ..self.mapping_of(green, entry, key, columns)
-        })
+        };
+        self.leave_behind(&mapping, &list, &origin, &rules);
+        Some(mapping)
+    }
+
+    /// Notes what the rules of a table leave behind, by the columns and the relation from which its rows come.
+    fn leave_behind(&mut self, mapping: &TableMapping, list: &[String], origin: &str, predicates: &[String]) {
+        let rules = self.plan.cleanup.iter().filter(|rule| rule.table == mapping.target);
+        let rules: Vec<(&CleanupRule, &String)> = rules.zip(predicates).collect();
+        if !rules.is_empty() {
+            self.left.push(LeftBehind::of(mapping, (list, origin), &rules));
+        }
     }
 
     fn mapping_of(
@@ -209,13 +252,7 @@ impl Resolver<'_> {
         }
         let blue_key: Vec<KeyColumn> = blue.key.iter().filter_map(|name| blue.column(name)).map(key_column).collect();
         let back = self.back_columns(green, entry, blue)?;
-        let expressions: Vec<String> = key
-            .iter()
-            .map(|column| match entry.set.get(&column.name) {
-                Some(set) => format!("({})::{}", self.filled(set), types::cast_type(&column.type_sql)),
-                None => plain(blue, &column.name),
-            })
-            .collect();
+        let expressions = self.key_expressions(entry, blue, key);
         let from_key_alone = key.iter().all(|column| match entry.set.get(&column.name) {
             Some(set) => !blue.columns.iter().any(|column| has_word(&set.text, &column.name)),
             None => blue.key.contains(&column.name),
@@ -226,6 +263,28 @@ impl Resolver<'_> {
             rows_sql(&blue.name, &blue_key, &texts(&expressions))
         };
         Some(Touch { source: blue.name.clone(), source_key: blue_key, keys_sql, back })
+    }
+
+    /// What gives green's key, over blue's row.
+    fn key_expressions(&self, entry: &CarryTable, blue: &Table, key: &[KeyColumn]) -> Vec<String> {
+        let expression = |column: &KeyColumn| match entry.set.get(&column.name) {
+            Some(set) => format!("({})::{}", self.filled(set), types::cast_type(&column.type_sql)),
+            None => plain(blue, &column.name),
+        };
+        key.iter().map(expression).collect()
+    }
+
+    /// Touches by the parents on which the verdict of orphan rules hangs; `keys_sql` makes the query from a condition over the rows judged.
+    fn parents(&mut self, judged: Judged<'_>, keys_sql: impl Fn(&str) -> String) -> Vec<Touch> {
+        // What is wrong with a rule has been told when its predicate was made.
+        let hanging = self.about_rules().hanging(judged).unwrap_or_default();
+        let touch = |above: Hanging| Touch {
+            keys_sql: keys_sql(&above.condition),
+            source: above.source,
+            source_key: above.source_key,
+            back: Vec::new(),
+        };
+        hanging.into_iter().map(touch).collect()
     }
 
     /// The green columns that are plain copies of blue's key, by which green remembers what a row was derived from.
@@ -294,9 +353,13 @@ impl Resolver<'_> {
         format!("select distinct {} from ({sql}) as s join {keys} on {}", columns.join(", "), joined.join(" and "))
     }
 
-    fn rules(&self, table: &TableName) -> Vec<String> {
-        let rules = self.plan.cleanup.iter().filter(|rule| rule.table == *table);
-        rules.map(|rule| self.filled(&rule.predicate)).collect()
+    fn about_rules(&self) -> Rules<'_> {
+        Rules { plan: self.plan, blue: self.blue, values: self.values }
+    }
+
+    fn rules(&mut self, judged: Judged<'_>) -> Vec<String> {
+        let predicates = self.about_rules().predicates(judged);
+        predicates.map_err(|problem| self.problems.push(problem)).unwrap_or_default()
     }
 
     /// Every table of blue is carried, touches something, or is dropped aloud.

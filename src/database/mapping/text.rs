@@ -48,6 +48,12 @@ pub(super) fn rows_sql(source: &TableName, key: &[KeyColumn], list: &str) -> Str
     format!("select {list} from {table} where {exists}")
 }
 
+/// That a row of a table of the source satisfies a condition in which it goes by its own name.
+pub(super) fn rows_of(source: &TableName, condition: &str) -> String {
+    let table = format!("{} as {}", qualified(&source.schema, &source.name), ident(&source.name));
+    format!("exists (select 1 from {table} where {condition})")
+}
+
 pub(super) fn keep(rules: &[String]) -> String {
     if rules.is_empty() {
         return String::new();

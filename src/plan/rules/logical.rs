@@ -1,7 +1,7 @@
 //! What a plan of method `logical` cannot have: its rows are copied before green has the tables and the values that the mapping speaks of.
 
 use super::super::document::Document;
-use super::super::model::{CopyMethod, MigrationSource, Plan};
+use super::super::model::{Condition, CopyMethod, MigrationSource, Plan};
 use super::super::place::Place;
 use super::super::problem::Problems;
 use super::super::resolve::parse_table;
@@ -27,10 +27,19 @@ fn cleanup(plan: &Plan, problems: &mut Problems<'_>) {
                         `method: carry`";
             problems.value(&place.key("table"), message, hint);
         }
-        if tokens(&rule.predicate.text).iter().any(|at| is_value(&at.token, plan)) {
-            let place = place.key("where");
-            let message = format!("`{place}` needs one of `values`, and `copy.method` is `logical`");
-            problems.value(&place, message, "green is asked for values after its migrations, which run after the copy");
+        match &rule.condition {
+            Condition::Where(predicate) if tokens(&predicate.text).iter().any(|at| is_value(&at.token, plan)) => {
+                let place = place.key("where");
+                let message = format!("`{place}` needs one of `values`, and `copy.method` is `logical`");
+                let hint = "green is asked for values after its migrations, which run after the copy";
+                problems.value(&place, message, hint);
+            }
+            Condition::OrphanOf(orphan) if plan.drop.contains(&orphan.table) || plan.own.contains(&orphan.table) => {
+                let message = format!("the rule reads {}, which is in `drop` or `own`", orphan.table);
+                let hint = "with `method: logical` changes of such a table are not captured: take it off the list";
+                problems.value(&place.key("orphan_of").key("table"), message, hint);
+            }
+            _ => {}
         }
     }
 }

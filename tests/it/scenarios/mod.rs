@@ -1,6 +1,7 @@
 //! Whole runs of the binary against real servers: to the flip point, back again, killed on the way.
 
 mod back;
+mod cleanup;
 mod damage;
 mod dead_green;
 mod finalize;

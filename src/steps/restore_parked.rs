@@ -1,0 +1,151 @@
+//! What `cleanup preview` and `cleanup restore` ask: what rules leave behind and what hangs on it; and parked rows back on green.
+
+use super::again::{Again, Established};
+use super::failure::fail;
+use super::levelling::Revoked;
+use super::park_rows::{archives, said};
+use super::resolve_mapping::{Form, left_behind, mapping_as_it_is};
+use super::world::World;
+use crate::database::catalog;
+use crate::database::cleanup::{self, Cascade, Hanging, Preview, Restorable, Restore, Restored};
+use crate::database::mapping::LeftBehind;
+use crate::engine::{Context, StepError};
+use crate::plan::{CopyMethod, Side};
+use serde::Serialize;
+
+/// What a rule would leave behind, and what hangs on it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Looked {
+    /// Rows, their share, the cap.
+    #[serde(flatten)]
+    pub preview: Preview,
+    /// Whether its rows are kept in green's archive.
+    pub parked: bool,
+    /// Keys of some of its rows.
+    pub samples: Vec<String>,
+    /// Rows of blue that hang on them by blue's foreign keys.
+    pub cascades: Vec<Cascade>,
+    /// Rows that would be carried and point to nothing on green.
+    pub hanging: Vec<Hanging>,
+}
+
+/// What the cleanup rules would leave behind on blue as it is now, and what hangs on it; reads only.
+///
+/// # Errors
+/// When the mapping has problems, for example because green has no schema yet, or a server does not answer.
+pub async fn look_at_cleanup(world: &World) -> Result<Vec<Looked>, StepError> {
+    let form = match world.plan.copy.method {
+        CopyMethod::Carry => Form::Final,
+        CopyMethod::Logical => Form::Blue,
+    };
+    let mapping = mapping_as_it_is(world).await?;
+    let mut blue = world.side(Side::Blue).await?;
+    let previews = cleanup::preview(&mut blue, &mapping).await;
+    let previews = previews.map_err(|error| fail("count what the cleanup rules match", error))?;
+    let (left, green) = left_behind(world, form).await?;
+    let failed = |error| fail("look at what the cleanup rules match", error);
+    let on_blue = catalog::read(&blue).await.map_err(|error| fail("read blue's catalog", error))?;
+    let hanging = cleanup::hanging(&blue, &mapping, &left, &green).await.map_err(failed)?;
+    let mut cascades = Vec::new();
+    for one in &left {
+        cascades.extend(cleanup::cascades(&blue, one, &on_blue).await.map_err(failed)?);
+    }
+    let mut all = Vec::new();
+    for preview in previews {
+        let Some(one) = left.iter().find(|one| one.table == preview.table) else { continue };
+        let samples = cleanup::samples(&blue, one, &preview.rule).await.map_err(failed)?;
+        all.push(Looked {
+            parked: one.parked.contains(&preview.rule),
+            samples,
+            cascades: cascades.iter().filter(|cascade| cascade.rule == preview.rule).cloned().collect(),
+            hanging: hanging.iter().filter(|hanging| hanging.rule == preview.rule).cloned().collect(),
+            preview,
+        });
+    }
+    Ok(all)
+}
+
+/// Parked rows of one rule on their way back.
+pub struct Parked {
+    left: LeftBehind,
+    rule: String,
+    keys: Vec<Vec<String>>,
+    catalog: catalog::Catalog,
+}
+
+impl Parked {
+    /// Finds the rule's archive; `keys` are those asked for, all when empty.
+    ///
+    /// # Errors
+    /// When the plan has no such rule, it keeps no rows, or a key has another number of columns; nothing was changed.
+    pub async fn find(world: &World, context: &Context, rule: &str, keys: Vec<Vec<String>>) -> Result<Self, StepError> {
+        let hint = "cutover cleanup preview PLAN names the rules";
+        let Some(known) = world.plan.cleanup.iter().find(|known| known.name == rule) else {
+            return Err(StepError::refused(format!("the plan has no cleanup rule {rule}"), hint));
+        };
+        let made = archives(context)?;
+        let (left, catalog) = left_behind(world, Form::Final).await?;
+        let left = left.into_iter().find(|left| left.parked.iter().any(|parked| parked == rule));
+        let left = left.filter(|left| made.tables.iter().any(|table| table.target == left.rows.target));
+        let Some(left) = left else {
+            let why = match known.park {
+                true => format!("the run has no archive for {rule}"),
+                false => format!("cleanup rule {rule} has park: false: its rows are on blue alone"),
+            };
+            return Err(StepError::refused(why, hint));
+        };
+        let wanted = left.rows.key.len();
+        if let Some(key) = keys.iter().find(|key| key.len() != wanted) {
+            let names: Vec<&str> = left.rows.key.iter().map(|column| column.name.as_str()).collect();
+            let why =
+                format!("a key of {} has {} values ({}), not {}", left.table, wanted, names.join(", "), key.len());
+            return Err(StepError::refused(
+                why,
+                "write --key VALUE, or --key '[\"a\", \"b\"]' for a key of several columns",
+            ));
+        }
+        Ok(Self { left, rule: rule.to_owned(), keys, catalog })
+    }
+
+    fn asked(&self, context: &Context) -> Restore<'_> {
+        Restore {
+            left: &self.left,
+            rule: &self.rule,
+            keys: &self.keys,
+            catalog: &self.catalog,
+            term: context.term(),
+            batches: cleanup::Batches::default(),
+        }
+    }
+
+    /// Counts what would come back; reads only.
+    ///
+    /// # Errors
+    /// When green does not answer.
+    pub async fn preview(&self, world: &World, context: &Context) -> Result<Restorable, StepError> {
+        let green = world.side(Side::Green).await?;
+        let counted = cleanup::restorable(&green, &self.asked(context)).await;
+        counted.map_err(|error| said("count the parked rows", error))
+    }
+
+    /// Brings them back under our term, while green serves. What was revoked since is revoked again in the same transactions.
+    ///
+    /// # Errors
+    /// When green does not serve or a server refuses; batches that have committed stand.
+    pub async fn restore(&self, world: &World, context: &Context) -> Result<Restored, StepError> {
+        let mut green = world.side(Side::Green).await?;
+        let stop = || context.stop().is_requested();
+        let tell =
+            |restored: &Restored| context.progress(restored.rows, None, "rows", format!("restored by {}", self.rule));
+        let asked = self.asked(context);
+        let restored = match Revoked::read(world).await? {
+            None => cleanup::restore(&mut green, &asked, &(), &stop, &tell).await,
+            Some(revoked) => {
+                let nothing = Established::default();
+                let again = Again::new(&revoked.source_shape, &revoked.target_shape, &revoked.events, &nothing);
+                cleanup::restore(&mut green, &asked, &again, &stop, &tell).await
+            }
+        };
+        restored.map_err(|error| said("restore parked rows", error))
+    }
+}
