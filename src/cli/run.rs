@@ -10,7 +10,7 @@ use crate::gates::Verdict;
 use crate::journal::StepPhase;
 use crate::plan::Side;
 use crate::steps::flip::{self, Route};
-use crate::steps::{self, World, abandon_green, compare_plans, finalize, live, soak};
+use crate::steps::{self, World, abandon_green, compare_plans, finalize, live, probe_green, soak};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -36,6 +36,15 @@ pub(super) struct RunArgs {
     waive: WaiveArgs,
 }
 
+/// Arguments of `flip`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct FlipArgs {
+    #[command(flatten)]
+    act: ActArgs,
+    #[command(flatten)]
+    waive: WaiveArgs,
+}
+
 /// Arguments of the verbs that ask once.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SureArgs {
@@ -51,7 +60,8 @@ pub(super) struct SureArgs {
 /// Arguments of the verbs with a gate that a person may answer for.
 #[derive(Debug, Clone, clap::Args)]
 struct WaiveArgs {
-    /// Answers for a gate in this call instead of asking it: `compare-plans` of run, `soak` of finalize, `green-isolated` of rollback.
+    /// Answers for a gate in this call instead of asking it: `compare-plans` and `probe-green` of run, `probe-green` of flip,
+    /// `soak` of finalize, `green-isolated` of rollback.
     /// Kept in the journal.
     #[arg(long, value_name = "GATE", requires = "because")]
     waive: Option<String>,
@@ -62,40 +72,42 @@ struct WaiveArgs {
 
 impl WaiveArgs {
     /// The waiver, when `gate` is named and a reason is given; no other gate of the verb may be waived.
-    fn waiver(&self, gate: StepId) -> Result<Option<Waiver>, CommandError> {
+    fn waiver(&self, gates: &[StepId]) -> Result<Option<Waiver>, CommandError> {
         let Some(named) = &self.waive else { return Ok(None) };
         let because = self.because.as_deref().unwrap_or_default().trim().to_owned();
-        if *named != gate.as_str() || because.is_empty() {
-            let why = format!("--waive {named}: only {gate} may be waived here, and for a reason");
-            let next = format!("write --waive {gate} --because 'why'; nothing was touched");
-            return Err(CommandError::new(Ending::Usage, why, next));
-        }
-        Ok(Some(Waiver { gate, because }))
+        let gate = gates.iter().find(|gate| gate.as_str() == *named).filter(|_| !because.is_empty());
+        gate.map(|gate| Some(Waiver { gate: gate.clone(), because })).ok_or_else(|| {
+            let known = gates.iter().map(StepId::as_str).collect::<Vec<_>>().join(" or ");
+            let why = format!("--waive {named}: only {known} may be waived here, and for a reason");
+            let next = format!("write --waive {known} --because 'why'; nothing was touched");
+            CommandError::new(Ending::Usage, why, next)
+        })
     }
 }
 
 /// `cutover run`: everything up to the flip point.
 pub(super) async fn run(arguments: &RunArgs) -> Ending {
     let through = arguments.through.clone().map_or(steps::FLIP_POINT, StepId::named);
-    let waiver = arguments.waive.waiver(compare_plans::ID);
+    let waiver = arguments.waive.waiver(&[compare_plans::ID, probe_green::ID]);
     act(&arguments.act, "run", true, Aim::Step(through), waiver).await
 }
 
 /// `cutover flip`: level, and then the lockstep.
-pub(super) async fn flip(arguments: &ActArgs) -> Ending {
-    act(arguments, "flip", false, Aim::Step(flip::ID), Ok(None)).await
+pub(super) async fn flip(arguments: &FlipArgs) -> Ending {
+    let waiver = arguments.waive.waiver(&[probe_green::ID]);
+    act(&arguments.act, "flip", false, Aim::Step(flip::ID), waiver).await
 }
 
 /// `cutover rollback`: back to blue, from any state. Before green opens that leaves nothing of ours on blue; afterwards the traffic
 /// moves back, and what was filled stays, so that one can flip again.
 pub(super) async fn rollback(arguments: &SureArgs) -> Ending {
-    let waiver = arguments.waive.waiver(abandon_green::GATE);
+    let waiver = arguments.waive.waiver(&[abandon_green::GATE]);
     act(&arguments.act, "rollback", false, Aim::Blue { is_sure: arguments.yes }, waiver).await
 }
 
 /// `cutover finalize`: after the soak, nothing of ours is left on either side, and there is no way back.
 pub(super) async fn finalize(arguments: &SureArgs) -> Ending {
-    let waiver = arguments.waive.waiver(soak::ID);
+    let waiver = arguments.waive.waiver(&[soak::ID]);
     act(&arguments.act, "finalize", false, Aim::Over { is_sure: arguments.yes }, waiver).await
 }
 

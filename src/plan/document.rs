@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 
 mod hot_queries;
 mod level;
+mod probes;
 mod traffic;
 
 pub use hot_queries::*;
 pub use level::*;
+pub use probes::*;
 pub use traffic::*;
 
 /// A plan of `cutover`: how one PostgreSQL database, and the systems on top of it, move from blue to green.
@@ -63,6 +65,9 @@ pub struct Document {
     /// Queries that clients send all the time: green must not plan them worse than blue does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hot_queries: Option<HotQueries>,
+    /// Questions to the engine and to what depends on it, asked before anything is touched, before the flip and during the soak.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probe>,
     /// The queue and the replay of revocations. Needed as soon as there are `systems`.
     #[serde(default)]
     pub revocations: Option<Revocations>,

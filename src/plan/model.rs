@@ -9,10 +9,12 @@ use std::time::Duration;
 
 mod hot_queries;
 mod level;
+mod probes;
 mod traffic;
 
 pub use hot_queries::*;
 pub use level::*;
+pub use probes::*;
 pub use traffic::*;
 
 /// One of the two sides of a cutover.
@@ -170,6 +172,8 @@ pub struct Plan {
     pub reverse: BTreeMap<TableName, Reverse>,
     /// Queries that green must not plan worse than blue, when the plan names any.
     pub hot_queries: Option<HotQueries>,
+    /// Questions to the engine and to what depends on it.
+    pub probes: Vec<Probe>,
     /// The queue and replay of revocations, when the plan has them.
     pub revocations: Option<Revocations>,
     /// Systems that flip together, from the innermost (the engine) to the outermost.

@@ -1,6 +1,7 @@
 //! Combinations that no plan may have. Owns which, and for each the way out; single values are judged where they are read.
 
 mod logical;
+mod probes;
 
 use super::document::{self, Document, ReverseWord};
 use super::model::{Adapter, Plan, Reverse, TableName};
@@ -26,6 +27,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
     reverse(plan, document, problems);
     lost_marks(plan, document, problems);
     hot_queries(plan, problems);
+    probes::check(plan, document, problems);
     systems(plan, document, problems);
     gateway(plan, problems);
     soak(plan, problems);

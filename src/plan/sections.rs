@@ -2,6 +2,7 @@
 
 mod hot_queries;
 mod level;
+mod probes;
 
 use super::document as typed;
 use super::model::{

@@ -13,11 +13,14 @@ use super::copy_schema::CopySchema;
 use super::fence_green::FenceGreen;
 use super::finalize::Finalize;
 use super::flip::Flip;
+use super::issue_canaries::IssueCanaries;
 use super::level_backlog::LevelBacklog;
 use super::log_guard;
 use super::migrate::{Migrate, Rows};
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
+use super::probe_blue::ProbeBlue;
+use super::probe_green::ProbeGreen;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::resolve_mapping::ResolveMapping;
@@ -118,6 +121,9 @@ actions! {
     AnalyzeGreen: "Green's planner has statistics.",
     AccountRows: "Every row is accounted for.",
     ComparePlans: "Green plans hot queries as well as blue.",
+    ProbeBlue: "The plan's probes hold on blue.",
+    IssueCanaries: "Grants on blue that green must know.",
+    ProbeGreen: "A closed green knows them.",
     PrewarmGreen: "Green's tables are in its memory.",
     ReadyToFlip: "The gate before the flip.",
     Flip: "The traffic moves, out or back.",

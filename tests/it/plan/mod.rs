@@ -4,6 +4,7 @@ mod hot_queries;
 mod keeping_level;
 mod meaning;
 mod mistakes;
+mod probes;
 
 use cutover::plan;
 use std::ops::Deref;
