@@ -24,6 +24,7 @@ mod plan_hydra;
 mod plan_hydra_back;
 mod plan_hydra_hot;
 mod prewarm;
+mod probes;
 mod register;
 mod report;
 mod revocations;
