@@ -319,7 +319,12 @@ fn gateway(plan: &Plan, problems: &mut Problems<'_>) {
 
 fn soak(plan: &Plan, problems: &mut Problems<'_>) {
     let place = Place::top("soak");
-    for (key, share) in [("failed", plan.soak.failed), ("refused_refreshes", plan.soak.refused_refreshes)] {
+    let shares = [
+        ("failed", plan.soak.failed),
+        ("forbidden", plan.soak.forbidden),
+        ("refused_refreshes", plan.soak.refused_refreshes),
+    ];
+    for (key, share) in shares {
         if !(0.0..=100.0).contains(&share) {
             let place = place.key(key);
             problems.value(&place, format!("`{place}` is no share"), "from 0 to 100, in percentage points");

@@ -36,7 +36,7 @@ fn keepers(world: &World) -> Vec<(OauthProbe, Secret)> {
 /// Makes the canaries of one probe, after whatever a process before has left of them.
 async fn issue(probe: &OauthProbe, key: &Secret, run: Uuid) -> Result<Value, oauth::OauthError> {
     let owner = probe.canary_owner(run);
-    probe.sweep(Side::Blue, &owner).await?;
+    probe.remove_canaries(Side::Blue, run).await?;
     let engine = probe.engine(Side::Blue).await?;
     let canaries = Canaries::issue(&engine, &owner, &probe.plan.scope).await?;
     let sealed = oauth::seal(key, &run.to_string(), &canaries.to_text());
@@ -49,8 +49,8 @@ async fn issue(probe: &OauthProbe, key: &Secret, run: Uuid) -> Result<Value, oau
 /// When the engine does not do it; asked again it goes on.
 pub(super) async fn remove(world: &World, run: Uuid, side: Side) -> Result<(), StepError> {
     for (probe, _) in keepers(world) {
-        let swept = probe.sweep(side, &probe.canary_owner(run)).await;
-        swept.map_err(|error| fail(format!("remove the canaries from {side}"), error).retry())?;
+        let removed = probe.remove_canaries(side, run).await;
+        removed.map_err(|error| fail(format!("remove the canaries from {side}"), error).retry())?;
     }
     Ok(())
 }

@@ -46,7 +46,10 @@ impl Step for ProbeBlue {
 
     fn summary(&self) -> String {
         let bound = humantime::format_duration(self.bound);
-        format!("ask {} probes on blue, with clients made for them, within {bound}; what fails there was broken before", self.probes)
+        format!(
+            "ask {} probes on blue, with clients made for them, within {bound}; what fails there was broken before",
+            self.probes
+        )
     }
 
     fn undo_summary(&self) -> String {

@@ -170,6 +170,11 @@ impl Rounds {
         (self.failed >= FAILED).then(|| self.seen.join("; "))
     }
 
+    /// What did not hold in the last round.
+    pub(super) fn broken(&self) -> &[String] {
+        &self.seen
+    }
+
     /// Whether enough was asked, and the last of it held.
     pub(super) fn is_content(&self) -> bool {
         self.probes.all.is_empty() || (self.rounds > 0 && self.failed == 0)

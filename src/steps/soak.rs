@@ -3,7 +3,7 @@
 //!
 //! It reads, but for the plan's probes: green is open, so that their flows can be tried now, with clients made for them and removed again.
 
-use super::answers::answers;
+use super::answers::{Seen, seen};
 use super::failure::fail;
 use super::finalize;
 use super::flip::{self, Registers, Route};
@@ -58,12 +58,7 @@ impl Soak {
         watched
     }
 
-    async fn watch_on(
-        &self,
-        world: &World,
-        context: &Context,
-        rounds: &mut Rounds,
-    ) -> Result<Receipt, StepError> {
+    async fn watch_on(&self, world: &World, context: &Context, rounds: &mut Rounds) -> Result<Receipt, StepError> {
         let (begun, at_first) = (Instant::now(), served(world, context.facts()).await?.unwrap_or_default());
         let mut worse = 0;
         loop {
@@ -78,7 +73,10 @@ impl Soak {
             }
             worse = if matches!(look.verdict, Verdict::NoGo(_)) { worse + 1 } else { 0 };
             match look.verdict {
-                Verdict::NoGo(why) if worse >= WORSE => return Err(worse_than_blue(why)),
+                Verdict::NoGo(why) if worse >= WORSE => {
+                    let all = std::iter::once(why).chain(rounds.broken().iter().cloned());
+                    return Err(worse_than_blue(all.collect::<Vec<_>>().join("; ")));
+                }
                 Verdict::Go if is_over && rounds.is_content() => {
                     return Ok(json!({ "served_s": served_s, "probe_rounds": rounds.count() }).into());
                 }
@@ -135,12 +133,18 @@ impl Soak {
     ) -> Result<(Verdict, String), StepError> {
         let back = if is_over { LONGEST_S as f64 } else { self.limits.over.as_secs_f64() };
         let seconds = served_s.min(back).max(1.0) as u64;
-        let Some(green) = answers(world, Side::Green, seconds).await? else {
-            return Ok((Verdict::Go, "no gateway counts requests".to_owned()));
-        };
+        let now = seen(world, Side::Green, seconds).await?;
         let receipt = context.facts().receipt(&flip::ID).cloned().unwrap_or_default();
-        let blue: Answers = serde_json::from_value(receipt["baseline"].clone()).unwrap_or_default();
-        let verdict = gates::as_good(&blue, &green, &self.limits);
+        let before: Seen = serde_json::from_value(receipt["baseline"].clone()).unwrap_or_default();
+        let others = Verdict::all([
+            gates::clients_as_good(&before.clients, &now.clients, &self.limits),
+            gates::dependants_as_good(&before.dependants, &now.dependants, &self.limits),
+        ]);
+        let Some(green) = now.answers else {
+            return Ok((others, "no gateway counts requests".to_owned()));
+        };
+        let blue = before.answers.unwrap_or_default();
+        let verdict = Verdict::all([gates::as_good(&blue, &green, &self.limits), others]);
         // Until the soak is over there may simply not have been enough requests yet.
         let verdict = if is_over || matches!(verdict, Verdict::NoGo(_)) { verdict } else { Verdict::Go };
         Ok((verdict, words(&green, &blue)))

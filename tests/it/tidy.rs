@@ -26,7 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gates", &["plan", "database", "traffic::figures"]),
     ("steps", &["plan", "engine", "journal", "database", "revocations", "traffic", "gates"]),
     ("report", &["plan", "journal", "engine"]),
-    ("sandbox", &["plan", "database::client", "database::sql", "traffic::protocol"]),
+    ("sandbox", &["plan", "database::client", "database::sql", "traffic::protocol", "traffic::figures"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

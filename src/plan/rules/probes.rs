@@ -41,7 +41,8 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
         }
     }
     if !document.probes.is_empty() && document.systems.is_empty() {
-        let hint = "a run without `systems` ends at the flip point: there is no soak, and nobody to see what green does";
+        let hint =
+            "a run without `systems` ends at the flip point: there is no soak, and nobody to see what green does";
         problems.key(&place, "there are `probes` but no `systems`", hint);
     }
 }

@@ -11,11 +11,7 @@ use std::time::Duration;
 const TELLING: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 impl Resolver<'_, '_> {
-    pub(in crate::plan) fn probes(
-        &mut self,
-        typed: &[typed::Probe],
-        gateway: Option<&typed::Gateway>,
-    ) -> Vec<Probe> {
+    pub(in crate::plan) fn probes(&mut self, typed: &[typed::Probe], gateway: Option<&typed::Gateway>) -> Vec<Probe> {
         let place = Place::top("probes");
         let one = |(index, probe): (usize, &typed::Probe)| match probe {
             typed::Probe::Oauth(oauth) => {
@@ -26,12 +22,7 @@ impl Resolver<'_, '_> {
         typed.iter().enumerate().map(one).collect()
     }
 
-    fn oauth(
-        &mut self,
-        place: &Place,
-        typed: &typed::OauthProbe,
-        gateway: Option<&typed::Gateway>,
-    ) -> OauthProbe {
+    fn oauth(&mut self, place: &Place, typed: &typed::OauthProbe, gateway: Option<&typed::Gateway>) -> OauthProbe {
         let name = self.name(&place.key("name"), &typed.name);
         let green = self.engine(place, &typed.public, &typed.admin);
         let blue = match (&typed.blue, gateway) {
@@ -41,7 +32,8 @@ impl Resolver<'_, '_> {
                 self.engine(&at, &gateway.blue.public, &gateway.blue.admin)
             }
             (None, None) => {
-                let hint = "the same is tried on blue first: `blue: { public: \"${BLUE_PUBLIC}\", admin: \"${BLUE_ADMIN}\" }`";
+                let hint =
+                    "the same is tried on blue first: `blue: { public: \"${BLUE_PUBLIC}\", admin: \"${BLUE_ADMIN}\" }`";
                 self.problems.key(place, format!("`{place}` does not say where blue's engine is"), hint);
                 Upstream { public: String::new(), admin: String::new() }
             }

@@ -83,7 +83,11 @@ impl Flip {
         for why in &broken {
             tracing::warn!(side = %self.route.to(), "{why}");
         }
-        if readings.is_empty() { Value::Null } else { json!({ "held": readings.len() - broken.len(), "broken": broken }) }
+        if readings.is_empty() {
+            Value::Null
+        } else {
+            json!({ "held": readings.len() - broken.len(), "broken": broken })
+        }
     }
 
     fn release_note(&self, context: &Context, epoch: i64, canaries: Value) -> Value {

@@ -64,51 +64,66 @@ fn probes_that_cannot_be_asked_are_refused_with_their_place() {
             &format!("{at}.grace.green `{at}.grace.green` is longer than 5 minutes"),
         ],
     );
-    refused("oauth: { name: b, public: \"postgres://x\", admin: \"http://a\", flows: [keys] }", &[
-        &format!("{at}.public `{at}.public` is not the base URL of an HTTP service"),
-    ]);
+    refused(
+        "oauth: { name: b, public: \"postgres://x\", admin: \"http://a\", flows: [keys] }",
+        &[&format!("{at}.public `{at}.public` is not the base URL of an HTTP service")],
+    );
     let client = "client: { id: a, secret: \"${SECRET}\" }";
     refused(
         &format!("oauth: {{ name: b, {ENGINE}, flows: [refresh], {client} }}"),
         &[&format!("{at}.client `{at}.client` has no `redirect_uri`")],
     );
-    refused("http: { name: b, url: \"ftp://x\" }", &[
-        "probes[2].http.url `probes[2].http.url` is not the address of an HTTP service",
-    ]);
-    refused("http: { name: b, url: \"http://x\", method: POST }", &[
-        "probes[2].http.method `probes[2].http.method` must be `GET` or `HEAD`, not `POST`",
-    ]);
+    refused(
+        "http: { name: b, url: \"ftp://x\" }",
+        &["probes[2].http.url `probes[2].http.url` is not the address of an HTTP service"],
+    );
+    refused(
+        "http: { name: b, url: \"http://x\", method: POST }",
+        &["probes[2].http.method `probes[2].http.method` must be `GET` or `HEAD`, not `POST`"],
+    );
     refused("http: { name: b, url: \"http://x\", when: [] }", &["probes[2].http.when `probes[2].http.when` is empty"]);
 }
 
 #[test]
 fn a_probe_needs_blue_and_a_soak() {
     let alone = "version: 1\nname: alone\ncontrol: \"${CONTROL_URL}\"\ndatabases:\n  blue: { url: \"${BLUE_URL}\", role: r }\n  green: { url: \"${GREEN_URL}\", role: r }\n";
-    let problems = parse(&format!("{alone}probes:\n  - oauth: {{ name: b, {ENGINE}, flows: [keys] }}\n")).expect_err("alone");
-    assert_eq!(problems, [
-        "probes there are `probes` but no `systems`",
-        "probes[0].oauth `probes[0].oauth` does not say where blue's engine is",
-    ]);
+    let problems =
+        parse(&format!("{alone}probes:\n  - oauth: {{ name: b, {ENGINE}, flows: [keys] }}\n")).expect_err("alone");
+    assert_eq!(
+        problems,
+        [
+            "probes there are `probes` but no `systems`",
+            "probes[0].oauth `probes[0].oauth` does not say where blue's engine is",
+        ]
+    );
 }
 
 #[test]
 fn secrets_of_probes_come_from_the_environment_alone() {
     let at = "probes[2].oauth";
     let stands = |place: &str| format!("{place} `{place}` is a secret and stands in the plan");
-    refused(&format!("oauth: {{ name: b, {ENGINE}, flows: [keys], canaries: {{ key: hunter2 }} }}"), &[
-        &stands(&format!("{at}.canaries.key")),
-    ]);
-    refused(&format!("oauth: {{ name: b, {ENGINE}, flows: [keys], client: {{ id: a, secret: \"x${{SECRET}}\" }} }}"), &[
-        &stands(&format!("{at}.client.secret")),
-    ]);
-    refused("http: { name: b, url: \"http://x\", headers: { Authorization: Bearer x } }", &[
-        &stands("probes[2].http.headers.Authorization"),
-    ]);
-    refused("http: { name: b, url: \"http://me:x@y\" }", &["probes[2].http.url `probes[2].http.url` holds credentials"]);
-    refused(&format!("oauth: {{ name: b, {ENGINE}, flows: [keys], canaries: {{ key: \"${{K}}\" }} }}"), &[
-        &format!("{at}.canaries.key `{at}.canaries.key` becomes a secret of less than 32 characters"),
-    ]);
-    let secret = |name: &str| if name == "KEY" { Some(format!("{SENTINEL}{}", "x".repeat(32))) } else { anything(name) };
+    refused(
+        &format!("oauth: {{ name: b, {ENGINE}, flows: [keys], canaries: {{ key: hunter2 }} }}"),
+        &[&stands(&format!("{at}.canaries.key"))],
+    );
+    refused(
+        &format!("oauth: {{ name: b, {ENGINE}, flows: [keys], client: {{ id: a, secret: \"x${{SECRET}}\" }} }}"),
+        &[&stands(&format!("{at}.client.secret"))],
+    );
+    refused(
+        "http: { name: b, url: \"http://x\", headers: { Authorization: Bearer x } }",
+        &[&stands("probes[2].http.headers.Authorization")],
+    );
+    refused(
+        "http: { name: b, url: \"http://me:x@y\" }",
+        &["probes[2].http.url `probes[2].http.url` holds credentials"],
+    );
+    refused(
+        &format!("oauth: {{ name: b, {ENGINE}, flows: [keys], canaries: {{ key: \"${{K}}\" }} }}"),
+        &[&format!("{at}.canaries.key `{at}.canaries.key` becomes a secret of less than 32 characters")],
+    );
+    let secret =
+        |name: &str| if name == "KEY" { Some(format!("{SENTINEL}{}", "x".repeat(32))) } else { anything(name) };
     let text = whole().replace("${PROBE_CANARY_KEY}", "${KEY}");
     let plan = plan::parse(&text, Path::new("."), &secret).expect("a plan");
     assert!(!format!("{plan:?}").contains(SENTINEL), "a secret is shown");

@@ -31,7 +31,10 @@ async fn issued() -> (Place, World, Upstream, Canaries) {
 async fn look(canaries: &Canaries, at: &Upstream, expected: Expected) -> BTreeMap<String, String> {
     let engine = probe(at, &[Flow::Refresh]).engine(Side::Green).await.expect("it answers");
     let readings = canaries.look(&engine, "engine", expected, now_s()).await;
-    assert_eq!(readings.iter().map(|one| one.question.clone()).collect::<Vec<_>>(), KINDS.map(|kind| format!("canary {kind}")));
+    assert_eq!(
+        readings.iter().map(|one| one.question.clone()).collect::<Vec<_>>(),
+        KINDS.map(|kind| format!("canary {kind}"))
+    );
     broken(&readings)
 }
 
@@ -63,7 +66,8 @@ async fn canaries_hold_where_they_were_made_and_go_without_a_trace() {
         clients
     });
     assert_eq!(probe.sweep(Side::Blue, OWNER).await.expect("it answers"), 2);
-    let left: i64 = place.ask("select (select count(*) from hydra_client) + (select count(*) from hydra_oauth2_access)").await;
+    let left: i64 =
+        place.ask("select (select count(*) from hydra_client) + (select count(*) from hydra_oauth2_access)").await;
     assert_eq!(left, 2, "a person's client and its token");
 }
 
@@ -75,7 +79,10 @@ async fn the_engine_s_own_fault_is_seen_by_its_consents_and_not_by_its_tokens() 
     let found = look(&canaries, &at, Expected::AsOnBlue).await;
     // A revoked or untouched grant: every consent of a fresh login is lost, though each of its tokens is as it was.
     assert!(found.contains_key("canary live") && found.contains_key("canary rotated"), "{found:?}");
-    assert!(found.values().all(|why| why.contains("its user's consents are not those of blue (0 are listed, 1 on blue)")), "{found:?}");
+    assert!(
+        found.values().all(|why| why.contains("its user's consents are not those of blue (0 are listed, 1 on blue)")),
+        "{found:?}"
+    );
     assert!(!found.contains_key("canary machine") && !found.contains_key("canary expired"), "{found:?}");
 }
 
@@ -107,7 +114,10 @@ async fn each_damage_to_a_canary_is_named() {
 async fn a_side_that_is_to_accept_none_of_blue_s_is_held_to_it() {
     let (_place, _world, at, canaries) = issued().await;
     let found = look(&canaries, &at, Expected::None).await;
-    assert_eq!(found.keys().collect::<Vec<_>>(), ["canary live", "canary logged out", "canary machine", "canary rotated"]);
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        ["canary live", "canary logged out", "canary machine", "canary rotated"]
+    );
     assert!(found["canary live"].contains("the plan says that this side accepts none of blue's"), "{found:?}");
     let (_other_place, _other_world, other) = engine(EngineVersion::V2).await;
     assert_eq!(look(&canaries, &other, Expected::None).await, BTreeMap::new());
@@ -124,7 +134,10 @@ async fn a_blue_that_is_not_sound_makes_no_canaries() {
     .await;
     let faulty = probe(&Upstream { admin, ..at }, &[Flow::Refresh]).engine(Side::Blue).await.expect("it answers");
     let error = Canaries::issue(&faulty, OWNER, "openid offline_access").await.err().expect("refused").to_string();
-    assert_eq!(error, "see a canary on blue: token 1 of the canary `rotated` is active: blue itself is not as it should be");
+    assert_eq!(
+        error,
+        "see a canary on blue: token 1 of the canary `rotated` is active: blue itself is not as it should be"
+    );
 }
 
 #[tokio::test]

@@ -12,8 +12,9 @@ use cutover::sandbox::engine::{EngineVersion, migrate};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tampering::{Answered, tampering};
+use tokio::time::Instant;
 
 const ALL: [Flow; 8] = [
     Flow::Discovery,
@@ -113,7 +114,10 @@ async fn a_client_of_the_users_own_is_used_and_stays() {
 }
 
 /// What fails with a fault, by question; whatever fails, nothing is left behind.
-async fn with_fault(flows: &[Flow], tamper: impl Fn(&mut Answered) + Send + Sync + Clone + 'static) -> BTreeMap<String, String> {
+async fn with_fault(
+    flows: &[Flow],
+    tamper: impl Fn(&mut Answered) + Send + Sync + Clone + 'static,
+) -> BTreeMap<String, String> {
     let (place, _world, at) = engine(EngineVersion::V2).await;
     let public = tampering(&at.public, tamper.clone()).await;
     let admin = tampering(&at.admin, tamper).await;
@@ -138,7 +142,10 @@ async fn an_engine_that_never_forgets_a_token_is_found_by_every_flow_that_kills_
     .await;
     assert_eq!(names(&found), ["code_pkce", "reuse", "revoke"], "{found:?}");
     assert_eq!(found["revoke"], "revoke: the refresh token is still active");
-    assert_eq!(found["code_pkce"], "exchange a code again: the access token of a code that was used twice is still active");
+    assert_eq!(
+        found["code_pkce"],
+        "exchange a code again: the access token of a code that was used twice is still active"
+    );
     assert_eq!(found["reuse"], "use a refresh token again: the access token of the chain is still active");
 }
 
@@ -179,7 +186,8 @@ async fn an_engine_that_loses_whom_a_token_is_of_is_found() {
 async fn an_engine_that_refuses_refreshes_says_so_in_its_own_words() {
     let found = with_fault(&[Flow::CodePkce, Flow::Refresh, Flow::Reuse], |answered| {
         if answered.form.contains("grant_type=refresh_token") {
-            (answered.status, answered.body) = (400, json!({ "error": "invalid_grant", "error_description": "too old" }));
+            (answered.status, answered.body) =
+                (400, json!({ "error": "invalid_grant", "error_description": "too old" }));
         }
     })
     .await;

@@ -9,6 +9,7 @@ mod kills;
 mod logical;
 mod park;
 mod phases;
+mod probes;
 mod rehearse;
 mod soak;
 mod triggers;

@@ -11,7 +11,6 @@ use crate::plan::Secret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
-use uuid::Uuid;
 
 /// How long a token of a canary may live: longer than any window, so that it says something to the end.
 const LIFE: &str = "720h";
@@ -40,8 +39,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Live, Self::Rotated, Self::Revoked, Self::Expired, Self::Machine, Self::LoggedOut];
+    const ALL: [Self; 6] = [Self::Live, Self::Rotated, Self::Revoked, Self::Expired, Self::Machine, Self::LoggedOut];
 
     /// Its name, as people read it.
     #[must_use]
@@ -94,11 +92,14 @@ pub enum Expected {
     None,
 }
 
+fn subject(owner: &str, kind: Kind) -> String {
+    format!("{owner}-{}", kind.as_str().replace(' ', "-"))
+}
+
 /// The parts of introspection that must be the same on both sides.
 fn identity(said: &Value) -> Value {
     let words = |value: &Value| {
-        let mut words: Vec<String> =
-            value.as_str().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        let mut words: Vec<String> = value.as_str().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
         words.sort();
         words
     };
@@ -125,11 +126,16 @@ impl Canaries {
         }
         let mut canaries = Vec::new();
         for kind in Kind::ALL {
-            let subject = format!("cutover-canary-{}", Uuid::new_v4().simple());
+            let subject = subject(owner, kind);
             let client = if kind == Kind::Expired { &brief } else { &client };
             canaries.push(Canary::issue(kind, &Asking { engine, client, subject: &subject, scope }).await?);
         }
         Ok(Self { clients: vec![client.id, brief.id], canaries })
+    }
+
+    /// The users who have made them, known by their owner alone, so that also those of a process that died are found.
+    pub fn subjects(owner: &str) -> impl Iterator<Item = String> {
+        Kind::ALL.into_iter().map(move |kind| subject(owner, kind))
     }
 
     /// The clients to whom they were issued.
@@ -177,7 +183,8 @@ impl Canary {
             _ => {
                 let first = asking.grant(what).await?;
                 signed.clone_from(&first.id);
-                let refresh = first.refresh.clone().ok_or_else(|| OauthError::unexpected(what, "no refresh token came"))?;
+                let refresh =
+                    first.refresh.clone().ok_or_else(|| OauthError::unexpected(what, "no refresh token came"))?;
                 tokens.extend(both(&first));
                 match kind {
                     Kind::Rotated => {
@@ -193,7 +200,8 @@ impl Canary {
             }
         }
         let signed = signed.map(|token| token.expose().to_owned());
-        let canary = Self { kind, subject: asking.subject.to_owned(), tokens: Vec::new(), consents: Vec::new(), signed };
+        let canary =
+            Self { kind, subject: asking.subject.to_owned(), tokens: Vec::new(), consents: Vec::new(), signed };
         canary.noted(engine, asking.client, tokens).await
     }
 
@@ -215,7 +223,11 @@ impl Canary {
             let is_active = said["active"] == true;
             if living.get(index) != Some(&is_active) {
                 let word = if is_active { "is active" } else { "is not active" };
-                let why = format!("token {} of the canary `{}` {word}: blue itself is not as it should be", index + 1, self.kind.as_str());
+                let why = format!(
+                    "token {} of the canary `{}` {word}: blue itself is not as it should be",
+                    index + 1,
+                    self.kind.as_str()
+                );
                 return Err(OauthError::unexpected(what, why));
             }
             self.tokens.push(Kept { token: token.expose().to_owned(), is_active, said: identity(&said) });

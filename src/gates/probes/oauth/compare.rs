@@ -21,7 +21,9 @@ pub(super) fn discovery(blue: &Value, green: &Value, may_differ: &[String]) -> R
                     short.push(format!("{name} lacks {}", missing.join(", ")));
                 }
             }
-            (offered, there) if offered != there => short.push(format!("{name} is {there} on green and {offered} on blue")),
+            (offered, there) if offered != there => {
+                short.push(format!("{name} is {there} on green and {offered} on blue"))
+            }
             _ => {}
         }
     }
@@ -53,7 +55,8 @@ mod tests {
 
     #[test]
     fn gates_see_what_green_does_not_publish() {
-        let blue = json!({ "issuer": "https://a/", "token_endpoint": "https://a/t", "scopes_supported": ["openid", "x"] });
+        let blue =
+            json!({ "issuer": "https://a/", "token_endpoint": "https://a/t", "scopes_supported": ["openid", "x"] });
         let said = |green: Value, may: &[&str]| {
             let may: Vec<String> = may.iter().map(ToString::to_string).collect();
             discovery(&blue, &green, &may).err().unwrap_or_default()

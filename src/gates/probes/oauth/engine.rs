@@ -153,7 +153,8 @@ impl Engine {
         let what = "list our clients";
         let page = PAGE.to_string();
         let asked = [("owner", owner), ("limit", &page), ("page_size", &page)];
-        let listed = self.send(what, self.administer(Method::GET, "/clients").query(&asked)).await?.expect(what, 200)?;
+        let listed =
+            self.send(what, self.administer(Method::GET, "/clients").query(&asked)).await?.expect(what, 200)?;
         // An engine that does not know the filter lists everybody's.
         let ours = listed.as_array().into_iter().flatten().filter(|client| client["owner"] == owner);
         Ok(ours.filter_map(|client| client["client_id"].as_str().map(str::to_owned)).collect())
@@ -197,12 +198,7 @@ impl Engine {
     }
 
     /// Revokes a token as a client.
-    pub(super) async fn revoke(
-        &self,
-        what: &'static str,
-        client: &Client,
-        token: &str,
-    ) -> Result<Answer, OauthError> {
+    pub(super) async fn revoke(&self, what: &'static str, client: &Client, token: &str) -> Result<Answer, OauthError> {
         let request = self.http.post(format!("{}/oauth2/revoke", self.public)).form(&[("token", token)]);
         self.send(what, as_client(request, client)).await
     }
@@ -269,12 +265,7 @@ impl Engine {
     }
 
     /// A browser's visit to this side's own `/oauth2/auth`, wherever `address` says that it is.
-    pub(super) async fn visit(
-        &self,
-        what: &'static str,
-        address: &str,
-        cookies: &str,
-    ) -> Result<Answer, OauthError> {
+    pub(super) async fn visit(&self, what: &'static str, address: &str, cookies: &str) -> Result<Answer, OauthError> {
         let wrong = || OauthError::Unexpected { what, why: "the address to go to is none of the engine's".to_owned() };
         let asked = Url::parse(address).map_err(|_| wrong())?;
         if !asked.path().ends_with("/oauth2/auth") {

@@ -2,9 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
-};
+use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde_json::Value;
 
 /// Verifies a token in compact form by the key that it names.
@@ -14,7 +12,8 @@ use serde_json::Value;
 pub(super) fn verify(token: &str, keys: &Value) -> Result<(), String> {
     let no = |why: &str| format!("a signed token of blue's does not verify: {why}");
     let mut parts = token.split('.');
-    let (Some(head), Some(body), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+    let (Some(head), Some(body), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
         return Err(no("it has not three parts"));
     };
     let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| no("it is not base64"));
@@ -59,7 +58,8 @@ mod tests {
         let text = format!("{head}.{}", encoded(b"{}"));
         let signature = pair.sign(&random, text.as_bytes()).expect("a signature");
         let point = pair.public_key().as_ref();
-        let key = json!({ "kid": kid, "kty": "EC", "crv": "P-256", "x": encoded(&point[1..33]), "y": encoded(&point[33..]) });
+        let key =
+            json!({ "kid": kid, "kty": "EC", "crv": "P-256", "x": encoded(&point[1..33]), "y": encoded(&point[33..]) });
         (format!("{text}.{}", encoded(signature.as_ref())), key)
     }
 

@@ -62,7 +62,7 @@ impl OauthProbe {
         Engine::reach(&self.http, self.plan.engine(side), self.plan.timeout).await
     }
 
-    /// Whose the clients are that the flows make.
+    /// Whose the clients are that the flows make, and the name of their user.
     fn owner(&self) -> String {
         format!("cutover-probe-{}-{}", self.plan_name, self.plan.name)
     }
@@ -103,12 +103,36 @@ impl OauthProbe {
         Ok(found.len())
     }
 
-    /// Removes what a flow that was cut off has left on a side.
+    /// Removes the canaries of a run from a side: clients, grants, and their users' logins.
+    ///
+    /// # Errors
+    /// When the engine does not do it; asked again it goes on.
+    pub async fn remove_canaries(&self, side: Side, run: Uuid) -> Result<(), OauthError> {
+        let owner = self.canary_owner(run);
+        self.sweep(side, &owner).await?;
+        let engine = self.engine(side).await?;
+        for subject in Canaries::subjects(&owner) {
+            engine.delete_logins(&subject).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what flows have left on a side, also one that was cut off.
     ///
     /// # Errors
     /// When the engine does not do it; asked again it goes on.
     pub async fn sweep_flows(&self, side: Side) -> Result<usize, OauthError> {
-        if self.plan.client.is_some() { Ok(0) } else { self.sweep(side, &self.owner()).await }
+        let engine = self.engine(side).await?;
+        let subject = self.owner();
+        let found = match &self.plan.client {
+            Some(given) => {
+                engine.delete_consents(&subject, &given.id).await?;
+                0
+            }
+            None => self.sweep(side, &subject).await?,
+        };
+        engine.delete_logins(&subject).await?;
+        Ok(found)
     }
 
     /// What flows that were cut off have left on a side.
@@ -180,27 +204,20 @@ impl OauthProbe {
             Ok(engine) => engine,
             Err(error) => return vec![self.reading("engine", Err(error))],
         };
-        let subject = format!("cutover-probe-{}", Uuid::new_v4().simple());
+        let subject = self.owner();
         let mut readings = Vec::new();
         match self.clients(side, &engine).await {
             Ok(clients) => readings.extend(self.all(side, &engine, &clients, &subject, &flows).await),
             Err(error) => readings.push(self.reading("clients", Err(error))),
         }
-        let cleaned = self.clean(side, &engine, &subject).await;
+        let cleaned = self.sweep_flows(side).await.map(drop);
         if cleaned.is_err() {
             readings.push(self.reading("clean up", cleaned));
         }
         readings
     }
 
-    async fn all(
-        &self,
-        side: Side,
-        engine: &Engine,
-        clients: &Clients,
-        subject: &str,
-        flows: &[Flow],
-    ) -> Vec<Reading> {
+    async fn all(&self, side: Side, engine: &Engine, clients: &Clients, subject: &str, flows: &[Flow]) -> Vec<Reading> {
         let trial = Trial {
             engine,
             client: &clients.own,
@@ -249,14 +266,6 @@ impl OauthProbe {
         let own = engine.create_client("cutover-probe", &owner, &self.plan.scope).await?;
         let stranger = engine.create_client("cutover-probe-stranger", &owner, &self.plan.scope).await?;
         Ok(Clients { own, stranger: Some(stranger) })
-    }
-
-    async fn clean(&self, side: Side, engine: &Engine, subject: &str) -> Result<(), OauthError> {
-        if let Some(given) = &self.plan.client {
-            engine.delete_consents(subject, &given.id).await?;
-        }
-        self.sweep_flows(side).await?;
-        engine.delete_logins(subject).await
     }
 }
 

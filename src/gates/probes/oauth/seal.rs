@@ -18,7 +18,8 @@ pub struct Unreadable;
 
 /// A key of its own for each run.
 fn key(secret: &Secret, run: &str) -> LessSafeKey {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("an HMAC takes a key of any length");
+    let mut mac =
+        Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("an HMAC takes a key of any length");
     mac.update(b"cutover canaries of run ");
     mac.update(run.as_bytes());
     let derived = mac.finalize().into_bytes();
