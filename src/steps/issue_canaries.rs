@@ -20,6 +20,9 @@ pub(super) const ID: StepId = StepId::new("issue-canaries");
 /// For all canaries of one probe.
 const EACH: Duration = Duration::from_secs(90);
 
+/// What to do when an engine does not answer.
+const BRING_BACK: &str = "bring the engine of that side back, then run the same command again";
+
 /// Makes the canaries.
 #[derive(Debug, Clone)]
 pub struct IssueCanaries {
@@ -50,7 +53,7 @@ async fn issue(probe: &OauthProbe, key: &Secret, run: Uuid) -> Result<Value, oau
 pub(super) async fn remove(world: &World, run: Uuid, side: Side) -> Result<(), StepError> {
     for (probe, _) in keepers(world) {
         let removed = probe.remove_canaries(side, run).await;
-        removed.map_err(|error| fail(format!("remove the canaries from {side}"), error).retry())?;
+        removed.map_err(|error| fail(format!("remove the canaries from {side}"), error).retry().hint(BRING_BACK))?;
     }
     Ok(())
 }
@@ -82,7 +85,8 @@ impl Step for IssueCanaries {
         let mut standing = 0;
         for (probe, _) in keepers(world) {
             let found = probe.standing(Side::Blue, &probe.canary_owner(context.run())).await;
-            standing += found.map_err(|error| fail("look for the canaries on blue", error).retry())?.len();
+            standing +=
+                found.map_err(|error| fail("look for the canaries on blue", error).retry().hint(BRING_BACK))?.len();
         }
         let issued = context.notes().into_iter().rev().find(|note| note["phase"] == "issued");
         Ok(match (standing, issued) {

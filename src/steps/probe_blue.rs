@@ -88,7 +88,9 @@ impl Step for ProbeBlue {
     }
 
     async fn undo(&self, world: &World, context: &Context) -> Result<(), StepError> {
-        for probe in Probes::of(world).oauth() {
+        // Flows that came to their end have cleaned up, or said that they could not: the engine is not needed again.
+        let is_clean = last_word(context).is_some_and(|note| note["phase"] == "probed");
+        for probe in Probes::of(world).oauth().filter(|_| !is_clean) {
             let swept = probe.sweep_flows(Side::Blue).await;
             swept.map_err(|error| fail("remove what probes have left on blue", error).retry())?;
         }

@@ -35,6 +35,11 @@ async fn canaries_go_all_the_way_and_only_they_stay_until_the_end() {
     assert!(code == 3 && why.contains("probe engine, discovery") && why.contains("no answer"), "{refused}");
     assert_eq!(sandbox.verb(&["fault", "engine-green", "up"]).await["outcome"], "done");
     sandbox.until("requests", 200).await;
+    // The authorization service tells how often it was asked, so that the soak can hold green to it.
+    let url = format!("{}/cutover/v1/figures?seconds=3600", sandbox.variable("AUTHZ_CUTOVER"));
+    let told: serde_json::Value = reqwest::get(&url).await.expect("it answers").json().await.expect("figures");
+    let count = |word: &str| told["blue"][word].as_u64().unwrap_or_default();
+    assert!(count("requests") > count("forbidden") && count("requests") > 0, "{told}");
     let (code, said) = sandbox.run("flip").await;
     assert_eq!((code, said["live"].as_str()), (0, Some("green")), "{said}");
 
