@@ -3,7 +3,7 @@
 //! Its flows write on blue as any client does, with clients made for it, and remove them. One that was cut off is swept by its undo.
 
 use super::failure::fail;
-use super::probing::Probes;
+use super::probing::{Probes, until_clear};
 use super::world::World;
 use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::{self, Verdict};
@@ -74,7 +74,8 @@ impl Step for ProbeBlue {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let asked = tokio::time::timeout(self.bound, Probes::of(world).ask(When::Start)).await;
+        let probes = Probes::of(world);
+        let asked = tokio::time::timeout(self.bound, until_clear(&probes, When::Start, None)).await;
         let late = |_| StepError::refused("the probes on blue took too long", "see why blue is slow: cutover run PLAN");
         let readings = asked.map_err(late)?;
         let verdict = gates::probed(&readings);

@@ -3,11 +3,11 @@
 //! Asked before the flip point, and again right before the flip. Flows that write wait until green is open: its fence refuses them.
 
 use super::flip::{self, Registers};
-use super::probing::{Flock, Probes};
+use super::probing::{Flock, Probes, until_clear};
 use super::world::World;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::{self, Verdict};
-use crate::plan::{Side, When};
+use crate::plan::When;
 use crate::traffic::register::State;
 use serde_json::json;
 use std::time::Duration;
@@ -62,8 +62,8 @@ impl Step for ProbeGreen {
             // Decided already: the flip only has to be finished, and nothing here may stop it.
             return Ok(json!({ "decided": true }).into());
         }
-        let mut readings = Probes::of(world).ask(When::Before).await;
-        readings.extend(Flock::of(world, context.run(), context.facts()).look(Side::Green).await);
+        let (probes, flock) = (Probes::of(world), Flock::of(world, context.run(), context.facts()));
+        let readings = until_clear(&probes, When::Before, Some(&flock)).await;
         match gates::probed(&readings) {
             Verdict::Go => Ok(json!({ "questions": readings.len() }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => Err(StepError::refused(

@@ -14,9 +14,12 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// For all flows of a round, without the grace periods that they wait for.
-const ROUND: Duration = Duration::from_secs(60);
+const ROUND: Duration = Duration::from_secs(120);
 /// So many rounds in a row must fail before it counts.
 const FAILED: u32 = 3;
+/// How often somebody who does not answer is asked, and the pause in between.
+const ASKED: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often a round of a plan without flows is made.
 const EVERY: Duration = Duration::from_secs(30);
 
@@ -123,6 +126,25 @@ fn opened(key: &Secret, run: Uuid, sealed: &Value) -> Result<Canaries, String> {
     let text = sealed["sealed"].as_str().unwrap_or_default();
     let text = oauth::open(key, &run.to_string(), text).map_err(|error| error.to_string())?;
     Canaries::of_text(&text).ok_or_else(|| "the canaries have another shape (written by another version?)".to_owned())
+}
+
+/// Asks the probes, and green for the canaries of `flock`, until nothing is silent, a few times: a call that was late once says nothing of a
+/// side.
+pub(super) async fn until_clear(probes: &Probes, when: When, flock: Option<&Flock>) -> Vec<Reading> {
+    let mut readings = Vec::new();
+    for asked in 0..ASKED {
+        if asked > 0 {
+            tokio::time::sleep(PAUSE).await;
+        }
+        readings = probes.ask(when).await;
+        if let Some(flock) = flock {
+            readings.extend(flock.look(Side::Green).await);
+        }
+        if !readings.iter().any(|reading| matches!(reading.finding, Finding::Silent(_))) {
+            break;
+        }
+    }
+    readings
 }
 
 /// What of a list of readings did not hold, in words.

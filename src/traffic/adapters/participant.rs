@@ -128,7 +128,7 @@ impl Participant {
     pub async fn figures(&self, seconds: u64, bound: Duration) -> Result<Option<Figures>, AdapterError> {
         let request = self.http.get(self.url("figures")).query(&[("seconds", seconds)]).timeout(bound);
         match self.answer("figures", request).await {
-            Err(AdapterError::Refused { status: 400..500 | 501, .. }) if !self.is_gateway => Ok(None),
+            Err(AdapterError::Refused { status: 400..=499 | 501, .. }) if !self.is_gateway => Ok(None),
             answered => answered.map(Some),
         }
     }

@@ -65,7 +65,8 @@ async fn a_green_that_does_not_bear_what_the_plan_says_is_told_in_the_soak_and_l
     let sandbox = Sandbox::up("probes-worse", 2000, 30).await;
     change_plan(&sandbox, "      every: 30s\n", "      every: 30s\n      grace: { green: 1s }\n");
     sandbox.add_to_plan("soak: { slower: 100 }\n");
-    assert_eq!(sandbox.run("run").await.0, 0);
+    let (code, said) = sandbox.run("run").await;
+    assert_eq!(code, 0, "{said}");
     sandbox.until("requests", 200).await;
     let (code, said) = sandbox.run("flip").await;
     assert_eq!((code, said["live"].as_str()), (0, Some("green")), "{said}");
