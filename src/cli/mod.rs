@@ -44,7 +44,7 @@ enum Verb {
     /// Does everything up to the flip point: green is filled and kept level; no traffic moves.
     Run(run::RunArgs),
     /// Moves the traffic of all systems to green, together or not at all.
-    Flip(run::ActArgs),
+    Flip(run::FlipArgs),
     /// Asks the run, flip or rollback that is at work, on any machine, to park at its next safe point.
     Pause(PlanArgs),
     /// Goes back to blue and leaves nothing of cutover on it.

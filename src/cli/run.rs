@@ -10,7 +10,7 @@ use crate::gates::Verdict;
 use crate::journal::StepPhase;
 use crate::plan::{Plan, Side};
 use crate::steps::flip::{self, Route};
-use crate::steps::{self, Action, World, abandon_green, compare_plans, diff, finalize, live, soak};
+use crate::steps::{self, Action, World, abandon_green, compare_plans, diff, finalize, live, probe_green, soak};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -39,6 +39,15 @@ pub(super) struct RunArgs {
     waive: WaiveArgs,
 }
 
+/// Arguments of `flip`.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct FlipArgs {
+    #[command(flatten)]
+    act: ActArgs,
+    #[command(flatten)]
+    waive: WaiveArgs,
+}
+
 /// Arguments of the verbs that ask once.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct SureArgs {
@@ -54,7 +63,8 @@ pub(super) struct SureArgs {
 /// Arguments of the verbs with a gate that a person may answer for.
 #[derive(Debug, Clone, clap::Args)]
 struct WaiveArgs {
-    /// Answers for a gate in this call instead of asking it: `compare-plans` or `diff` of run, `soak` of finalize, `green-isolated` of rollback.
+    /// Answers for a gate in this call instead of asking it: `compare-plans`, `diff` or `probe-green` of run, `probe-green` of flip,
+    /// `soak` of finalize, `green-isolated` of rollback.
     /// Kept in the journal.
     #[arg(long, value_name = "GATE", requires = "because")]
     waive: Option<String>,
@@ -84,13 +94,14 @@ impl WaiveArgs {
 /// `cutover run`: everything up to the flip point.
 pub(super) async fn run(arguments: &RunArgs) -> Ending {
     let through = arguments.through.clone().map_or(steps::FLIP_POINT, StepId::named);
-    let waiver = arguments.waive.waiver(&[compare_plans::ID, diff::ID]);
+    let waiver = arguments.waive.waiver(&[compare_plans::ID, diff::ID, probe_green::ID]);
     act(&arguments.act, "run", true, Aim::Step(through), waiver, &arguments.allow_repairs).await
 }
 
 /// `cutover flip`: level, and then the lockstep.
-pub(super) async fn flip(arguments: &ActArgs) -> Ending {
-    act(arguments, "flip", false, Aim::Step(flip::ID), Ok(None), &[]).await
+pub(super) async fn flip(arguments: &FlipArgs) -> Ending {
+    let waiver = arguments.waive.waiver(&[probe_green::ID]);
+    act(&arguments.act, "flip", false, Aim::Step(flip::ID), waiver, &[]).await
 }
 
 /// `cutover rollback`: back to blue, from any state. Before green opens that leaves nothing of ours on blue; afterwards the traffic

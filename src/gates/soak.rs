@@ -2,7 +2,8 @@
 
 use super::Verdict;
 use crate::plan::Soak;
-use crate::traffic::figures::{Answers, Share};
+use crate::traffic::figures::{Answers, Refreshes, Share};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// A difference in time that no client notices.
@@ -13,6 +14,8 @@ const REFRESHES: u64 = 5;
 /// A share of green's counts as larger only when it lies more than so many standard deviations above what is allowed: about one look in a thousand
 /// finds a difference of this size where there is none.
 const BEYOND_CHANCE: f64 = 3.0;
+/// The same for one of many clients or systems: each look asks a hundred times, and shall be wrong no more often.
+const BEYOND_CHANCE_OF_MANY: f64 = 4.5;
 
 /// Whether green does as well now as blue did before the flip, as far as the plan asks. With too few requests it cannot be told.
 #[must_use]
@@ -28,15 +31,52 @@ pub fn as_good(blue: &Answers, green: &Answers, soak: &Soak) -> Verdict {
     let refused = is_enough
         .then(|| larger("refreshes were refused", blue.refused(), green.refused(), soak.refused_refreshes))
         .flatten();
-    let reasons: Vec<String> = [failed, refused, slower(blue, green, soak)].into_iter().flatten().collect();
+    let forbidden = larger("requests were answered by 401 or 403", blue.forbidden(), green.forbidden(), soak.forbidden);
+    let reasons: Vec<String> = [failed, forbidden, refused, slower(blue, green, soak)].into_iter().flatten().collect();
+    no_go(reasons)
+}
+
+/// Whether no single client's refreshes are refused more often than on blue. One that never refreshed there, or too rarely on either side to take
+/// a share of, says nothing.
+#[must_use]
+pub fn clients_as_good(blue: &[Refreshes], green: &[Refreshes], soak: &Soak) -> Verdict {
+    let least = soak.least.div_ceil(REFRESHES);
+    let reasons = green.iter().filter_map(|now| {
+        let before = blue.iter().find(|before| before.client == now.client)?;
+        let is_enough = now.refreshes >= least && before.refreshes >= least;
+        let what = format!("refreshes of client {} were refused", now.client);
+        let beyond = BEYOND_CHANCE_OF_MANY;
+        is_enough.then(|| beyond_chance(&what, before.refused(), now.refused(), soak.refused_refreshes, beyond))?
+    });
+    no_go(reasons.collect())
+}
+
+/// Whether no system that stands on the engine has to turn away more of its callers than before.
+#[must_use]
+pub fn dependants_as_good(blue: &BTreeMap<String, Answers>, green: &BTreeMap<String, Answers>, soak: &Soak) -> Verdict {
+    let reasons = green.iter().filter_map(|(name, now)| {
+        let before = blue.get(name)?;
+        let is_enough = now.requests >= soak.least && before.requests >= soak.least;
+        let what = format!("requests to {name} were answered by 401 or 403");
+        let beyond = BEYOND_CHANCE_OF_MANY;
+        is_enough.then(|| beyond_chance(&what, before.forbidden(), now.forbidden(), soak.forbidden, beyond))?
+    });
+    no_go(reasons.collect())
+}
+
+fn no_go(reasons: Vec<String>) -> Verdict {
     if reasons.is_empty() { Verdict::Go } else { Verdict::NoGo(reasons.join("; ")) }
 }
 
 /// Why green's share is too large, if it is: above blue's by more percentage points than `allowed`, and by more than chance explains.
 fn larger(what: &str, blue: Share, green: Share, allowed: f64) -> Option<String> {
+    beyond_chance(what, blue, green, allowed, BEYOND_CHANCE)
+}
+
+fn beyond_chance(what: &str, blue: Share, green: Share, allowed: f64, deviations: f64) -> Option<String> {
     let (before, now) = (blue.percent(), green.percent());
     let most = before + allowed;
-    (now > most + BEYOND_CHANCE * deviation(most, blue, green)).then(|| {
+    (now > most + deviations * deviation(most, blue, green)).then(|| {
         format!("{now:.1} % of {what} on green, {before:.1} % on blue before, at most {allowed} more are allowed")
     })
 }
@@ -99,11 +139,11 @@ mod tests {
 
     fn soak() -> Soak {
         let over = Duration::from_secs(60);
-        Soak { failed: 1.0, refused_refreshes: 2.0, slower: 3.0, over, least: 50, returns: false }
+        Soak { failed: 1.0, forbidden: 5.0, refused_refreshes: 2.0, slower: 3.0, over, least: 50, returns: false }
     }
 
     fn answers(failed: u64, refused_refreshes: u64, p95_ms: f64) -> Answers {
-        Answers { requests: 1000, failed, refreshes: 100, refused_refreshes, p95_ms: Some(p95_ms) }
+        Answers { requests: 1000, failed, forbidden: 0, refreshes: 100, refused_refreshes, p95_ms: Some(p95_ms) }
     }
 
     #[test]
@@ -127,6 +167,24 @@ mod tests {
         let blue = of(2000, 490);
         assert_eq!(as_good(&blue, &of(18, 6), &soak()), Verdict::Go, "33 % of 18 beside 24.5 % is chance");
         assert!(matches!(as_good(&blue, &of(1800, 600), &soak()), Verdict::NoGo(_)), "of 1800 it is not");
+    }
+
+    #[test]
+    fn gates_see_one_client_and_one_system_among_many() {
+        let of = |client: &str, refreshes, refused| Refreshes { client: client.into(), refreshes, refused };
+        let blue = [of("app", 500, 5), of("rare", 9, 0), of("gone", 500, 0)];
+        let judge = |green: &[Refreshes]| clients_as_good(&blue, green, &soak());
+        assert_eq!(judge(&[of("app", 500, 10), of("rare", 9, 9), of("new", 500, 500)]), Verdict::Go);
+        let verdict = judge(&[of("app", 500, 60)]);
+        assert!(matches!(&verdict, Verdict::NoGo(why) if why.contains("refreshes of client app")), "{verdict:?}");
+        let system = |forbidden| BTreeMap::from([("authz".to_owned(), Answers { forbidden, ..answers(0, 0, 1.0) })]);
+        assert_eq!(dependants_as_good(&system(10), &system(80), &soak()), Verdict::Go, "as much as is allowed");
+        let verdict = dependants_as_good(&system(10), &system(150), &soak());
+        assert!(matches!(&verdict, Verdict::NoGo(why) if why.contains("authz")), "{verdict:?}");
+        assert_eq!(dependants_as_good(&BTreeMap::new(), &system(900), &soak()), Verdict::Go, "nothing to compare with");
+        let forbidden = |forbidden| Answers { forbidden, ..answers(0, 0, 1.0) };
+        let verdict = as_good(&forbidden(10), &forbidden(150), &soak());
+        assert!(matches!(&verdict, Verdict::NoGo(why) if why.contains("401 or 403")), "{verdict:?}");
     }
 
     #[test]

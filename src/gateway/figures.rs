@@ -4,6 +4,7 @@
 //! `traffic::figures`; nothing is judged here.
 
 use super::answer::Body;
+use super::clients::Clients;
 use super::times::{Sum, Times};
 use super::upload::{Awaited, Upload};
 use crate::plan::Side;
@@ -32,6 +33,7 @@ pub(super) enum Question {
 pub(super) struct Tallies {
     started: Instant,
     slots: Mutex<Vec<Slot>>,
+    clients: Mutex<Clients>,
 }
 
 /// One second, counted from the start.
@@ -47,6 +49,7 @@ struct Slot {
 struct Tally {
     requests: u32,
     failed: u32,
+    forbidden: u32,
     refreshes: u32,
     refused_refreshes: u32,
     times: Times,
@@ -59,9 +62,14 @@ struct Ended {
     status: Option<StatusCode>,
     is_broken: bool,
     took: Duration,
+    client: Option<String>,
 }
 
 impl Ended {
+    fn is_forbidden(&self) -> bool {
+        matches!(self.status, Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN))
+    }
+
     fn is_failed(&self) -> bool {
         self.is_broken || self.status.is_some_and(|status| status.is_server_error())
     }
@@ -88,11 +96,13 @@ impl Slot {
 }
 
 impl Tally {
-    const NONE: Self = Self { requests: 0, failed: 0, refreshes: 0, refused_refreshes: 0, times: Times::NONE };
+    const NONE: Self =
+        Self { requests: 0, failed: 0, forbidden: 0, refreshes: 0, refused_refreshes: 0, times: Times::NONE };
 
     fn count(&mut self, ended: &Ended) {
         self.requests += 1;
         self.failed += u32::from(ended.is_failed());
+        self.forbidden += u32::from(ended.is_forbidden());
         self.refreshes += u32::from(ended.is_refresh());
         self.refused_refreshes += u32::from(ended.is_refused_refresh());
         self.times.count(ended.took);
@@ -101,7 +111,7 @@ impl Tally {
 
 impl Tallies {
     pub(super) fn new(started: Instant) -> Arc<Self> {
-        Arc::new(Self { started, slots: Mutex::new(vec![Slot::NONE; SLOTS]) })
+        Arc::new(Self { started, slots: Mutex::new(vec![Slot::NONE; SLOTS]), clients: Mutex::default() })
     }
 
     /// What ended within the last `seconds` before `now`. The second that has just begun is one of them, so that a caller who asks for
@@ -119,7 +129,10 @@ impl Tallies {
         drop(slots);
         blue.p95_ms = blue_times.p95_ms();
         green.p95_ms = green_times.p95_ms();
-        Figures { seconds: seconds.min(LONGEST_S).min(second), blue, green }
+        let clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_client = |side| clients.since(side, oldest);
+        let (blue_clients, green_clients) = (by_client(Side::Blue), by_client(Side::Green));
+        Figures { seconds: seconds.min(LONGEST_S).min(second), blue, green, blue_clients, green_clients }
     }
 
     fn count(&self, ended: &Ended, now: Instant) {
@@ -130,6 +143,11 @@ impl Tallies {
             *slot = Slot { second, ..Slot::NONE };
         }
         slot.of(ended.side).count(ended);
+        drop(slots);
+        if let Some(client) = ended.client.as_ref().filter(|_| ended.is_refresh()) {
+            let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+            clients.count(client, ended.side, second, ended.is_refused_refresh());
+        }
     }
 
     fn second(&self, now: Instant) -> u64 {
@@ -143,6 +161,7 @@ fn add(answers: &mut Answers, times: &mut Sum, tally: &Tally) {
     }
     answers.requests += u64::from(tally.requests);
     answers.failed += u64::from(tally.failed);
+    answers.forbidden += u64::from(tally.forbidden);
     answers.refreshes += u64::from(tally.refreshes);
     answers.refused_refreshes += u64::from(tally.refused_refreshes);
     times.add(&tally.times);
@@ -161,6 +180,8 @@ pub(super) struct Asked {
     /// What the engine answered by.
     status: Option<StatusCode>,
     is_broken: bool,
+    /// Who refreshes, where that was seen.
+    client: Option<String>,
 }
 
 impl Asked {
@@ -168,7 +189,24 @@ impl Asked {
     pub(super) fn now(tallies: &Arc<Tallies>, side: Side, question: Question, body: Body) -> (Self, Body) {
         let (tallies, awaited) = (Arc::clone(tallies), Awaited::default());
         let body = Upload::new(body, awaited.clone()).boxed_unsync();
-        (Self { tallies, side, question, sent: Instant::now(), awaited, status: None, is_broken: false }, body)
+        (
+            Self {
+                tallies,
+                side,
+                question,
+                sent: Instant::now(),
+                awaited,
+                status: None,
+                is_broken: false,
+                client: None,
+            },
+            body,
+        )
+    }
+
+    /// Who refreshes.
+    pub(super) fn by(&mut self, client: Option<String>) {
+        self.client = client;
     }
 
     /// The engine began to answer.
@@ -191,7 +229,8 @@ impl Drop for Asked {
         }
         let now = Instant::now();
         let Self { side, question, status, is_broken, .. } = *self;
-        self.tallies.count(&Ended { side, question, status, is_broken, took: now - self.sent }, now);
+        let client = self.client.take();
+        self.tallies.count(&Ended { side, question, status, is_broken, took: now - self.sent, client }, now);
     }
 }
 
@@ -204,7 +243,7 @@ mod tests {
 
     fn ended(side: Side, took_ms: u64) -> Ended {
         let took = Duration::from_millis(took_ms);
-        Ended { side, question: Question::Other, status: Some(StatusCode::OK), is_broken: false, took }
+        Ended { side, question: Question::Other, status: Some(StatusCode::OK), is_broken: false, took, client: None }
     }
 
     fn after(tallies: &Tallies, seconds: f64) -> Instant {
@@ -312,8 +351,14 @@ mod tests {
         }
         ask(Question::Refresh).broke();
         ask(Question::Other).answered(StatusCode::BAD_REQUEST);
-        let blue = tallies.last(9, Instant::now()).blue;
-        assert_eq!((blue.requests, blue.refreshes, blue.refused_refreshes), (6, 3, 2));
+        let mut named = ask(Question::Refresh);
+        named.answered(StatusCode::OK);
+        named.by(Some("an app".into()));
+        drop(named);
+        let figures = tallies.last(9, Instant::now());
+        assert_eq!((figures.blue_clients.len(), figures.green_clients.len()), (1, 0));
+        let blue = figures.blue;
+        assert_eq!((blue.requests, blue.refreshes, blue.refused_refreshes, blue.forbidden), (7, 4, 2, 1));
         assert_eq!(blue.failed, 2);
     }
 

@@ -5,6 +5,7 @@
 
 mod answer;
 mod capture;
+mod clients;
 mod config;
 mod control;
 mod error;

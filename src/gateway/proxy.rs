@@ -6,6 +6,7 @@
 
 use super::answer::{Body, BoxError, come_again, error, full};
 use super::capture::Capture;
+use super::clients;
 use super::figures::{Asked, Question, Tallies};
 use super::form::{self, FORM_BYTES, Form};
 use super::gate::{Gate, Pass, Refusal};
@@ -113,7 +114,7 @@ impl Proxy {
     /// Passes on what is no revocation.
     async fn ask(&self, listener: Listener, head: Parts, body: Incoming, pass: Pass, until: Instant) -> Response<Body> {
         match recognized(listener, &head, body, until).await {
-            Some((question, body)) => self.forward(listener, head, body, question, pass, until).await,
+            Some((asked, body)) => self.forward(listener, head, body, asked, pass, until).await,
             None => {
                 let mut response = not_in_time();
                 headers::stamp(response.headers_mut(), pass.side, pass.epoch);
@@ -147,7 +148,7 @@ impl Proxy {
                 return come_again("the revocation could not be recorded; nothing was revoked");
             }
         };
-        let response = self.forward(listener, head, body, Question::Other, pass, until).await;
+        let response = self.forward(listener, head, body, Recognized::of(Question::Other), pass, until).await;
         // Our own 502 and 504 say nothing of what the engine did, and neither does any other 5xx.
         self.capture.settle(receipt, knock.door(), response.status()).await;
         response
@@ -158,12 +159,13 @@ impl Proxy {
         listener: Listener,
         head: Parts,
         body: Body,
-        question: Question,
+        recognized: Recognized,
         pass: Pass,
         until: Instant,
     ) -> Response<Body> {
         let (side, epoch) = (pass.side, pass.epoch);
-        let (mut asked, body) = Asked::now(&self.tallies, side, question, body);
+        let (mut asked, body) = Asked::now(&self.tallies, side, recognized.question, body);
+        asked.by(recognized.client);
         let mut response = match timeout_at(until, self.upstreams.send(side, listener, head, body)).await {
             Ok(Ok(response)) => self.bring_back(response, pass, asked, until).await,
             Ok(Err(failed)) => {
@@ -224,18 +226,34 @@ where
     Limited::new(body, BODY_BYTES).boxed_unsync()
 }
 
+/// What is known of a request before it is passed on.
+struct Recognized {
+    question: Question,
+    /// Who says to refresh; whether they are is the engine's word.
+    client: Option<String>,
+}
+
+impl Recognized {
+    fn of(question: Question) -> Self {
+        Self { question, client: None }
+    }
+}
+
 /// What is asked, and the body to pass on, as it came. Whether it is a refresh is seen where a token request has a plain form of usual
 /// size; none when that form did not arrive in time.
-async fn recognized(listener: Listener, head: &Parts, body: Incoming, until: Instant) -> Option<(Question, Body)> {
+async fn recognized(listener: Listener, head: &Parts, body: Incoming, until: Instant) -> Option<(Recognized, Body)> {
     let is_token = hydra::is_token_endpoint(listener, &head.method, head.uri.path());
     if !is_token || !form::is_plain(head) || form::is_declared_large(head) {
         let question = if asks_version(head) { Question::Version } else { Question::Other };
-        return Some((question, streamed(body)));
+        return Some((Recognized::of(question), streamed(body)));
     }
     match form::read(body, until).await {
-        Form::Whole(bytes) if hydra::is_refresh(&bytes) => Some((Question::Refresh, full(bytes))),
-        Form::Whole(bytes) => Some((Question::Other, full(bytes))),
-        Form::Unread(body) => Some((Question::Other, streamed(body))),
+        Form::Whole(bytes) if hydra::is_refresh(&bytes) => {
+            let client = clients::named(&head.headers, &bytes);
+            Some((Recognized { question: Question::Refresh, client }, full(bytes)))
+        }
+        Form::Whole(bytes) => Some((Recognized::of(Question::Other), full(bytes))),
+        Form::Unread(body) => Some((Recognized::of(Question::Other), streamed(body))),
         Form::Late => None,
     }
 }

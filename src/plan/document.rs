@@ -11,6 +11,7 @@ mod cleanup;
 mod hot_queries;
 mod invariants;
 mod level;
+mod probes;
 mod traffic;
 
 pub use diff::*;
@@ -19,6 +20,7 @@ pub use cleanup::*;
 pub use hot_queries::*;
 pub use invariants::*;
 pub use level::*;
+pub use probes::*;
 pub use traffic::*;
 
 /// A plan of `cutover`: how one PostgreSQL database, and the systems on top of it, move from blue to green.
@@ -89,6 +91,9 @@ pub struct Document {
     /// Cleanup jobs and reconcilers that stand still from before the flip until the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<Freeze>,
+    /// Questions to the engine and to what depends on it, asked before anything is touched, before the flip and during the soak.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub probes: Vec<Probe>,
     /// The queue and the replay of revocations. Needed as soon as there are `systems`.
     #[serde(default)]
     pub revocations: Option<Revocations>,

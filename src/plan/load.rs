@@ -101,6 +101,7 @@ fn resolve<'a>(
         values: r.values(&document.values),
         carry: r.carry(&document.carry),
         reverse: r.reverse(&document.reverse),
+        probes: r.probes(&document.probes, document.gateway.as_ref()),
         hot_queries: document.hot_queries.as_ref().map(|hot| r.hot_queries(hot)),
         diff: r.diff(&document.diff),
         proof: r.proof(&document.proof),

@@ -20,7 +20,7 @@ mod sql_tables;
 mod tokens;
 mod tree;
 
-pub use document::{CaptureMethod, schema};
+pub use document::{Accepts, CaptureMethod, Flow, When, schema};
 pub use explain::{Explanation, explain};
 pub use load::{load, parse};
 pub use model::*;

@@ -14,6 +14,7 @@ mod cleanup;
 mod hot_queries;
 mod invariants;
 mod level;
+mod probes;
 mod traffic;
 
 pub use diff::*;
@@ -22,6 +23,7 @@ pub use cleanup::*;
 pub use hot_queries::*;
 pub use invariants::*;
 pub use level::*;
+pub use probes::*;
 pub use traffic::*;
 
 /// One of the two sides of a cutover.
@@ -191,6 +193,8 @@ pub struct Plan {
     pub repairs: Vec<Repair>,
     /// Jobs that stand still while the traffic moves.
     pub freeze: Vec<Freeze>,
+    /// Questions to the engine and to what depends on it.
+    pub probes: Vec<Probe>,
     /// The queue and replay of revocations, when the plan has them.
     pub revocations: Option<Revocations>,
     /// Systems that flip together, from the innermost (the engine) to the outermost.

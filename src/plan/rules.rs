@@ -3,6 +3,7 @@
 mod invariants;
 mod cleanup;
 mod logical;
+mod probes;
 
 use super::document::{self, Document, ReverseWord};
 use super::model::{Adapter, Plan, Reverse, TableName};
@@ -29,6 +30,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
     lost_marks(plan, document, problems);
     hot_queries(plan, problems);
     invariants::check(plan, document, problems);
+    probes::check(plan, document, problems);
     systems(plan, document, problems);
     gateway(plan, problems);
     soak(plan, problems);
@@ -303,7 +305,12 @@ fn gateway(plan: &Plan, problems: &mut Problems<'_>) {
 
 fn soak(plan: &Plan, problems: &mut Problems<'_>) {
     let place = Place::top("soak");
-    for (key, share) in [("failed", plan.soak.failed), ("refused_refreshes", plan.soak.refused_refreshes)] {
+    let shares = [
+        ("failed", plan.soak.failed),
+        ("forbidden", plan.soak.forbidden),
+        ("refused_refreshes", plan.soak.refused_refreshes),
+    ];
+    for (key, share) in shares {
         if !(0.0..=100.0).contains(&share) {
             let place = place.key(key);
             problems.value(&place, format!("`{place}` is no share"), "from 0 to 100, in percentage points");

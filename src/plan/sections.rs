@@ -6,6 +6,7 @@ mod cleanup;
 mod hot_queries;
 mod invariants;
 mod level;
+mod probes;
 
 use super::document as typed;
 use super::model::{
@@ -129,6 +130,7 @@ impl Resolver<'_, '_> {
         let over = self.length(&Place::top("soak").key("over"), &typed.over).unwrap_or(Duration::from_secs(1));
         Soak {
             failed: typed.failed,
+            forbidden: typed.forbidden.unwrap_or(5.0),
             refused_refreshes: typed.refused_refreshes,
             slower: typed.slower,
             over,

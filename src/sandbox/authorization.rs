@@ -121,6 +121,7 @@ async fn check(State(service): State<Service>, Query(question): Query<Question>)
     let pass = service.system.enter().await?;
     let policies = service.derive(pass.side, &question.subject).await?;
     let policy = policies.iter().find(|policy| policy.client == question.client);
+    service.system.participant.count(pass.side, policy.is_none());
     Ok(Json(json!({"allow": policy.is_some(), "scopes": policy.map(|policy| &policy.scopes)})))
 }
 

@@ -52,7 +52,26 @@ fn careless() -> String {
 
 /// Writes `plan.yaml` and the files it names into the sandbox's folder.
 pub(super) fn write(layout: &Layout) -> Result<(), EnvironmentError> {
-    layout.write(&layout.plan(), 0o644, PLAN)?;
+    write_as(layout, PLAN)
+}
+
+/// The same for a place where rows are copied and no engine runs: without probes.
+pub(super) fn write_without_probes(layout: &Layout) -> Result<(), EnvironmentError> {
+    write_as(layout, &without("probes:", PLAN))
+}
+
+/// The text without the section that begins with this line.
+fn without(section: &str, text: &str) -> String {
+    let mut is_inside = false;
+    let kept = text.lines().filter(|line| {
+        is_inside = *line == section || (is_inside && line.starts_with(' '));
+        !is_inside
+    });
+    kept.map(|line| format!("{line}\n")).collect()
+}
+
+fn write_as(layout: &Layout, plan: &str) -> Result<(), EnvironmentError> {
+    layout.write(&layout.plan(), 0o644, plan)?;
     for (name, text) in FILES {
         layout.write(&layout.dir().join(name), 0o644, text)?;
     }
@@ -69,5 +88,13 @@ mod tests {
         assert!(careless.contains("\nname: hydra-1x-to-2x\n") && !careless.contains(MENDING));
         assert_eq!(LOGICAL.lines().count() - careless.lines().count(), 1);
         assert!(careless.contains("name: states-of-flows"), "the repair that is to be allowed");
+    }
+
+    #[test]
+    fn a_plan_loses_one_section_and_keeps_the_rest() {
+        let text = "a: 1\n# why\nprobes:\n  - oauth:\n      # one\n      name: b\n\n# next\nsystems: []\n";
+        assert_eq!(without("probes:", text), "a: 1\n# why\n\n# next\nsystems: []\n");
+        let bare = without("probes:", PLAN);
+        assert!(PLAN.contains("- oauth:") && !bare.contains("- oauth:") && bare.contains("\nsystems:"));
     }
 }

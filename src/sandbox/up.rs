@@ -179,6 +179,7 @@ fn write_files(options: &UpOptions, layout: &Layout, servers: &[Server; 3]) -> R
     variables.set("GATEWAY_STATE", layout.state("gateway").display().to_string());
     variables.set("HYDRA_BIN", layout.bin("hydra").display().to_string());
     variables.set("SYSTEM_SECRET", Uuid::new_v4().simple().to_string());
+    variables.set("PROBE_CANARY_KEY", format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
     variables.set("RATE", options.rate.to_string());
     variables.write(layout)?;
     plan_files::write(layout)?;

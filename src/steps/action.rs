@@ -17,6 +17,7 @@ use super::finalize::Finalize;
 use super::flip::Flip;
 use super::freeze::{Freeze, Thaw};
 use super::invariants::Invariants;
+use super::issue_canaries::IssueCanaries;
 use super::level_backlog::LevelBacklog;
 use super::log_guard;
 use super::migrate::{Migrate, Rows};
@@ -24,6 +25,8 @@ use super::park_rows::ParkRows;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::probe_dirty_data::ProbeDirtyData;
+use super::probe_blue::ProbeBlue;
+use super::probe_green::ProbeGreen;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::repair::Repair;
@@ -131,6 +134,9 @@ actions! {
     Repair: "Rows of green are put right.",
     Invariants: "What holds on blue holds on green.",
     ComparePlans: "Green plans hot queries as well as blue.",
+    ProbeBlue: "The plan's probes hold on blue.",
+    IssueCanaries: "Grants on blue that green must know.",
+    ProbeGreen: "A closed green knows them.",
     PrewarmGreen: "Green's tables are in its memory.",
     Freeze: "Jobs outside stand still.",
     ReadyToFlip: "The gate before the flip.",

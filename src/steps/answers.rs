@@ -1,31 +1,51 @@
-//! What the gateways of a plan have seen of their clients lately, added up: for the baseline before a flip and for the soak after it.
+//! What clients were answered lately, for the baseline before a flip and for the soak after it: through the gateways of a plan, added up, and
+//! by each other system that counts.
 
 use super::failure::fail;
 use super::world::World;
 use crate::engine::StepError;
 use crate::plan::Side;
 use crate::traffic::Lockstep;
-use crate::traffic::figures::Answers;
+use crate::traffic::figures::{Answers, Refreshes};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
 /// Longest wait for one gateway's figures.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What `side` was asked through all gateways within the last `seconds`; none when the plan has no gateway.
+/// What was seen of one side.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Seen {
+    /// Through all gateways; none when the plan has no gateway.
+    pub(super) answers: Option<Answers>,
+    /// Refreshes by client, through all gateways.
+    pub(super) clients: Vec<Refreshes>,
+    /// Of the systems that stand outside the gateways and count, by name.
+    pub(super) dependants: BTreeMap<String, Answers>,
+}
+
+/// What `side` was asked within the last `seconds`.
 ///
 /// # Errors
-/// When a gateway does not answer; nothing was changed.
-pub(super) async fn answers(world: &World, side: Side, seconds: u64) -> Result<Option<Answers>, StepError> {
+/// When a system does not answer; nothing was changed.
+pub(super) async fn seen(world: &World, side: Side, seconds: u64) -> Result<Seen, StepError> {
     let lockstep = Lockstep::new(&world.plan.systems, &world.http, Uuid::nil(), 0, Uuid::nil());
-    let mut sum: Option<Answers> = None;
+    let (mut seen, mut clients) = (Seen::default(), Vec::new());
     for system in lockstep.systems() {
         let figures = system.figures(seconds, PATIENCE).await;
-        let figures = figures.map_err(|error| fail("ask a gateway what it has seen", error).retry())?;
-        if let Some(figures) = figures {
-            let answers = *figures.of(side);
-            sum = Some(sum.map_or(answers, |sum| sum.and(answers)));
+        let figures = figures.map_err(|error| fail("ask a system what it has seen", error).retry())?;
+        let Some(figures) = figures else { continue };
+        let answers = *figures.of(side);
+        if system.is_gateway() {
+            seen.answers = Some(seen.answers.map_or(answers, |sum| sum.and(answers)));
+            clients.extend(figures.clients_of(side).iter().cloned());
+        } else {
+            seen.dependants.insert(system.name().to_owned(), answers);
         }
     }
-    Ok(sum)
+    seen.clients = Refreshes::sum(clients);
+    Ok(seen)
 }

@@ -18,12 +18,16 @@ use super::finalize::Finalize;
 use super::flip::{self, Flip, Route};
 use super::freeze::{Freeze, Thaw};
 use super::invariants::Invariants;
+use super::issue_canaries::IssueCanaries;
 use super::level_backlog::LevelBacklog;
 use super::migrate::{Migrate, Rows};
 use super::park_rows::ParkRows;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::probe_dirty_data::ProbeDirtyData;
+use super::probe_blue::ProbeBlue;
+use super::probe_green::ProbeGreen;
+use super::probing;
 use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::repair::Repair;
@@ -33,7 +37,8 @@ use super::soak::Soak;
 use super::soaked::Soaked;
 use super::strip_green::StripGreen;
 use crate::engine::{Runbook, RunbookError, StepId};
-use crate::plan::{CleanupRule, Condition, CopyMethod, Migration, Plan, Side};
+use crate::plan::{CleanupRule, Condition, CopyMethod, Migration, Plan, Probe, Side};
+use std::time::Duration;
 
 /// The last step of `run`: everything is ready, and nothing of the traffic has moved.
 pub const FLIP_POINT: StepId = StepId::new("capture-green");
@@ -44,7 +49,10 @@ pub const FLIP_POINT: StepId = StepId::new("capture-green");
 /// A runbook that breaks the engine's rules: a bug of this function.
 pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     let until = (!plan.systems.is_empty()).then_some(flip::ID);
-    let mut steps = vec![Action::CheckServers(CheckServers), Action::ClaimSides(ClaimSides)];
+    let mut steps = vec![Action::CheckServers(CheckServers)];
+    steps.extend(probes_on_blue(plan));
+    steps.push(Action::ClaimSides(ClaimSides));
+    steps.extend(canaries(plan));
     steps.extend(match plan.copy.method {
         CopyMethod::Carry => carried(plan, until.as_ref()),
         CopyMethod::Logical => copied(plan, until.as_ref()),
@@ -56,6 +64,9 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     steps.extend(plan.hot_queries.clone().map(|hot| Action::ComparePlans(ComparePlans { hot })));
     if plan.copy.prewarm {
         steps.push(Action::PrewarmGreen(PrewarmGreen { bound: plan.window.migrate }));
+    }
+    if !plan.probes.is_empty() {
+        steps.push(Action::ProbeGreen(ProbeGreen { bound: probing::bound(plan) }));
     }
     steps.push(Action::SetSequences(SetSequences { form: Form::Final }));
     if !plan.freeze.is_empty() {
@@ -69,7 +80,8 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         steps.push(Action::Flip(Flip::of(plan, Route::Back)));
         steps.push(Action::GreenIsolated(GreenIsolated));
         steps.push(Action::AbandonGreen(AbandonGreen { hold: plan.window.hold }));
-        steps.push(Action::Soak(Soak { time: plan.window.soak, limits: plan.soak }));
+        let rounds = if plan.probes.is_empty() { Duration::ZERO } else { probing::bound(plan) };
+        steps.push(Action::Soak(Soak { time: plan.window.soak, limits: plan.soak, rounds }));
         steps.push(Action::Soaked(Soaked { soak: plan.window.soak }));
         if !plan.freeze.is_empty() {
             steps.push(Action::Thaw(Thaw { jobs: plan.freeze.clone() }));
@@ -92,6 +104,19 @@ fn proved(plan: &Plan) -> Vec<Action> {
     let mut steps: Vec<Action> = repairs.iter().map(one).collect();
     steps.push(Action::Invariants(Invariants { invariants, repairs, is_before_flip, bound }));
     steps
+}
+
+/// What the plan's probes find on blue itself, before anything is touched.
+fn probes_on_blue(plan: &Plan) -> Option<Action> {
+    let (probes, bound) = (plan.probes.len(), probing::bound(plan));
+    (probes > 0).then_some(Action::ProbeBlue(ProbeBlue { probes, bound }))
+}
+
+/// Grants that are on blue before the first row is copied.
+fn canaries(plan: &Plan) -> Option<Action> {
+    let keeps = |probe: &&Probe| matches!(probe, Probe::Oauth(oauth) if oauth.canaries.is_some());
+    let probes = u32::try_from(plan.probes.iter().filter(keeps).count()).unwrap_or(u32::MAX);
+    (probes > 0).then_some(Action::IssueCanaries(IssueCanaries { probes }))
 }
 
 /// Green gets its final schema while it is empty, and rows come in their final form.

@@ -4,6 +4,7 @@
 
 use super::failure::fail;
 use super::flip::Registers;
+use super::issue_canaries;
 use super::world::World;
 use crate::database::{claim, refusal};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -36,7 +37,7 @@ impl Step for Finalize {
     }
 
     fn summary(&self) -> String {
-        "remove our schemas, slots, publications and triggers from both sides; green's archive and blue's seal go too"
+        "remove our schemas, slots, publications and triggers from both sides, and canaries from green; green's archive and blue's seal go too"
             .to_owned()
     }
 
@@ -65,6 +66,10 @@ impl Step for Finalize {
         for side in [Side::Blue, Side::Green] {
             if leftovers(world, side).await?.is_empty() {
                 continue;
+            }
+            if side == Side::Green {
+                // Green serves, and blue is empty of us: from here on nothing asks for them any more.
+                issue_canaries::remove(world, context.run(), side).await?;
             }
             if side == Side::Blue && Registers::read(world).await?.green.state != State::Open {
                 return Err(StepError::refused("green does not serve", "cutover status PLAN"));

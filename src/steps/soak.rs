@@ -1,11 +1,14 @@
 //! `soak`: the gate that watches green after the flip, for the planned time: does it do as well as blue did, and do the revocations hold?
-//! Reads only. What to do when it says no is the plan's word, or a person's.
+//! What to do when it says no is the plan's word, or a person's.
+//!
+//! It reads, but for the plan's probes: green is open, so that their flows can be tried now, with clients made for them and removed again.
 
-use super::answers::answers;
+use super::answers::{Seen, seen};
 use super::failure::fail;
 use super::finalize;
 use super::flip::{self, Registers, Route};
 use super::levelling::unproved;
+use super::probing::Rounds;
 use super::ready_to_flip::systems;
 use super::soaked::{dead_letters, served};
 use super::world::World;
@@ -37,6 +40,8 @@ pub struct Soak {
     pub time: Duration,
     /// How green must do.
     pub limits: plan::Soak,
+    /// The longest that one round of the plan's probes may take; none without probes.
+    pub rounds: Duration,
 }
 
 /// What one look found.
@@ -47,17 +52,34 @@ struct Look {
 
 impl Soak {
     async fn watch(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        let mut rounds = Rounds::new(world, context.run(), context.facts());
+        let watched = self.watch_on(world, context, &mut rounds).await;
+        rounds.settle().await;
+        watched
+    }
+
+    async fn watch_on(&self, world: &World, context: &Context, rounds: &mut Rounds) -> Result<Receipt, StepError> {
         let (begun, at_first) = (Instant::now(), served(world, context.facts()).await?.unwrap_or_default());
         let mut worse = 0;
         loop {
             let served_s = at_first + begun.elapsed().as_secs_f64();
             let is_over = served_s >= self.time.as_secs_f64();
             let look = self.look(world, context, served_s, is_over).await;
-            context.progress(served_s as u64, Some(self.time.as_secs()), "s", look.detail);
+            let probes = rounds.look().await;
+            let detail = format!("{}{}", look.detail, rounds.words());
+            context.progress(served_s as u64, Some(self.time.as_secs()), "s", detail);
+            if let Some(why) = probes {
+                return Err(worse_than_blue(why));
+            }
             worse = if matches!(look.verdict, Verdict::NoGo(_)) { worse + 1 } else { 0 };
             match look.verdict {
-                Verdict::NoGo(why) if worse >= WORSE => return Err(worse_than_blue(why)),
-                Verdict::Go if is_over => return Ok(json!({ "served_s": served_s }).into()),
+                Verdict::NoGo(why) if worse >= WORSE => {
+                    let all = std::iter::once(why).chain(rounds.broken().iter().cloned());
+                    return Err(worse_than_blue(all.collect::<Vec<_>>().join("; ")));
+                }
+                Verdict::Go if is_over && rounds.is_content() => {
+                    return Ok(json!({ "served_s": served_s, "probe_rounds": rounds.count() }).into());
+                }
                 Verdict::Unclear(why) if is_over => return Err(unclear(why)),
                 _ => {}
             }
@@ -112,12 +134,18 @@ impl Soak {
     ) -> Result<(Verdict, String), StepError> {
         let back = if is_over { LONGEST_S as f64 } else { self.limits.over.as_secs_f64() };
         let seconds = served_s.min(back).max(1.0) as u64;
-        let Some(green) = answers(world, Side::Green, seconds).await? else {
-            return Ok((Verdict::Go, "no gateway counts requests".to_owned()));
-        };
+        let now = seen(world, Side::Green, seconds).await?;
         let receipt = context.facts().receipt(&flip::ID).cloned().unwrap_or_default();
-        let blue: Answers = serde_json::from_value(receipt["baseline"].clone()).unwrap_or_default();
-        let verdict = gates::as_good(&blue, &green, &self.limits);
+        let before: Seen = serde_json::from_value(receipt["baseline"].clone()).unwrap_or_default();
+        let others = Verdict::all([
+            gates::clients_as_good(&before.clients, &now.clients, &self.limits),
+            gates::dependants_as_good(&before.dependants, &now.dependants, &self.limits),
+        ]);
+        let Some(green) = now.answers else {
+            return Ok((others, "no gateway counts requests".to_owned()));
+        };
+        let blue = before.answers.unwrap_or_default();
+        let verdict = Verdict::all([gates::as_good(&blue, &green, &self.limits), others]);
         // Until the soak is over there may simply not have been enough requests yet.
         let verdict = if is_over || matches!(verdict, Verdict::NoGo(_)) { verdict } else { Verdict::Go };
         Ok((verdict, words(&green, &blue)))
@@ -162,8 +190,9 @@ impl Step for Soak {
     fn summary(&self) -> String {
         let (time, limits) = (humantime::format_duration(self.time), &self.limits);
         let otherwise = if limits.returns { "or go back to blue" } else { "or a person decides" };
+        let probes = if self.rounds.is_zero() { "" } else { " and so do the probes" };
         format!(
-            "gate: for {time} green fails at most {} points more requests than blue did, refuses at most {} points more refreshes, takes at most {} times as long, revocations hold; {otherwise}",
+            "gate: for {time} green fails at most {} points more requests than blue did, refuses at most {} points more refreshes, takes at most {} times as long, revocations hold{probes}; {otherwise}",
             limits.failed, limits.refused_refreshes, limits.slower
         )
     }
@@ -185,7 +214,7 @@ impl Step for Soak {
     }
 
     fn limits(&self) -> Limits {
-        Limits::once(self.time + AFTER)
+        Limits::once(self.time + AFTER + self.rounds * 4)
     }
 
     async fn verify(&self, _world: &World, _context: &Context) -> Result<Standing, StepError> {

@@ -16,6 +16,45 @@ pub struct Figures {
     pub blue: Answers,
     /// What green's engine was asked.
     pub green: Answers,
+    /// Refreshes on blue by client; at most [`CLIENTS`] of them, those who refresh most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blue_clients: Vec<Refreshes>,
+    /// Refreshes on green by client.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub green_clients: Vec<Refreshes>,
+}
+
+/// Most clients that a gateway counts by name, and tells of.
+pub const CLIENTS: usize = 100;
+
+/// How one client's requests for a new token by a refresh token were answered by the engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refreshes {
+    /// The client's id.
+    pub client: String,
+    /// All of them.
+    pub refreshes: u64,
+    /// Of these: refused with 4xx.
+    pub refused: u64,
+}
+
+impl Refreshes {
+    /// Refused ones among them.
+    #[must_use]
+    pub fn refused(&self) -> Share {
+        Share { part: self.refused, whole: self.refreshes }
+    }
+
+    /// The sum of several gateways' lists.
+    #[must_use]
+    pub fn sum(lists: impl IntoIterator<Item = Self>) -> Vec<Self> {
+        let mut sum = std::collections::BTreeMap::<String, (u64, u64)>::new();
+        for one in lists {
+            let counts = sum.entry(one.client).or_default();
+            *counts = (counts.0 + one.refreshes, counts.1 + one.refused);
+        }
+        sum.into_iter().map(|(client, (refreshes, refused))| Self { client, refreshes, refused }).collect()
+    }
 }
 
 /// Requests that an engine was asked and that have ended. What the gateway itself refused, because it was held too long or did not know a side,
@@ -26,6 +65,9 @@ pub struct Answers {
     pub requests: u64,
     /// Of these: answered with 5xx, not at all, or not in time.
     pub failed: u64,
+    /// Of these: answered with 401 or 403.
+    #[serde(default)]
+    pub forbidden: u64,
     /// Requests for a new token by a refresh token, answered by the engine at all.
     pub refreshes: u64,
     /// Of these: refused with 4xx.
@@ -52,6 +94,15 @@ impl Share {
 }
 
 impl Figures {
+    /// One side's refreshes by client.
+    #[must_use]
+    pub fn clients_of(&self, side: Side) -> &[Refreshes] {
+        match side {
+            Side::Blue => &self.blue_clients,
+            Side::Green => &self.green_clients,
+        }
+    }
+
     /// One side's.
     #[must_use]
     pub fn of(&self, side: Side) -> &Answers {
@@ -67,6 +118,12 @@ impl Answers {
     #[must_use]
     pub fn failed(&self) -> Share {
         Share { part: self.failed, whole: self.requests }
+    }
+
+    /// Those answered with 401 or 403 among all requests.
+    #[must_use]
+    pub fn forbidden(&self) -> Share {
+        Share { part: self.forbidden, whole: self.requests }
     }
 
     /// Refused ones among the refreshes.
@@ -85,6 +142,7 @@ impl Answers {
         Self {
             requests: self.requests + other.requests,
             failed: self.failed + other.failed,
+            forbidden: self.forbidden + other.forbidden,
             refreshes: self.refreshes + other.refreshes,
             refused_refreshes: self.refused_refreshes + other.refused_refreshes,
             p95_ms: slowest(self.p95_ms, other.p95_ms),
@@ -99,9 +157,24 @@ mod tests {
     #[test]
     fn several_gateways_are_as_slow_as_the_slowest() {
         let one = Answers { requests: 2, failed: 1, p95_ms: Some(5.0), ..Answers::default() };
-        let other = Answers { requests: 3, refreshes: 1, p95_ms: Some(7.0), ..Answers::default() };
-        let both = Answers { requests: 5, failed: 1, refreshes: 1, refused_refreshes: 0, p95_ms: Some(7.0) };
+        let other = Answers { requests: 3, forbidden: 2, refreshes: 1, p95_ms: Some(7.0), ..Answers::default() };
+        let both =
+            Answers { requests: 5, failed: 1, forbidden: 2, refreshes: 1, refused_refreshes: 0, p95_ms: Some(7.0) };
         assert_eq!(one.and(other), both);
         assert_eq!(one.and(Answers::default()).p95_ms, Some(5.0));
+    }
+
+    #[test]
+    fn clients_of_several_gateways_are_added_up_by_name() {
+        let of = |client: &str, refreshes, refused| Refreshes { client: client.into(), refreshes, refused };
+        assert_eq!(Refreshes::sum([of("b", 1, 1), of("a", 2, 0), of("b", 3, 1)]), [of("a", 2, 0), of("b", 4, 2)]);
+    }
+
+    #[test]
+    fn a_gateway_of_before_tells_less() {
+        let said = r#"{"seconds":1,"blue":{"requests":1,"failed":0,"refreshes":0,"refused_refreshes":0,"p95_ms":null},
+            "green":{"requests":0,"failed":0,"refreshes":0,"refused_refreshes":0,"p95_ms":null}}"#;
+        let figures: Figures = serde_json::from_str(said).expect("figures");
+        assert_eq!((figures.blue.forbidden, figures.green_clients.len()), (0, 0));
     }
 }

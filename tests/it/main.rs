@@ -28,6 +28,7 @@ mod plan_hydra_back;
 mod plan_hydra_hot;
 mod plan_hydra_invariants;
 mod prewarm;
+mod probes;
 mod register;
 mod report;
 mod revocations;

@@ -158,7 +158,11 @@ pub enum Doors {
 pub struct Soak {
     /// Most requests that may fail (5xx, or no answer in time), in percentage points above blue's share.
     pub failed: f64,
-    /// Most refreshes of tokens that may be refused, in percentage points above blue's share.
+    /// Most requests that may be answered by 401 or 403, to the engine and to each system that counts, in percentage points above blue's share;
+    /// 5 when left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forbidden: Option<f64>,
+    /// Most refreshes of tokens that may be refused, of all clients and of each, in percentage points above blue's share.
     pub refused_refreshes: f64,
     /// How many times as slow as on blue 95 of 100 answers may be, from 1; less than 50 ms more is never too slow.
     pub slower: f64,
@@ -174,6 +178,7 @@ impl Default for Soak {
     fn default() -> Self {
         Self {
             failed: 1.0,
+            forbidden: None,
             refused_refreshes: 2.0,
             slower: 3.0,
             over: Length("1m".to_owned()),

@@ -118,6 +118,8 @@ pub enum Doors {
 pub struct Soak {
     /// Most failed requests, in percentage points above blue's share.
     pub failed: f64,
+    /// Most requests answered by 401 or 403, in percentage points above blue's share.
+    pub forbidden: f64,
     /// Most refused refreshes of tokens, in percentage points above blue's share.
     pub refused_refreshes: f64,
     /// How many times as slow as on blue 95 of 100 answers may be.

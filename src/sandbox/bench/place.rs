@@ -65,7 +65,7 @@ impl Place {
         prepare_wrapper(&layout.bin("hydra"), &program, EngineVersion::V2)?;
         prepare_wrapper(&layout.bin("hydra-1x"), &program, EngineVersion::V1)?;
         match options.kind {
-            Kind::Carry | Kind::Diff => plan_files::write(&layout)?,
+            Kind::Carry | Kind::Diff => plan_files::write_without_probes(&layout)?,
             Kind::Copy | Kind::Level => layout.write(&layout.plan(), 0o644, UNCHANGED)?,
         }
         let mut place = Self { layout, program, binaries, blue, seeded: Seeded::default(), bytes: 0, until, control };

@@ -1,17 +1,38 @@
 //! The participant protocol over HTTP; see `traffic::protocol` for its words.
 
 use super::{OrderError, Participant};
+use crate::traffic::figures::{Figures, LONGEST_S};
 use crate::traffic::protocol::{Order, Standing};
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::Deserialize;
 use serde_json::json;
 
 /// `/cutover/v1/…`, to be merged into the system's own routes.
 pub(crate) fn routes(participant: Participant) -> Router {
-    Router::new().route("/cutover/v1/state", get(state)).route("/cutover/v1/{verb}", post(obey)).with_state(participant)
+    Router::new()
+        .route("/cutover/v1/state", get(state))
+        .route("/cutover/v1/figures", get(figures))
+        .route("/cutover/v1/{verb}", post(obey))
+        .with_state(participant)
+}
+
+/// How far back figures are wanted.
+#[derive(Deserialize)]
+struct Back {
+    #[serde(default = "an_hour")]
+    seconds: u64,
+}
+
+fn an_hour() -> u64 {
+    LONGEST_S
+}
+
+async fn figures(State(participant): State<Participant>, Query(back): Query<Back>) -> Json<Figures> {
+    Json(participant.figures(back.seconds))
 }
 
 async fn state(State(participant): State<Participant>) -> Json<Standing> {

@@ -7,11 +7,14 @@ mod api;
 mod gate;
 mod hold;
 mod memory;
+mod turned;
 
 pub(crate) use api::routes;
 pub(crate) use gate::{Pass, Refused};
 pub use memory::MemoryError;
 
+use crate::plan::Side;
+use crate::traffic::figures::Figures;
 use crate::traffic::protocol::{Conflict, Order, Standing};
 use crate::traffic::stand::{Stand, Verb};
 use gate::Gate;
@@ -21,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
+use turned::Turned;
 
 /// Longest a `verify` waits for the engine.
 const VERIFY_TIMEOUT: Duration = Duration::from_secs(2);
@@ -46,6 +50,7 @@ struct Inner {
     gate: Gate,
     /// Orders are obeyed one at a time; the wait for a drain happens outside this lock.
     memory: Mutex<Memory>,
+    turned: Turned,
 }
 
 /// Why an order was not obeyed.
@@ -69,7 +74,7 @@ impl Participant {
         let must_ask = memory.stand.is_held();
         let gate = if must_ask { Gate::refusing() } else { Gate::open(memory.stand.side) };
         let generation = memory.generation;
-        let inner = Arc::new(Inner { settings, http, gate, memory: Mutex::new(memory) });
+        let inner = Arc::new(Inner { settings, http, gate, memory: Mutex::new(memory), turned: Turned::new() });
         let participant = Self { inner };
         if must_ask {
             participant.watch_hold(generation, Instant::now());
@@ -83,6 +88,16 @@ impl Participant {
     /// When the participant refuses (503), or too many wait already.
     pub(crate) async fn enter(&self) -> Result<Pass, Refused> {
         self.inner.gate.enter().await
+    }
+
+    /// Counts a caller who was let in, or turned away.
+    pub(crate) fn count(&self, side: Side, is_turned_away: bool) {
+        self.inner.turned.count(side, is_turned_away);
+    }
+
+    /// What was counted within the last `seconds`.
+    pub(crate) fn figures(&self, seconds: u64) -> Figures {
+        self.inner.turned.last(seconds)
     }
 
     /// Where the participant stands.

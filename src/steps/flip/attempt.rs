@@ -5,7 +5,7 @@ use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, lockstep_failed};
 use crate::database::fence::{Budget, Fence, Sealing, Unfenced, lock_holders};
 use crate::database::refusal;
 use crate::engine::{Context, Effect, FailureKind, Receipt, StepError};
-use crate::steps::answers::answers;
+use crate::steps::answers::seen;
 use crate::steps::failure::fail;
 use crate::steps::levelling::Levelling;
 use crate::steps::world::World;
@@ -78,7 +78,7 @@ impl Flip {
         if self.route == Route::Back {
             return Ok(());
         }
-        match answers(world, self.route.from(), LONGEST_S).await {
+        match seen(world, self.route.from(), LONGEST_S).await {
             Ok(baseline) => context.note(json!({ "phase": "baseline", "baseline": baseline })).await,
             Err(error) => {
                 tracing::warn!(error = %error.why(), "how blue has done is not known; the soak will have nothing to compare with");

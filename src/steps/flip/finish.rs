@@ -5,12 +5,17 @@ use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, lockstep_failed, 
 use crate::database::refusal::{self, Refusal};
 use crate::engine::{Context, FailureKind, Receipt, StepError};
 use crate::steps::failure::fail;
+use crate::steps::probing::{Flock, broken};
 use crate::steps::world::World;
 use crate::traffic::Lockstep;
 use crate::traffic::register::{Change, Register, State};
 use serde_json::{Value, json};
+use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+/// For all canaries together, once clients are released.
+const CANARIES_WITHIN: Duration = Duration::from_secs(10);
 
 /// Where the log of the side that opens ends before its first writer but us, when that was by its own clock, and what had been committed.
 const OPENING: &str =
@@ -61,7 +66,8 @@ impl Flip {
             self.shut_green(world, context).await?;
         }
         if released(context, lockstep.epoch()).is_none() {
-            context.note(self.release_note(context, lockstep.epoch())).await?;
+            let canaries = self.canaries(world, context).await;
+            context.note(self.release_note(context, lockstep.epoch(), canaries)).await?;
         }
         Ok(())
     }
@@ -81,7 +87,26 @@ impl Flip {
         Err(StepError::stuck(why, hint))
     }
 
-    fn release_note(&self, context: &Context, epoch: i64) -> Value {
+    /// What the side that serves now says of the canaries: told, and no reason to stop, since clients are released. Inside the hold nobody
+    /// asks: every answer would make them wait longer, and none could be obeyed any more.
+    async fn canaries(&self, world: &World, context: &Context) -> Value {
+        let flock = Flock::of(world, context.run(), context.facts());
+        let Ok(readings) = tokio::time::timeout(CANARIES_WITHIN, flock.look(self.route.to())).await else {
+            tracing::warn!("the canaries could not be asked in time");
+            return Value::Null;
+        };
+        let broken = broken(&readings);
+        for why in &broken {
+            tracing::warn!(side = %self.route.to(), "{why}");
+        }
+        if readings.is_empty() {
+            Value::Null
+        } else {
+            json!({ "held": readings.len() - broken.len(), "broken": broken })
+        }
+    }
+
+    fn release_note(&self, context: &Context, epoch: i64, canaries: Value) -> Value {
         let notes = context.notes();
         let last = |phase: &str| notes.iter().rev().find(|note| note["phase"] == phase).cloned().unwrap_or_default();
         let (opening, decided, baseline) = (last("opening"), last("decided"), last("baseline"));
@@ -89,7 +114,7 @@ impl Flip {
             "phase": "released", "epoch": epoch, "live": self.route.to().as_str(),
             "opened_at": opening["opened_at"], "opened_lsn": opening["opened_lsn"],
             "opened_snapshot": opening["opened_snapshot"], "since_hold_ms": decided["since_hold_ms"],
-            "baseline": baseline["baseline"],
+            "baseline": baseline["baseline"], "canaries": canaries,
         })
     }
 

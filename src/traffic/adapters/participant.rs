@@ -115,16 +115,22 @@ impl Participant {
         self.answer("state", self.http.get(self.url("state")).timeout(bound)).await
     }
 
-    /// What its clients were answered within the last `seconds`, on either side; none of a system that is no gateway.
+    /// Whether it is a gateway, which counts what the engine's own clients are answered.
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
+        self.is_gateway
+    }
+
+    /// What its clients were answered within the last `seconds`, on either side; none of a system that is no gateway and does not count.
     ///
     /// # Errors
     /// No answer or a refusal.
     pub async fn figures(&self, seconds: u64, bound: Duration) -> Result<Option<Figures>, AdapterError> {
-        if !self.is_gateway {
-            return Ok(None);
-        }
         let request = self.http.get(self.url("figures")).query(&[("seconds", seconds)]).timeout(bound);
-        self.answer("figures", request).await.map(Some)
+        match self.answer("figures", request).await {
+            Err(AdapterError::Refused { status: 400..=499 | 501, .. }) if !self.is_gateway => Ok(None),
+            answered => answered.map(Some),
+        }
     }
 
     fn url(&self, verb: &str) -> String {

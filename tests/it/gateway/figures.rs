@@ -249,3 +249,49 @@ async fn gateway_says_what_it_can_be_asked_for_and_forgets_at_a_restart() {
     world.restart_gateway().await;
     assert_eq!(figures(&world).await.blue, Answers::default());
 }
+
+#[tokio::test]
+async fn gateway_tells_refreshes_by_client_once_the_engine_has_answered_it_and_who_is_turned_away() {
+    let world = World::new().await;
+    let answers = |status: u16| *world.blue.token_status.lock().expect("no panic") = status;
+    let from = async |client: &str| token(&world, &format!("{REFRESH}&client_id={client}")).await.0;
+    answers(401);
+    assert_eq!(from("a-stranger").await, 401);
+    answers(200);
+    for client in ["an-app", "an-app", "another"] {
+        assert_eq!(from(client).await, 200);
+    }
+    let url = format!("http://{}/oauth2/token", world.gateway.addresses.public);
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    let basic = world.http.post(url).header(kind.0, kind.1).basic_auth("an-app", Some("a secret")).body(REFRESH);
+    assert_eq!(basic.send().await.expect("the gateway answers").status(), 200);
+    answers(400);
+    assert_eq!(from("an-app").await, 400);
+    counted(&world, 6).await;
+    let seen = figures(&world).await;
+    let told: Vec<_> = seen.blue_clients.iter().map(|one| (one.client.as_str(), one.refreshes, one.refused)).collect();
+    assert_eq!(told, [("an-app", 4, 1), ("another", 1, 0)]);
+    assert_eq!((seen.green_clients.len(), seen.blue.forbidden, seen.blue.refused_refreshes), (0, 1, 2));
+    let text = serde_json::to_string(&seen).expect("JSON");
+    assert!(!text.contains("secret") && !text.contains("stranger"), "{text}");
+}
+
+#[tokio::test]
+async fn a_system_that_counts_nothing_says_nothing_and_one_that_breaks_is_told() {
+    let _already_there = rustls::crypto::ring::default_provider().install_default();
+    for (status, is_none) in [(404, true), (405, true), (500, false)] {
+        let status = axum::http::StatusCode::from_u16(status).expect("a status");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let router = axum::Router::new().fallback(move || async move { status });
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let system = |adapter| System { name: "a".to_owned(), adapter, answers: BTreeMap::new() };
+        let ask = async |adapter| {
+            let http = cutover::traffic::http_client().expect("a client");
+            Participant::new(&system(adapter), http).figures(60, SOON).await
+        };
+        let said = ask(Adapter::Participant { url: url.clone() }).await;
+        assert_eq!(said.as_ref().is_ok_and(Option::is_none), is_none, "{status}: {said:?}");
+        assert!(ask(Adapter::Gateway { control: url }).await.is_err(), "a gateway counts: {status}");
+    }
+}

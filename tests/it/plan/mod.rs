@@ -6,6 +6,7 @@ mod invariants;
 mod keeping_level;
 mod meaning;
 mod mistakes;
+mod probes;
 
 use cutover::plan;
 use std::ops::Deref;

@@ -13,6 +13,7 @@ mod park;
 mod phases;
 mod proof;
 mod proved;
+mod probes;
 mod rehearse;
 mod soak;
 mod triggers;

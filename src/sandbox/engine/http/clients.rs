@@ -2,12 +2,14 @@
 
 use super::super::fault::Fault;
 use super::super::store::clients::{self, Client, Kept};
+use super::super::store::lifespans;
 use super::super::token;
 use super::Shared;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 const PAGE: i64 = 100;
 const LARGEST_PAGE: i64 = 500;
@@ -75,6 +77,27 @@ pub(super) async fn change(
 pub(super) async fn delete(State(engine): State<Shared>, Path(id): Path<String>) -> Result<StatusCode, Fault> {
     let gone = clients::delete(&engine.store.connection().await?, engine.store.version, &id).await?;
     if gone { Ok(StatusCode::NO_CONTENT) } else { Err(Fault::not_found("the client")) }
+}
+
+/// Sets how long the tokens of a client live: `{"client_credentials_grant_access_token_lifespan": "1h", …}`.
+pub(super) async fn set_lifespans(
+    State(engine): State<Shared>,
+    Path(id): Path<String>,
+    Json(asked): Json<BTreeMap<String, Option<String>>>,
+) -> Result<Json<Client>, Fault> {
+    let mut lives = BTreeMap::new();
+    for (name, life) in &asked {
+        let known = lifespans::NAMES.into_iter().find(|known| known == name);
+        let read = life.as_deref().map(humantime::parse_duration).transpose().ok();
+        let Some((known, life)) = known.zip(read) else {
+            return Err(Fault::bad("invalid_request", "a lifespan is unknown or no length of time"));
+        };
+        lives.extend(life.map(|life| (known, life)));
+    }
+    if !lifespans::set(&engine.store.connection().await?, engine.store.version, &id, &lives).await? {
+        return Err(Fault::not_found("the client"));
+    }
+    Ok(Json(reread(&engine, &id).await?))
 }
 
 async fn reread(engine: &Shared, id: &str) -> Result<Client, Fault> {

@@ -129,6 +129,7 @@ fn admin_router(engine: Shared, version: EngineVersion) -> Router {
         .route("/oauth2/auth/requests/consent/reject", put(challenges::reject_consent))
         .route("/clients", get(clients::list).post(clients::create))
         .route("/clients/{id}", get(clients::show).put(clients::change).delete(clients::delete))
+        .route("/clients/{id}/lifespans", put(clients::set_lifespans))
         .route("/keys/{set}", get(keys::list).delete(keys::delete_set))
         .route("/keys/{set}/{kid}", put(keys::put).delete(keys::delete_key));
     let router = match version {

@@ -6,6 +6,7 @@
 use super::super::EngineVersion;
 use super::super::fault::Fault;
 use super::super::store::clients::{Client, Kept};
+use super::super::store::lifespans;
 use super::super::store::tokens::{self, Session, Table, TokenRow};
 use super::super::token::{self, Kind};
 use super::credentials::{bearer, client};
@@ -86,40 +87,74 @@ async fn client_credentials(engine: &Engine, kept: &Kept, form: &TokenForm) -> R
     };
     let mut db = engine.store.connection().await?;
     let tx = db.transaction().await?;
-    let access = issue(engine, &tx, Kind::Access, &row).await?;
+    let access = issue(engine, &tx, Grant::Client, Kind::Access, &row).await?;
     tx.commit().await?;
-    Ok(answer(engine, &row, &access, None))
+    Ok(answer(&row, &access, None))
+}
+
+/// By what a token is asked for.
+#[derive(Debug, Clone, Copy)]
+enum Grant {
+    Client,
+    Code,
+    Refresh,
+}
+
+impl Grant {
+    /// Under which name a client's own length of life is kept.
+    fn lifespan(self, kind: Kind) -> &'static str {
+        match (self, kind) {
+            (Self::Client, _) => "client_credentials_grant_access_token_lifespan",
+            (Self::Code, Kind::Refresh) => "authorization_code_grant_refresh_token_lifespan",
+            (Self::Code, _) => "authorization_code_grant_access_token_lifespan",
+            (Self::Refresh, Kind::Refresh) => "refresh_token_grant_refresh_token_lifespan",
+            (Self::Refresh, _) => "refresh_token_grant_access_token_lifespan",
+        }
+    }
+}
+
+/// A token as the client gets it, and how long it lives.
+struct Issued {
+    token: String,
+    life: Duration,
 }
 
 /// Stores a fresh token of `kind` with the grant of `like`; returns what the client is given.
-async fn issue(engine: &Engine, tx: &Transaction<'_>, kind: Kind, like: &TokenRow) -> Result<String, Fault> {
+async fn issue(
+    engine: &Engine,
+    tx: &Transaction<'_>,
+    grant: Grant,
+    kind: Kind,
+    like: &TokenRow,
+) -> Result<Issued, Fault> {
     let version = engine.store.version;
     let minted = token::mint(version, kind, &engine.options.secret);
-    let (table, name, life) = match kind {
+    let (table, name, usual) = match kind {
         Kind::Refresh => (Table::Refresh, "refresh_token", engine.options.lives.refresh),
         Kind::Access | Kind::Code => (Table::Access, "access_token", engine.options.lives.access),
     };
+    let life = lifespans::of(tx, version, &like.client_id, grant.lifespan(kind)).await?.unwrap_or(usual);
     let mut row = like.clone();
     row.signature = minted.stored;
     row.session.expires_at.remove("authorize_code");
     row.session.expires_at.insert(name.to_owned(), in_future(life));
     tokens::insert(tx, version, table, &row).await?;
-    Ok(minted.token)
+    Ok(Issued { token: minted.token, life })
 }
 
 fn in_future(life: Duration) -> Timestamp {
     Timestamp::now() + SignedDuration::try_from(life).unwrap_or(SignedDuration::ZERO)
 }
 
-fn answer(engine: &Engine, row: &TokenRow, access: &str, refresh: Option<String>) -> Value {
+fn answer(row: &TokenRow, access: &Issued, refresh: Option<Issued>) -> Value {
     let mut body = json!({
-        "access_token": access,
-        "expires_in": engine.options.lives.access.as_secs(),
+        "access_token": access.token,
+        "expires_in": access.life.as_secs(),
         "scope": row.granted_scope.replace('|', " "),
         "token_type": "bearer",
     });
     if let Some(refresh) = refresh {
-        body["refresh_token"] = Value::String(refresh);
+        body["refresh_token"] = Value::String(refresh.token);
     }
     body
 }
@@ -168,11 +203,11 @@ async fn exchange_code(engine: &Engine, client: &Client, form: &TokenForm) -> Re
     tokens::deactivate(&tx, version, Table::Code, &row.signature).await?;
     tokens::delete_by_request(&tx, version, Table::Pkce, &row.request_id).await?;
     tokens::delete_by_request(&tx, version, Table::Oidc, &row.request_id).await?;
-    let access = issue(engine, &tx, Kind::Access, &row).await?;
+    let access = issue(engine, &tx, Grant::Code, Kind::Access, &row).await?;
     let offline = row.granted_scope.split('|').any(|scope| scope == "offline" || scope == "offline_access");
-    let refresh = if offline { Some(issue(engine, &tx, Kind::Refresh, &row).await?) } else { None };
+    let refresh = if offline { Some(issue(engine, &tx, Grant::Code, Kind::Refresh, &row).await?) } else { None };
     tx.commit().await?;
-    Ok(answer(engine, &row, &access, refresh))
+    Ok(answer(&row, &access, refresh))
 }
 
 /// The code's redirect address and PKCE challenge, as they were when it was asked for.
@@ -211,10 +246,10 @@ async fn refresh(engine: &Engine, client: &Client, form: &TokenForm) -> Result<V
         return Err(unknown());
     }
     tokens::kill_chain(&tx, version, &row.request_id).await?;
-    let access = issue(engine, &tx, Kind::Access, &row).await?;
-    let next = issue(engine, &tx, Kind::Refresh, &row).await?;
+    let access = issue(engine, &tx, Grant::Refresh, Kind::Access, &row).await?;
+    let next = issue(engine, &tx, Grant::Refresh, Kind::Refresh, &row).await?;
     tx.commit().await?;
-    Ok(answer(engine, &row, &access, Some(next)))
+    Ok(answer(&row, &access, Some(next)))
 }
 
 #[derive(Debug, Deserialize)]

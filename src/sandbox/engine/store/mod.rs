@@ -7,6 +7,7 @@ pub(super) mod clients;
 pub(super) mod flows;
 pub(super) mod grants;
 pub(super) mod keys;
+pub(super) mod lifespans;
 pub(super) mod requests;
 pub(super) mod tokens;
 

@@ -1,0 +1,78 @@
+//! Signed tokens: whether one side's public keys verify what the other has signed (RS256 and ES256). Pure.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey};
+use serde_json::Value;
+
+/// Verifies a token in compact form by the key that it names.
+///
+/// # Errors
+/// Why it does not verify; says nothing of the token.
+pub(super) fn verify(token: &str, keys: &Value) -> Result<(), String> {
+    let no = |why: &str| format!("a signed token of blue's does not verify: {why}");
+    let mut parts = token.split('.');
+    let (Some(head), Some(body), Some(signature), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(no("it has not three parts"));
+    };
+    let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| no("it is not base64"));
+    let header: Value = serde_json::from_slice(&bytes(head)?).map_err(|_| no("its header is not JSON"))?;
+    let is_named = |key: &&Value| header["kid"].is_null() || key["kid"] == header["kid"];
+    let key = keys["keys"].as_array().into_iter().flatten().find(is_named);
+    let key = key.ok_or_else(|| no("the key that it names is not published"))?;
+    let part = |name: &str| bytes(key[name].as_str().unwrap_or_default());
+    let (signed, signature) = (format!("{head}.{body}"), bytes(signature)?);
+    let verified = match (header["alg"].as_str().unwrap_or_default(), key["kty"].as_str().unwrap_or_default()) {
+        ("RS256", "RSA") => {
+            let key = RsaPublicKeyComponents { n: part("n")?, e: part("e")? };
+            key.verify(&RSA_PKCS1_2048_8192_SHA256, signed.as_bytes(), &signature)
+        }
+        ("ES256", "EC") => {
+            let point = [vec![4], part("x")?, part("y")?].concat();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).verify(signed.as_bytes(), &signature)
+        }
+        (algorithm, _) => return Err(no(&format!("`{algorithm}` with this key is not known here"))),
+    };
+    verified.map_err(|_| no("the published key gives another signature"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ring::rand::SystemRandom;
+    use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
+    use serde_json::json;
+
+    fn encoded(bytes: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// A token, and the key under which it was signed.
+    fn signed(kid: &str) -> (String, Value) {
+        let random = SystemRandom::new();
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let pkcs8 = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key");
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, pkcs8.as_ref(), &random).expect("a key");
+        let head = encoded(json!({ "alg": "ES256", "kid": kid }).to_string().as_bytes());
+        let text = format!("{head}.{}", encoded(b"{}"));
+        let signature = pair.sign(&random, text.as_bytes()).expect("a signature");
+        let point = pair.public_key().as_ref();
+        let key =
+            json!({ "kid": kid, "kty": "EC", "crv": "P-256", "x": encoded(&point[1..33]), "y": encoded(&point[33..]) });
+        (format!("{text}.{}", encoded(signature.as_ref())), key)
+    }
+
+    #[test]
+    fn gates_verify_a_signature_by_the_key_that_it_names() {
+        let ((token, key), (other, stranger)) = (signed("a"), signed("a"));
+        let set = |keys: &[&Value]| json!({ "keys": keys });
+        assert_eq!(verify(&token, &set(&[&key])), Ok(()));
+        assert_eq!(verify(&other, &set(&[&stranger])), Ok(()));
+        assert!(verify(&token, &set(&[&stranger])).is_err(), "another key under the same name");
+        assert!(verify(&token, &set(&[])).is_err_and(|why| why.contains("not published")));
+        assert!(verify("a.b", &set(&[&key])).is_err());
+        let renamed = token.replacen('.', "x.", 1);
+        assert!(verify(&renamed, &set(&[&key])).is_err(), "a changed token");
+    }
+}

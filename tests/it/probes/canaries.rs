@@ -1,0 +1,162 @@
+//! Canaries: made on the first version, looked at again there and after the engine's own migrations; each damage is named.
+
+use super::tampering::tampering;
+use super::{broken, engine, probe};
+use crate::harness::Place;
+use crate::sandbox_flows::world::World;
+use cutover::gates::probes::oauth::{Canaries, Expected, open, seal};
+use cutover::plan::{Flow, Side, Upstream};
+use cutover::sandbox::engine::{EngineVersion, migrate};
+use serde_json::json;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+const OWNER: &str = "cutover-canary-of-a-test";
+const KINDS: [&str; 6] = ["live", "rotated", "revoked", "expired", "machine", "logged out"];
+
+fn now_s() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
+/// Canaries on an engine of the first version, with a person's client beside them.
+async fn issued() -> (Place, World, Upstream, Canaries) {
+    let (place, world, at) = engine(EngineVersion::V1).await;
+    let client = world.register().await;
+    world.grant(&client, "somebody").await;
+    let asked = probe(&at, &[Flow::Refresh]).engine(Side::Blue).await.expect("it answers");
+    let canaries = Canaries::issue(&asked, OWNER, "openid offline_access").await.expect("blue is sound");
+    (place, world, at, canaries)
+}
+
+async fn look(canaries: &Canaries, at: &Upstream, expected: Expected) -> BTreeMap<String, String> {
+    let engine = probe(at, &[Flow::Refresh]).engine(Side::Green).await.expect("it answers");
+    let readings = canaries.look(&engine, "engine", expected, now_s()).await;
+    assert_eq!(
+        readings.iter().map(|one| one.question.clone()).collect::<Vec<_>>(),
+        KINDS.map(|kind| format!("canary {kind}"))
+    );
+    broken(&readings)
+}
+
+/// The same rows under the second version, after the engine's own migrations and, when asked for, what repairs their fault.
+async fn migrated(place: &Place, is_repaired: bool) -> (World, Upstream) {
+    migrate(&place.application_url(), EngineVersion::V2).await.expect("it migrates");
+    if is_repaired {
+        place.execute("update hydra_oauth2_flow set state = 6 where state = 128 and consent_was_used").await;
+        place
+            .execute(
+                "update hydra_oauth2_flow f set subject = a.subject from hydra_oauth2_refresh a where a.challenge_id = f.consent_challenge_id",
+            )
+            .await;
+    }
+    let world = World::serving(place, EngineVersion::V2).await;
+    let admin = world.admin.trim_end_matches("/admin").to_owned();
+    let at = Upstream { public: world.public.clone(), admin };
+    (world, at)
+}
+
+#[tokio::test]
+async fn canaries_hold_where_they_were_made_and_go_without_a_trace() {
+    let (place, _world, at, canaries) = issued().await;
+    assert_eq!(look(&canaries, &at, Expected::AsOnBlue).await, BTreeMap::new());
+    let probe = probe(&at, &[Flow::Refresh]);
+    assert_eq!(probe.standing(Side::Blue, OWNER).await.expect("it answers"), {
+        let mut clients = canaries.clients().to_vec();
+        clients.sort();
+        clients
+    });
+    assert_eq!(probe.sweep(Side::Blue, OWNER).await.expect("it answers"), 2);
+    let left: i64 =
+        place.ask("select (select count(*) from hydra_client) + (select count(*) from hydra_oauth2_access)").await;
+    assert_eq!(left, 2, "a person's client and its token");
+}
+
+#[tokio::test]
+async fn the_engine_s_own_fault_is_seen_by_its_consents_and_not_by_its_tokens() {
+    let (place, world, _at, canaries) = issued().await;
+    drop(world);
+    let (_world, at) = migrated(&place, false).await;
+    let found = look(&canaries, &at, Expected::AsOnBlue).await;
+    // A revoked or untouched grant: every consent of a fresh login is lost, though each of its tokens is as it was.
+    assert!(found.contains_key("canary live") && found.contains_key("canary rotated"), "{found:?}");
+    assert!(
+        found.values().all(|why| why.contains("its user's consents are not those of blue (0 are listed, 1 on blue)")),
+        "{found:?}"
+    );
+    assert!(!found.contains_key("canary machine") && !found.contains_key("canary expired"), "{found:?}");
+}
+
+#[tokio::test]
+async fn each_damage_to_a_canary_is_named() {
+    let (place, world, _at, canaries) = issued().await;
+    drop(world);
+    let (_world, at) = migrated(&place, true).await;
+    let clean = look(&canaries, &at, Expected::AsOnBlue).await;
+    // Its login went with its session, and the engine's migrations drop the consent that had lost its login.
+    assert_eq!(clean.keys().collect::<Vec<_>>(), ["canary logged out"], "{clean:?}");
+    let damaged = async |statement: &str| {
+        place.execute(statement).await;
+        look(&canaries, &at, Expected::AsOnBlue).await
+    };
+    let found = damaged("update hydra_oauth2_refresh set active = true").await;
+    assert_eq!(found["canary rotated"], "see a canary: token 2: is active, and must not be");
+    assert_eq!(found["canary revoked"], "see a canary: token 2: is active, and must not be");
+    assert!(!found.contains_key("canary live"), "{found:?}");
+    let found = damaged("update hydra_oauth2_access set subject = ''").await;
+    assert_eq!(found["canary live"], "see a canary: token 1: has another sub than on blue");
+    let found = damaged("update hydra_oauth2_access set session_data = replace(session_data, '202', '302')").await;
+    assert_eq!(found["canary machine"], "see a canary: token 1: has another sub, exp than on blue");
+    let found = damaged("update hydra_oauth2_access set active = false").await;
+    assert_eq!(found["canary machine"], "see a canary: token 1: is not active any more");
+}
+
+#[tokio::test]
+async fn a_side_that_is_to_accept_none_of_blue_s_is_held_to_it() {
+    let (_place, _world, at, canaries) = issued().await;
+    let found = look(&canaries, &at, Expected::None).await;
+    assert_eq!(
+        found.keys().collect::<Vec<_>>(),
+        ["canary live", "canary logged out", "canary machine", "canary rotated"]
+    );
+    assert!(found["canary live"].contains("the plan says that this side accepts none of blue's"), "{found:?}");
+    let (_other_place, _other_world, other) = engine(EngineVersion::V2).await;
+    assert_eq!(look(&canaries, &other, Expected::None).await, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_blue_that_is_not_sound_makes_no_canaries() {
+    let (_place, _world, at) = engine(EngineVersion::V1).await;
+    let admin = tampering(&at.admin, |answered| {
+        if answered.path.ends_with("/introspect") && answered.form.len() > 40 {
+            answered.body = json!({ "active": true });
+        }
+    })
+    .await;
+    let faulty = probe(&Upstream { admin, ..at }, &[Flow::Refresh]).engine(Side::Blue).await.expect("it answers");
+    let error = Canaries::issue(&faulty, OWNER, "openid offline_access").await.err().expect("refused").to_string();
+    assert_eq!(
+        error,
+        "see a canary on blue: token 1 of the canary `rotated` is active: blue itself is not as it should be"
+    );
+}
+
+#[tokio::test]
+async fn no_token_is_kept_in_clear() {
+    let (_place, _world, at, canaries) = issued().await;
+    let key = cutover::plan::Secret::new("a secret of more than thirty-two characters");
+    let run = Uuid::new_v4().to_string();
+    let sealed = seal(&key, &run, &canaries.to_text());
+    let tokens: Vec<String> = serde_json::from_str::<serde_json::Value>(&canaries.to_text())
+        .expect("JSON")
+        .pointer("/canaries")
+        .and_then(|all| all.as_array().cloned())
+        .into_iter()
+        .flatten()
+        .flat_map(|one| one["tokens"].as_array().cloned().unwrap_or_default())
+        .map(|token| token["token"].as_str().expect("a token").to_owned())
+        .collect();
+    assert_eq!(tokens.len(), 2 + 4 + 2 + 1 + 1 + 2);
+    assert!(tokens.iter().all(|token| !sealed.contains(token.as_str())));
+    let opened = Canaries::of_text(&open(&key, &run, &sealed).expect("the same key")).expect("canaries");
+    assert_eq!(look(&opened, &at, Expected::AsOnBlue).await, BTreeMap::new(), "another process sees the same");
+}

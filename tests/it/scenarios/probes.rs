@@ -1,0 +1,97 @@
+//! Probes and canaries through a whole cutover: what they hold up, what they leave, and what becomes of a plan that is wrong about its engine.
+
+use crate::harness::sandbox::Sandbox;
+use std::time::Duration;
+
+/// Clients that a probe or a canary has left.
+const OURS: &str = "select count(*) from hydra_client where owner like 'cutover-%'";
+/// Logins and grants of users that we made up.
+const TRACES: &str = "select count(*) from hydra_oauth2_authentication_session where subject like 'cutover-%'";
+
+/// Puts other text in the place of one in the sandbox's plan.
+fn change_plan(sandbox: &Sandbox, from: &str, to: &str) {
+    let file = sandbox.dir.join("plan.yaml");
+    let plan = std::fs::read_to_string(&file).expect("the plan");
+    assert!(plan.contains(from), "{from}");
+    std::fs::write(&file, plan.replace(from, to)).expect("the plan is written");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn canaries_go_all_the_way_and_only_they_stay_until_the_end() {
+    let sandbox = Sandbox::up("probes", 2000, 30).await;
+    // Cut off while the flows are tried and while canaries are made: the next call goes on, and nothing doubles.
+    for step in ["probe-blue", "issue-canaries"] {
+        let begun = |event: &serde_json::Value| event["event"] == "step_started" && event["step"] == step;
+        assert!(sandbox.killed("run", begun, Duration::from_millis(300)).await, "{step}");
+    }
+    let (code, said) = sandbox.run("run").await;
+    assert_eq!((code, said["outcome"].as_str()), (0, Some("done")), "{said}");
+    assert_eq!((sandbox.ask("BLUE_URL", OURS).await, sandbox.ask("GREEN_URL", OURS).await), (2, 2), "the canaries'");
+
+    // The engine of a closed green must answer before traffic is held for it.
+    assert_eq!(sandbox.verb(&["fault", "engine-green", "kill"]).await["outcome"], "done");
+    let (code, refused) = sandbox.run("flip").await;
+    let why = refused["why"].as_str().expect("a reason");
+    assert!(code == 3 && why.contains("probe engine, discovery") && why.contains("no answer"), "{refused}");
+    assert_eq!(sandbox.verb(&["fault", "engine-green", "up"]).await["outcome"], "done");
+    sandbox.until("requests", 200).await;
+    // The authorization service tells how often it was asked, so that the soak can hold green to it.
+    let url = format!("{}/cutover/v1/figures?seconds=3600", sandbox.variable("AUTHZ_CUTOVER"));
+    let told: serde_json::Value = reqwest::get(&url).await.expect("it answers").json().await.expect("figures");
+    let count = |word: &str| told["blue"][word].as_u64().unwrap_or_default();
+    assert!(count("requests") > count("forbidden") && count("requests") > 0, "{told}");
+    let (code, said) = sandbox.run("flip").await;
+    assert_eq!((code, said["live"].as_str()), (0, Some("green")), "{said}");
+
+    let soak = "run --through soak --set window.soak=3s";
+    let mut watch = sandbox.start(&format!("{soak} --set window.hold=5s"));
+    let probed = |event: &serde_json::Value| {
+        event["event"] == "step_done" && event["step"] == "soak" && event["receipt"]["probe_rounds"].as_u64() > Some(0)
+    };
+    assert!(watch.until(probed).await.is_some(), "no round of probes was made");
+    assert_eq!(watch.end().await.0, 0);
+    assert_eq!(sandbox.ask("GREEN_URL", OURS).await, 2, "the flows have left nothing");
+
+    for part in ["prober", "engine-blue"] {
+        assert_eq!(sandbox.verb(&["fault", part, "kill"]).await["outcome"], "done", "{part}");
+    }
+    let (code, said) = sandbox.run("finalize --yes --set window.soak=50ms").await;
+    assert_eq!((code, said["live"].as_str()), (0, Some("green")), "{said}");
+    assert_eq!((sandbox.ask("GREEN_URL", OURS).await, sandbox.ask("GREEN_URL", TRACES).await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_green_that_does_not_bear_what_the_plan_says_is_told_in_the_soak_and_left_without_a_trace() {
+    let sandbox = Sandbox::up("probes-worse", 2000, 30).await;
+    change_plan(&sandbox, "      every: 30s\n", "      every: 30s\n      grace: { green: 1s }\n");
+    sandbox.add_to_plan("soak: { slower: 100 }\n");
+    let (code, said) = sandbox.run("run").await;
+    assert_eq!(code, 0, "{said}");
+    sandbox.until("requests", 200).await;
+    let (code, said) = sandbox.run("flip").await;
+    assert_eq!((code, said["live"].as_str()), (0, Some("green")), "{said}");
+    let (code, worse) = sandbox.run("run --through soak --set window.soak=4s").await;
+    let why = worse["why"].as_str().expect("a reason");
+    assert_eq!((code, worse["outcome"].as_str()), (9, Some("failed_on_green")), "{worse}");
+    assert!(why.contains("engine, reuse: use a refresh token again inside the grace period: answered 400"), "{why}");
+    assert_eq!(sandbox.ask("GREEN_URL", OURS).await, 2, "the flows have left nothing");
+
+    // Back, and then undone: blue is as if nobody had been there.
+    let (code, back) = sandbox.run("rollback --yes").await;
+    assert_eq!((code, back["live"].as_str()), (0, Some("blue")), "{back}");
+    let (code, undone) = sandbox.run("rollback --yes").await;
+    assert_eq!((code, undone["live"].as_str()), (0, Some("blue")), "{undone}");
+    assert_eq!((sandbox.ask("BLUE_URL", OURS).await, sandbox.ask("BLUE_URL", TRACES).await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_on_blue_is_told_before_anything_is_touched() {
+    let sandbox = Sandbox::up("probes-blue", 500, 10).await;
+    change_plan(&sandbox, "      every: 30s\n", "      every: 30s\n      grace: { blue: 1s }\n");
+    let (code, refused) = sandbox.run("run").await;
+    let why = refused["why"].as_str().expect("a reason");
+    assert_eq!((code, refused["live"].as_str()), (3, Some("blue")), "{refused}");
+    assert!(why.contains("probe engine, reuse: use a refresh token again inside the grace period"), "{why}");
+    let ours = "select count(*) from pg_namespace where nspname = 'cutover'";
+    assert_eq!((sandbox.ask("BLUE_URL", ours).await, sandbox.ask("BLUE_URL", OURS).await), (0, 0));
+}
