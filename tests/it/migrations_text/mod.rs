@@ -12,7 +12,7 @@ use cutover::database::migrations::lint::{
 use cutover::database::migrations::split::split;
 use cutover::database::migrations::{Folder, MigrationFile};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn corpus(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/corpus").join(name)
@@ -199,11 +199,17 @@ fn migrations_lint_of_two_hundred_files_is_fast() {
     let files: Vec<MigrationFile> = history().files().cloned().collect();
     let files: Vec<&MigrationFile> = files.iter().cycle().take(200).collect();
     let once = || {
-        let begun = Instant::now();
+        let begun = on_cpu();
         let mut linter = Linter::new(Known::default(), Phase::Live);
         files.iter().for_each(|file| drop(linter.file(file).expect("it is understood")));
-        begun.elapsed()
+        on_cpu().saturating_sub(begun)
     };
     let best = (0..5).map(|_| once()).min().unwrap_or_default();
     assert!(best < Duration::from_secs(1), "{best:?} in a build without optimization");
+}
+
+/// How long this thread has been at work: other tests beside it do not count.
+fn on_cpu() -> Duration {
+    let said = std::fs::read_to_string("/proc/thread-self/schedstat").expect("the kernel counts");
+    Duration::from_nanos(said.split_whitespace().next().and_then(|first| first.parse().ok()).expect("nanoseconds"))
 }
