@@ -99,7 +99,8 @@ fn create_index(create: &ast::CreateIndex, known: &Known, told: &mut Told<'_>) -
         told.decide("create-index", format!("{table} has partitions: create the index on only the parent, build one concurrently on each partition, attach each"));
         return None;
     }
-    let mut insert = " concurrently".to_owned();
+    let word = create.index_token()?;
+    let mut insert = if word.text() == "INDEX" { " CONCURRENTLY" } else { " concurrently" }.to_owned();
     if create.index().is_none() {
         let Some(name) = default_index_name(create, &table, known) else {
             told.decide(
@@ -117,7 +118,7 @@ fn create_index(create: &ast::CreateIndex, known: &Known, told: &mut Told<'_>) -
         );
     }
     told.change("create-index", "built concurrently, in a file of its own");
-    Some(vec![piece(behind(create.syntax(), &create.index_token()?, &insert), Manner::Alone)])
+    Some(vec![piece(behind(create.syntax(), &word, &insert), Manner::Alone)])
 }
 
 /// The name that the server would choose, when its items are plain columns and nobody has it.
