@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 fn corpus(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/corpus").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/migrations_text/corpus").join(name)
 }
 
 fn text(name: &str) -> String {
