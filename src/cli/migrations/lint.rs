@@ -129,7 +129,7 @@ fn judged(screen: Screen, files: &[MigrationFile], known: Known, phase: Phase) -
         }
     }
     if broken > 0 {
-        let why = format!("{broken} file{} hold SQL that is not understood", if broken == 1 { "" } else { "s" });
+        let why = format!("{broken} file{} SQL that is not understood", if broken == 1 { " holds" } else { "s hold" });
         return Err(CommandError::new(
             Ending::Usage,
             why,

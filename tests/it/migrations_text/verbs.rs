@@ -83,6 +83,39 @@ fn migrations_lint_names_the_place_of_what_is_no_sql() {
 }
 
 #[tokio::test]
+async fn migrations_lint_takes_sizes_and_the_phase_from_a_plan() {
+    let (control, blue, green) =
+        (Place::shared("control").await, Place::shared("blue").await, Place::shared("green").await);
+    blue.execute(&super::text("setup.sql")).await;
+    blue.execute("insert into loose select n, repeat('x', 500) from generate_series(1, 30000) n; analyze loose").await;
+    let (control, blue, green) = (control.url(), blue.url(), green.url());
+    let variables =
+        format!("CONTROL_URL={}\nBLUE_URL={}\nGREEN_URL={}\n", control.expose(), blue.expose(), green.expose());
+    let made = Made::of(&[
+        ("env", &variables),
+        ("one.sql", "create index i on loose (what);\ncreate index j on account (note);\n"),
+    ]);
+    let (sql, env) = (made.0.join("one.sql").display().to_string(), made.0.join("env").display().to_string());
+    let plan = concat!(env!("CARGO_MANIFEST_DIR"), "/plans/minimal.yaml");
+    let said = run(&["lint", &sql, "--plan", plan, "--env-file", &env, "--phase", "live", "--json"]);
+    assert_eq!(said.code, Some(3), "{}", said.text);
+    let found: Vec<(&Value, &Value, bool)> = said
+        .events
+        .iter()
+        .filter(|event| event["event"] == "statement")
+        .map(|event| (&event["table"], &event["severity"], event["size"]["rows"].as_u64() > Some(1000)))
+        .collect();
+    assert_eq!(
+        found,
+        [(&"loose".into(), &"blocks".into(), true), (&"account".into(), &"brief".into(), false)],
+        "{}",
+        said.text
+    );
+    let said = run(&["lint", &sql, "--plan", plan, "--env-file", &env]);
+    assert_eq!(said.code, Some(0), "nobody is on the green of a plan: {}", said.text);
+}
+
+#[tokio::test]
 async fn migrations_rewrite_and_compare_end_with_identical() {
     let out = crate::harness::fresh_folder("out");
     let (stock, to) = (corpus("history").display().to_string(), out.display().to_string());
