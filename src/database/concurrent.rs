@@ -5,8 +5,8 @@
 
 use super::migrate::MigrateError;
 use super::migrate_worker::{File, Tries, Worker, is_lock};
+use super::migrations::split::{ConcurrentIndex, Manner, Statement};
 use super::sql::{ident, literal, qualified};
-use super::statements::{ConcurrentIndex, Manner, Statement};
 use super::term::hold;
 use sha2::{Digest, Sha256};
 use std::convert::Infallible;

@@ -4,8 +4,8 @@
 
 use super::concurrent;
 use super::migrate::{Applied, MigrateError};
+use super::migrations::split::{Manner, Statement, split};
 use super::sql::ident;
-use super::statements::{Manner, Statement, split};
 use super::term::{Term, hold};
 use refinery::Migration;
 use refinery_core::AsyncMigrate;
