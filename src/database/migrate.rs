@@ -6,9 +6,12 @@
 pub use super::command::command;
 
 use super::client::{ConnectError, connect};
+use super::measured::Locks;
+pub use super::measured::Measured;
 use super::migrate_worker::{File, Worker};
 use super::sql::qualified;
 use super::term::{Term, TermError, hold};
+pub use super::tries::Pace;
 use crate::plan::{Secret, TableName};
 use refinery::{Migration, Runner};
 use serde::{Deserialize, Serialize};
@@ -58,20 +61,20 @@ pub enum MigrateError {
         why: String,
     },
     /// The history does not fit the folder; nothing was changed.
-    #[error("apply migrations on green: {what}; nothing was changed")]
+    #[error("apply migrations: {what}; nothing was changed")]
     History {
         /// What does not fit.
         what: String,
     },
     /// Another runner is at work.
-    #[error("apply migrations on green: another runner has been at work for {waited_s} s; wait for it and run again")]
+    #[error("apply migrations: another runner has been at work for {waited_s} s; wait for it and run again")]
     Busy {
         /// How long we waited.
         waited_s: u64,
     },
     /// Locks were not to be had; the statement had no effect.
     #[error(
-        "apply {file} on green: no lock within {waited_s} s for: {statement} (in the way: {blockers}); run again when they ended"
+        "apply {file}: no lock within {waited_s} s for: {statement} (in the way: {blockers}); run again when they ended"
     )]
     Locked {
         /// The migration.
@@ -83,8 +86,22 @@ pub enum MigrateError {
         /// Who was in the way.
         blockers: String,
     },
+    /// It kept others waiting for too long, again and again; nothing of the statement was done.
+    #[error(
+        "apply {file}: it was cut off {cuts} times because clients waited for it, at last for {kept_ms} ms; nothing of it was changed: {statement} (write it in a form that does not block, or allow more in `live.block`)"
+    )]
+    Blocks {
+        /// The migration.
+        file: String,
+        /// The statement, or the file's first.
+        statement: String,
+        /// How long the first of them had waited.
+        kept_ms: u64,
+        /// How often.
+        cuts: u32,
+    },
     /// The server refused a statement.
-    #[error("apply {file} on green: {statement}")]
+    #[error("apply {file}: {statement}")]
     Statement {
         /// The migration.
         file: String,
@@ -94,10 +111,23 @@ pub enum MigrateError {
         #[source]
         source: tokio_postgres::Error,
     },
-    /// An index was built and cannot be used.
+    /// Rows are in the way of a unique index; nothing of it is left.
     #[error(
-        "apply {file} on green: index {index} is not valid after it was built; run again, which drops and builds it anew"
+        "apply {file}: {statement}: rows have one key: {rows}; take them apart (`cleanup`, or by hand) and run again"
     )]
+    Duplicates {
+        /// The migration.
+        file: String,
+        /// The statement.
+        statement: String,
+        /// The first keys, how often each is there, and which rows hold it.
+        rows: String,
+        /// What the server said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// An index was built and cannot be used.
+    #[error("apply {file}: index {index} is not valid after it was built; run again, which drops and builds it anew")]
     InvalidIndex {
         /// The migration.
         file: String,
@@ -105,7 +135,7 @@ pub enum MigrateError {
         index: String,
     },
     /// The server refused something around the migrations.
-    #[error("{act} on green")]
+    #[error("{act}")]
     Server {
         /// What was tried.
         act: &'static str,
@@ -156,12 +186,14 @@ fn tail(last: &[String]) -> String {
 }
 
 /// What a run of a folder did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// Files applied now.
     pub applied: u64,
     /// Indexes built concurrently now.
     pub indexes_concurrent: u64,
+    /// What each of them did, in order.
+    pub files: Vec<Measured>,
 }
 
 /// A folder of refinery files, with the name of its entry in the plan: each has a history of its own.
@@ -181,40 +213,56 @@ impl Source<'_> {
     }
 }
 
-/// Applies what is missing of a folder to green, in order of version, and tells of each file and statement.
+/// Where files are applied, by whose right, as whom, how fast, and who hears of it.
+#[derive(Clone, Copy)]
+pub struct Apply<'a> {
+    /// The database.
+    pub url: &'a Secret,
+    /// Its name in messages: `blue` or `green`.
+    pub side: &'a str,
+    /// Our right to act there.
+    pub term: &'a Term,
+    /// The role that runs the statements and so owns what they create; without it our own login.
+    pub owner: Option<&'a str>,
+    /// How long each statement may wait, and keep others waiting. Another runner is waited for as long.
+    pub pace: Pace,
+    /// Hears of each file and statement.
+    pub tell: &'a (dyn Fn(&str) + Sync),
+}
+
+/// Applies what is missing of a folder of refinery files, in order of version, and tells of each file and statement.
 ///
 /// A file runs in one transaction with its history row and our term held, unless it says `-- cutover: no-transaction` on a line of
 /// its own or builds an index concurrently: then its statements run one by one, and a repetition goes on where it stopped.
-/// `owner` is the role that runs the statements and so owns what they create; without it our own login. `patience` bounds the
-/// wait for another runner, and for locks of each statement.
 ///
 /// # Errors
 /// When the folder holds something that would be skipped, the history does not fit, another process took over, or the server
 /// refuses. Repeating it is safe.
-pub async fn refinery_folder(
-    green: &Secret,
-    term: &Term,
-    source: Source<'_>,
-    owner: Option<&str>,
-    patience: Duration,
-    tell: &(dyn Fn(&str) + Sync),
-) -> Result<Applied, MigrateError> {
-    let files = load(source)?;
-    let migrations: Vec<Migration> = files.iter().map(|file| file.migration.clone()).collect();
-    let guard = connect(green, "green").await?;
-    wait_for(&guard, LOCK, patience).await?;
-    let client = connect(green, "green").await?;
-    wait_for(&client, WORKER_LOCK, patience).await?;
-    let watcher = connect(green, "green").await?;
-    let (applied, failure, term) = (Applied::default(), None, *term);
-    let mut worker = Worker { client, guard, watcher, term, files, owner, patience, tell, applied, failure };
-    worker.prepare().await?;
+pub async fn refinery_folder(apply: &Apply<'_>, source: Source<'_>) -> Result<Applied, MigrateError> {
+    let (migrations, files) = load(source)?.into_iter().unzip::<_, _, Vec<Migration>, Vec<File>>();
+    let mut worker = worker(apply, files).await?;
     let mut runner = Runner::new(&migrations);
     runner.set_migration_table_name(source.history());
     match runner.run_async(&mut worker).await {
         Ok(_) => Ok(worker.applied),
         Err(error) => Err(worker.failure.take().unwrap_or_else(|| history(&error))),
     }
+}
+
+/// The only runner at work on a database.
+pub(super) async fn worker<'a>(apply: &Apply<'a>, files: Vec<File>) -> Result<Worker<'a>, MigrateError> {
+    let Apply { url, side, owner, pace, tell, .. } = *apply;
+    let guard = connect(url, side).await?;
+    wait_for(&guard, LOCK, pace.bound).await?;
+    let client = connect(url, side).await?;
+    wait_for(&client, WORKER_LOCK, pace.bound).await?;
+    let watcher = connect(url, side).await?;
+    let pid = client.query_one("select pg_catalog.pg_backend_pid()", &[]).await;
+    let pid = pid.map_err(MigrateError::server("set up a session"))?.get(0);
+    let (applied, failure, locks, term) = (Applied::default(), None, Locks::default(), *apply.term);
+    let mut worker = Worker { client, pid, guard, watcher, term, files, owner, pace, tell, applied, locks, failure };
+    worker.prepare().await?;
+    Ok(worker)
 }
 
 fn history(error: &refinery::Error) -> MigrateError {
@@ -247,7 +295,7 @@ async fn wait_for(client: &Client, lock: &str, patience: Duration) -> Result<(),
 }
 
 /// Reads the folder; everything named `.sql` must be a migration, and no folder may hide others.
-fn load(source: Source<'_>) -> Result<Vec<File>, MigrateError> {
+fn load(source: Source<'_>) -> Result<Vec<(Migration, File)>, MigrateError> {
     let folder = source.folder;
     let unreadable = |path: &Path| {
         let path = path.to_owned();
@@ -270,9 +318,10 @@ fn load(source: Source<'_>) -> Result<Vec<File>, MigrateError> {
             stem(&path).ok_or_else(|| stray("it would be skipped silently; name it `V<number>__<words>.sql`"))?;
         let sql = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
         let migration = Migration::unapplied(name, &sql).map_err(|error| stray(&error.to_string()))?;
-        files.push(File::new(source.name, migration, &sql).map_err(|why| stray(&why))?);
+        let file = File::new(source.name, migration.to_string(), sql, false).map_err(|why| stray(&why))?;
+        files.push((migration, file));
     }
-    files.sort_by_key(|file| file.migration.version());
+    files.sort_by_key(|(migration, _)| migration.version());
     Ok(files)
 }
 

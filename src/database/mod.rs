@@ -4,6 +4,8 @@
 
 pub mod account;
 mod apply;
+mod attend;
+pub mod blockers;
 pub mod by_hand;
 pub mod capture;
 pub mod catalog;
@@ -21,6 +23,7 @@ pub mod inventory;
 pub mod level;
 pub mod load_settings;
 pub mod mapping;
+mod measured;
 pub mod migrate;
 mod migrate_worker;
 pub mod pgoutput;
@@ -36,3 +39,4 @@ pub mod sql;
 mod standbys;
 mod statements;
 pub mod term;
+mod tries;

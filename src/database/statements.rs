@@ -1,5 +1,7 @@
 //! A migration's text cut into statements, and how each may be sent. Pure; understands quotes and comments, not SQL's grammar.
 
+use super::sql::{ident, qualified};
+
 /// What of a statement's text matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Token {
@@ -114,6 +116,45 @@ impl Statement {
         }
     }
 
+    /// What a `reindex` names, quoted, when it is one index or table: `None` for another statement, `Some(None)` for a schema or database.
+    pub(super) fn reindexed(&self) -> Option<Option<String>> {
+        if !self.begins(&["reindex"]) {
+            return None;
+        }
+        let mut at = 1;
+        if self.tokens.get(at) == Some(&Token::Sign('(')) {
+            at = self.tokens.iter().position(|token| *token == Token::Sign(')'))? + 1;
+        }
+        let is_one = self.is_word(at, "index") || self.is_word(at, "table");
+        at += 1 + usize::from(self.is_word(at + 1, "concurrently"));
+        let Some(first) = self.name(at).filter(|_| is_one) else { return Some(None) };
+        let rest = (self.tokens.get(at + 1) == Some(&Token::Sign('.'))).then(|| self.name(at + 2)).flatten();
+        Some(Some(rest.map_or_else(|| ident(&first), |name| qualified(&first, &name))))
+    }
+
+    /// The text of a concurrent index build as it is said on a partitioned table alone: not `concurrently`, and `on only`.
+    pub(super) fn on_only(&self) -> String {
+        let (mut said, mut at, mut count, mut is_said) = (String::new(), 0, 0, false);
+        while let Some((token, length)) = next(&self.text[at..]) {
+            let text = &self.text[at..at + length];
+            at += length;
+            let word = match &token {
+                Some(Token::Word(word)) => word.as_str(),
+                _ => "",
+            };
+            count += usize::from(token.is_some());
+            match word {
+                "concurrently" if count <= 4 => {}
+                "on" if !is_said && count > 3 => {
+                    said.push_str(if self.is_word(count, "only") { text } else { "on only" });
+                    is_said = true;
+                }
+                _ => said.push_str(text),
+            }
+        }
+        said
+    }
+
     /// Reads `[if not exists] NAME on [only] TABLE` from token `at`.
     fn index(&self, mut at: usize) -> Option<ConcurrentIndex> {
         if self.is_word(at, "if") && self.is_word(at + 1, "not") {
@@ -131,6 +172,28 @@ impl Statement {
         };
         Some(ConcurrentIndex { name, table })
     }
+}
+
+/// A query's words without its values: `?` for each string and number, no comments. A text that was cut off inside a string shows nothing
+/// of it.
+pub(super) fn masked(sql: &str) -> String {
+    let (mut shown, mut at) = (String::new(), 0);
+    while let Some((token, length)) = next(&sql[at..]) {
+        let text = &sql[at..at + length];
+        let is_value = match &token {
+            Some(Token::Sign('\'')) => true,
+            Some(Token::Word(word)) => word.starts_with(|c: char| c.is_ascii_digit()),
+            _ => false,
+        };
+        match token {
+            None if !shown.ends_with(' ') && !shown.is_empty() => shown.push(' '),
+            None => {}
+            Some(_) if is_value => shown.push('?'),
+            Some(_) => shown.push_str(text),
+        }
+        at += length;
+    }
+    shown.trim_end().to_owned()
 }
 
 /// Cuts a text at its semicolons and leaves out comments before a statement; not at those in strings, quoted names, dollar quotes, comments,
@@ -305,6 +368,36 @@ mod tests {
         assert_eq!(manner("refresh materialized view concurrently v"), Manner::Transaction);
         assert_eq!(manner("create index i on t (a)"), Manner::Transaction);
         assert_eq!(manner("comment on table t is 'create index concurrently'"), Manner::Transaction);
+    }
+
+    #[test]
+    fn says_an_index_on_a_partitioned_table_alone() {
+        let said = |sql: &str| split(sql)[0].on_only();
+        assert_eq!(
+            said("create index concurrently i on t (a) where b = 'on'"),
+            "create index  i on only t (a) where b = 'on'"
+        );
+        assert_eq!(
+            said("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS \"on\" ON ONLY t (a)"),
+            "CREATE UNIQUE INDEX  IF NOT EXISTS \"on\" ON ONLY t (a)"
+        );
+    }
+
+    #[test]
+    fn knows_what_a_reindex_names() {
+        let named = |sql: &str| split(sql)[0].reindexed();
+        assert_eq!(named("reindex (verbose) index concurrently S.\"I\""), Some(Some("\"s\".\"I\"".to_owned())));
+        assert_eq!(named("reindex table t"), Some(Some("\"t\"".to_owned())));
+        assert_eq!(named("reindex schema concurrently public"), Some(None));
+        assert_eq!(named("drop index i"), None);
+    }
+
+    #[test]
+    fn masks_every_value() {
+        let sql = "select *  -- 'secret'\n from t where a = 'se''cret' and b=E'\\'secret' and c = $$secret$$ and d in (12, 1.5e3)";
+        assert_eq!(masked(sql), "select * from t where a = ? and b=? and c = ? and d in (?, ?.?)");
+        assert_eq!(masked("update t set token = 'cut off in the mid"), "update t set token = ?");
+        assert_eq!(masked("select $1, \"Column\", $x$ cut"), "select $?, \"Column\", ?");
     }
 
     proptest! {

@@ -335,6 +335,26 @@ pub struct Migration {
     pub source: MigrationSource,
 }
 
+/// How migrations go about a database that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    /// Longest wait for one lock, and for everyone who comes behind it.
+    pub lock_timeout: Duration,
+    /// How often a statement is tried.
+    pub tries: u32,
+    /// How long a statement is tried.
+    pub bound: Duration,
+    /// How long clients may wait for what a file holds before it is cut off.
+    pub block: Duration,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        let bound = Duration::from_mins(15);
+        Self { lock_timeout: Duration::from_millis(300), tries: 200, bound, block: Duration::from_millis(500) }
+    }
+}
+
 /// Where migrations come from.
 #[derive(Debug, Clone)]
 pub enum MigrationSource {

@@ -6,7 +6,7 @@
 use super::failure::fail;
 use super::world::World;
 use crate::database::inventory::{self, Object};
-use crate::database::migrate::{self, Source};
+use crate::database::migrate::{self, Applied, Apply, Pace, Source};
 use crate::database::{claim, quiet, refusal};
 use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::{Migration, MigrationSource, Side};
@@ -67,9 +67,10 @@ impl Migrate {
                 let role = Some(world.plan.databases.green.role.as_str()).filter(|_| self.rows != Rows::Copied);
                 let (url, term) = (world.url(Side::Green), context.term());
                 let source = Source { name: &self.migration.name, folder };
-                let applied = migrate::refinery_folder(url, &term, source, role, PATIENCE, &tell).await;
-                let applied = applied.map_err(|error| fail(what, error))?;
-                Ok(json!({ "migrations_applied": applied.applied, "indexes_concurrent": applied.indexes_concurrent }))
+                let pace = Pace::closed(PATIENCE);
+                let apply = Apply { url, side: "green", term: &term, owner: role, pace, tell: &tell };
+                let applied = migrate::refinery_folder(&apply, source).await.map_err(|error| fail(what, error))?;
+                Ok(counted(&applied))
             }
         }
     }
@@ -118,6 +119,12 @@ impl Migrate {
         let made = inventory::made(&Self::before(context)?, &now);
         inventory::remove(green, &context.term(), &made).await.map_err(|error| fail(what, error))
     }
+}
+
+/// What a folder's run counted and measured.
+fn counted(applied: &Applied) -> Value {
+    let Applied { applied, indexes_concurrent, files } = applied;
+    json!({ "migrations_applied": applied, "indexes_concurrent": indexes_concurrent, "files": files })
 }
 
 async fn versions(world: &World) -> Result<u64, StepError> {

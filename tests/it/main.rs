@@ -3,6 +3,7 @@
 mod bench;
 mod copy_schema;
 mod database_client;
+mod database_live;
 mod database_migrate;
 mod database_preflight;
 mod engine;
