@@ -2,7 +2,7 @@
 //!
 //! Asked on a connection of its own, while the session waits: afterwards nobody can tell.
 
-use super::statements::masked;
+use super::migrations::shape::masked;
 use std::fmt;
 use std::time::Duration;
 use tokio_postgres::Client;

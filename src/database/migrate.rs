@@ -4,11 +4,13 @@
 //! refinery's; how a file runs is `migrate_worker`'s, and `concurrent`'s when it must run outside a transaction.
 
 pub use super::command::command;
+pub use super::engine_folder::engine_folder;
 
 use super::client::{ConnectError, connect};
 use super::measured::Locks;
 pub use super::measured::Measured;
 use super::migrate_worker::{File, Worker};
+use super::migrations::{Folder, Kind, MigrationFile, SourceError};
 use super::sql::qualified;
 use super::term::{Term, TermError, hold};
 pub use super::tries::Pace;
@@ -41,15 +43,9 @@ pub enum MigrateError {
     /// Another process has taken over; nothing more is changed.
     #[error("{0}")]
     Term(#[from] TermError),
-    /// The folder or a file in it cannot be read; nothing was changed.
-    #[error("read migrations from {path}")]
-    Unreadable {
-        /// The folder or file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The folder cannot be taken as it is; nothing was changed.
+    #[error(transparent)]
+    Folder(#[from] SourceError),
     /// Something in the folder is no migration that can run; nothing was changed.
     #[error("read migrations from {folder}: {file}: {why}; nothing was changed")]
     Stray {
@@ -294,45 +290,17 @@ async fn wait_for(client: &Client, lock: &str, patience: Duration) -> Result<(),
     }
 }
 
-/// Reads the folder; everything named `.sql` must be a migration, and no folder may hide others.
+/// Reads the folder; every file in it must be a migration.
 fn load(source: Source<'_>) -> Result<Vec<(Migration, File)>, MigrateError> {
-    let folder = source.folder;
-    let unreadable = |path: &Path| {
-        let path = path.to_owned();
-        move |source| MigrateError::Unreadable { path, source }
+    let folder = Folder::read_as(source.folder, Kind::Refinery)?;
+    let take = |file: &MigrationFile| {
+        let stray =
+            |why: String| MigrateError::Stray { folder: source.folder.to_owned(), file: file.name.clone(), why };
+        let taken = File::new(source.name, file);
+        let migration = Migration::unapplied(&taken.name, &file.text).map_err(|error| stray(error.to_string()))?;
+        Ok((migration, taken))
     };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(unreadable(folder))? {
-        let path = entry.map_err(unreadable(folder))?.path();
-        let stray = |why: &str| {
-            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            MigrateError::Stray { folder: folder.to_owned(), file, why: why.to_owned() }
-        };
-        if path.is_dir() {
-            return Err(stray("folders inside are not looked into"));
-        }
-        if path.extension().is_none_or(|ending| !ending.eq_ignore_ascii_case("sql")) {
-            continue;
-        }
-        let name =
-            stem(&path).ok_or_else(|| stray("it would be skipped silently; name it `V<number>__<words>.sql`"))?;
-        let sql = std::fs::read_to_string(&path).map_err(unreadable(&path))?;
-        let migration = Migration::unapplied(name, &sql).map_err(|error| stray(&error.to_string()))?;
-        let file = File::new(source.name, migration.to_string(), sql, false).map_err(|why| stray(&why))?;
-        files.push((migration, file));
-    }
-    files.sort_by_key(|(migration, _)| migration.version());
-    Ok(files)
-}
-
-/// The name without `.sql`, when refinery would take it for a migration.
-fn stem(path: &Path) -> Option<&str> {
-    let stem = path.file_name()?.to_str()?.strip_suffix(".sql")?;
-    let (version, words) = stem.split_once("__")?;
-    let is_number =
-        version.strip_prefix(['V', 'U'])?.parse::<i64>().is_ok() && version[1..].bytes().all(|b| b.is_ascii_digit());
-    let is_name = !words.is_empty() && words.chars().all(|c| c.is_alphanumeric() || c == '_');
-    (is_number && is_name).then_some(stem)
+    folder.files().map(take).collect()
 }
 
 /// Forgets what was applied of a source, for a green that was emptied.

@@ -6,8 +6,9 @@ use super::attend::{Seen, Watch, attend};
 use super::concurrent;
 use super::measured::{Before, FLUSH, Locks};
 use super::migrate::{Applied, MigrateError};
+use super::migrations::MigrationFile;
+use super::migrations::split::Statement;
 use super::sql::ident;
-use super::statements::{Manner, Statement, split};
 use super::term::{Term, hold};
 use super::tries::{CUTS, Pace, Tries, is_lock};
 use refinery::Migration;
@@ -17,8 +18,6 @@ use thiserror::Error;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 
-/// A line of its own in a file whose statements run one by one outside a transaction.
-const MARKER: &str = "-- cutover: no-transaction";
 /// What each file starts from, whatever the one before it has set.
 const SESSION: &str = "reset all; set statement_timeout = 0";
 /// Without an owner: our login may be called as our schema is, and `"$user"` would put what is created into that schema.
@@ -50,20 +49,12 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Looks at the text of a migration of `source`; answers what is wrong with it. `is_alone` when its name says that it runs outside
-    /// a transaction; its text may say so too.
-    pub(super) fn new(source: &str, name: String, sql: String, mut is_alone: bool) -> Result<Self, String> {
-        let statements = split(&sql);
-        is_alone |= sql.lines().any(|line| line.trim() == MARKER);
-        for statement in &statements {
-            match statement.manner() {
-                Manner::Refused(why) => return Err(format!("{why}: {}", statement.summary())),
-                Manner::Index(_) => is_alone = true,
-                Manner::Alone | Manner::Transaction => {}
-            }
-        }
+    /// Takes a file of `source`.
+    pub(super) fn new(source: &str, file: &MigrationFile) -> Self {
+        let name = file.name.strip_suffix(".sql").unwrap_or(&file.name).to_owned();
+        let (sql, statements) = (file.text.clone(), file.statements.clone());
         let noted_as = format!("{source}/{name}");
-        Ok(Self { name, sql, statements, noted_as, is_alone, is_applied: false })
+        Self { name, sql, statements, noted_as, is_alone: file.is_alone, is_applied: false }
     }
 
     fn summary(&self) -> String {

@@ -76,7 +76,9 @@ impl Serving {
     }
 
     async fn is_valid(&self, index: &str) -> bool {
-        let query = format!("select coalesce((select indisvalid from pg_index where indexrelid = to_regclass('{index}')), false)");
+        let query = format!(
+            "select coalesce((select indisvalid from pg_index where indexrelid = to_regclass('{index}')), false)"
+        );
         self.place.ask(&query).await
     }
 }
@@ -127,7 +129,10 @@ async fn live_a_build_outwaits_a_snapshot_that_somebody_holds() {
     let serving = Serving::with(GRANTS).await;
     serving.files(&[("V1__index.sql", BUILD)]);
     let other = serving.place.application().await;
-    other.batch_execute("begin isolation level repeatable read; select from grant_made where id = 1").await.expect("held");
+    other
+        .batch_execute("begin isolation level repeatable read; select from grant_made where id = 1")
+        .await
+        .expect("held");
     let run = serving.spawn();
     serving.hears("in the way: backend").await;
     // Writers pass while the build waits.
@@ -149,7 +154,12 @@ async fn live_a_lock_that_is_never_let_go_ends_the_tries_and_nothing_is_changed(
     let error = serving.migrate().await.expect_err("nobody lets go");
     assert!(matches!(error, MigrateError::Locked { .. }), "{error:?}");
     assert!(error.to_string().contains("in the way: backend"), "{error}");
-    let absent: bool = serving.place.ask("select not exists (select from pg_attribute where attname = 'more' and attrelid = 'grant_made'::regclass)").await;
+    let absent: bool = serving
+        .place
+        .ask(
+            "select not exists (select from pg_attribute where attname = 'more' and attrelid = 'grant_made'::regclass)",
+        )
+        .await;
     assert!(absent);
 }
 
@@ -181,7 +191,12 @@ async fn live_a_file_that_keeps_clients_waiting_is_cut_off_and_refused() {
     let longest = client.await.expect("it wrote");
     assert!(longest >= Duration::from_millis(400), "the client did wait, or this shows nothing: {longest:?}");
     assert!(longest < Duration::from_secs(20), "{longest:?}");
-    let absent: bool = serving.place.ask("select not exists (select from pg_attribute where attname = 'more' and attrelid = 'grant_made'::regclass)").await;
+    let absent: bool = serving
+        .place
+        .ask(
+            "select not exists (select from pg_attribute where attname = 'more' and attrelid = 'grant_made'::regclass)",
+        )
+        .await;
     assert!(absent, "nothing of the file is left");
 }
 
@@ -202,7 +217,10 @@ async fn live_a_runner_that_died_inside_a_build_is_followed_by_one_that_finishes
     };
     eventually(PATIENCE, "the server has noticed that the runner is gone", gone).await;
     other.batch_execute("commit").await.expect("let go");
-    let left: bool = serving.place.ask("select exists (select from pg_index where indexrelid = to_regclass('grant_by_day') and not indisvalid)").await;
+    let left: bool = serving
+        .place
+        .ask("select exists (select from pg_index where indexrelid = to_regclass('grant_by_day') and not indisvalid)")
+        .await;
     assert!(left, "the build left an invalid index, or this shows nothing");
 
     serving.forget();
@@ -259,7 +277,10 @@ async fn live_leftovers_of_a_reindex_are_dropped_before_it_is_tried_again() {
     run.await.expect_err("it died");
     let left = || async {
         let count: i64 = serving.place.ask("select count(*) from pg_index where not indisvalid").await;
-        let active: i64 = serving.place.ask("select count(*) from pg_stat_progress_create_index where datname = current_database()").await;
+        let active: i64 = serving
+            .place
+            .ask("select count(*) from pg_stat_progress_create_index where datname = current_database()")
+            .await;
         (count == 1 && active == 0).then_some(())
     };
     eventually(PATIENCE, "the leftover is there", left).await;
@@ -278,7 +299,13 @@ async fn live_what_a_file_did_is_measured() {
         ("V2__index.sql", BUILD),
         ("V3__table.sql", "create table later (id bigint references quiet_key (id))"),
     ]);
-    serving.place.application().await.batch_execute("create table quiet_key (id bigint primary key)").await.expect("made");
+    serving
+        .place
+        .application()
+        .await
+        .batch_execute("create table quiet_key (id bigint primary key)")
+        .await
+        .expect("made");
     let applied = serving.migrate().await.expect("applied");
     let [rewrite, index, table] = applied.files.as_slice() else { panic!("{applied:?}") };
     let lock = |file: &cutover::database::migrate::Measured, table: &str| file.locks.get(table).cloned();
@@ -302,8 +329,13 @@ async fn live_only_one_runner_is_at_work() {
     serving.live.bound = Duration::from_millis(300);
     let error = serving.migrate().await.expect_err("another is at work");
     assert!(matches!(error, MigrateError::Busy { .. }), "{error:?}");
-    let waits: i64 = connect(&serving.place.url(), "blue").await.expect("connected").query_one(
-        "select count(*) from pg_locks where locktype = 'advisory' and not granted", &[]).await.expect("asked").get(0);
+    let waits: i64 = connect(&serving.place.url(), "blue")
+        .await
+        .expect("connected")
+        .query_one("select count(*) from pg_locks where locktype = 'advisory' and not granted", &[])
+        .await
+        .expect("asked")
+        .get(0);
     assert_eq!(waits, 0, "nobody waits in an advisory lock");
     other.batch_execute("commit").await.expect("let go");
     run.await.expect("it ran").expect("applied");

@@ -2,8 +2,8 @@
 
 use super::super::migrate::MigrateError;
 use super::super::migrate_worker::Worker;
+use super::super::migrations::split::ConcurrentIndex;
 use super::super::sql::{ident, qualified};
-use super::super::statements::ConcurrentIndex;
 use super::super::tries::{Tries, is_lock};
 use super::{Work, alone, duplicates, partitioned};
 use tokio_postgres::error::SqlState;

@@ -3,6 +3,7 @@
 
 use super::super::migrate::MigrateError;
 use super::super::migrate_worker::Worker;
+use super::super::migrations::shape::reindexed;
 use super::super::tries::Tries;
 use super::Work;
 use super::index::drop_index;
@@ -22,7 +23,7 @@ select format('%I.%I', n.nspname, i.relname)
 
 /// Drops what earlier attempts of this statement left behind.
 pub(super) async fn clear(worker: &mut Worker<'_>, work: &Work<'_>, tries: &mut Tries) -> Result<(), MigrateError> {
-    let Some(target) = work.statement.reindexed() else { return Ok(()) };
+    let Some(target) = reindexed(&work.statement.text) else { return Ok(()) };
     let failed = MigrateError::server("look for what an earlier attempt left behind");
     let rows = worker.client.query(LEFTOVERS, &[&target]).await.map_err(failed)?;
     for row in rows {

@@ -5,8 +5,9 @@
 
 use super::super::migrate::MigrateError;
 use super::super::migrate_worker::Worker;
+use super::super::migrations::shape::on_only;
+use super::super::migrations::split::ConcurrentIndex;
 use super::super::sql::qualified;
-use super::super::statements::ConcurrentIndex;
 use super::Work;
 use super::index::{one, table};
 use sha2::{Digest, Sha256};
@@ -73,7 +74,7 @@ pub(super) async fn build(
         return Err(MigrateError::History { what });
     }
     if part(worker, &root).await?.is_none() {
-        worker.transaction(&work.file, &work.summary, &work.statement.on_only(), "").await?;
+        worker.transaction(&work.file, &work.summary, &on_only(&work.statement.text), "").await?;
     }
     let halves = worker.client.query_one(HALVES, &[&root]).await.map_err(failed())?;
     let (create, rest): (String, String) = (halves.get(0), halves.get(1));

@@ -1,10 +1,8 @@
 //! A migration's text cut into statements, and how each may be sent. Pure; understands quotes and comments, not SQL's grammar.
 
-use super::sql::{ident, qualified};
-
 /// What of a statement's text matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Token {
+pub enum Token {
     /// An unquoted name or key word, in lower case.
     Word(String),
     /// A quoted name, without its quotes.
@@ -15,24 +13,34 @@ pub(super) enum Token {
 
 /// One statement, without its semicolon.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Statement {
-    /// As it is sent.
-    pub(super) text: String,
+pub struct Statement {
+    /// As it is sent: the file's text from `start` to `end`.
+    pub text: String,
+    /// Where what belongs to it begins: the byte behind the semicolon before it, so that its comments stand between `lead` and `start`.
+    pub lead: usize,
+    /// Its first byte.
+    pub start: usize,
+    /// The byte behind its last.
+    pub end: usize,
+    /// The byte behind its semicolon, or the end of the text without one.
+    pub next: usize,
+    /// The line of its first byte, from 1.
+    pub line: usize,
     tokens: Vec<Token>,
 }
 
 /// An index that a statement builds concurrently.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ConcurrentIndex {
+pub struct ConcurrentIndex {
     /// Its name; it comes to live in the table's schema.
-    pub(super) name: String,
+    pub name: String,
     /// Its table: schema, when it is written, and name.
-    pub(super) table: (Option<String>, String),
+    pub table: (Option<String>, String),
 }
 
 /// How a statement may be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Manner {
+pub enum Manner {
     /// In a transaction with the mark that it was done.
     Transaction,
     /// Alone: it builds this index concurrently.
@@ -72,13 +80,15 @@ const TRANSACTION: &[&[&str]] = &[
 
 impl Statement {
     /// The first words, for a person.
-    pub(super) fn summary(&self) -> String {
+    #[must_use]
+    pub fn summary(&self) -> String {
         let line = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
         if line.chars().count() <= 72 { line } else { line.chars().take(71).chain(['…']).collect() }
     }
 
     /// How it may be sent.
-    pub(super) fn manner(&self) -> Manner {
+    #[must_use]
+    pub fn manner(&self) -> Manner {
         if TRANSACTION.iter().any(|words| self.begins(words)) {
             return Manner::Refused("a migration may not begin or end a transaction itself");
         }
@@ -96,7 +106,8 @@ impl Statement {
     }
 
     /// Whether it begins with these words.
-    pub(super) fn begins(&self, words: &[&str]) -> bool {
+    #[must_use]
+    pub fn begins(&self, words: &[&str]) -> bool {
         words.iter().enumerate().all(|(at, word)| self.is_word(at, word))
     }
 
@@ -105,7 +116,8 @@ impl Statement {
     }
 
     /// Whether a word stands in it, outside quotes.
-    pub(super) fn has(&self, word: &str) -> bool {
+    #[must_use]
+    pub fn has(&self, word: &str) -> bool {
         (0..self.tokens.len()).any(|at| self.is_word(at, word))
     }
 
@@ -114,45 +126,6 @@ impl Statement {
             Token::Word(name) | Token::Quoted(name) => Some(name.clone()),
             Token::Sign(_) => None,
         }
-    }
-
-    /// What a `reindex` names, quoted, when it is one index or table: `None` for another statement, `Some(None)` for a schema or database.
-    pub(super) fn reindexed(&self) -> Option<Option<String>> {
-        if !self.begins(&["reindex"]) {
-            return None;
-        }
-        let mut at = 1;
-        if self.tokens.get(at) == Some(&Token::Sign('(')) {
-            at = self.tokens.iter().position(|token| *token == Token::Sign(')'))? + 1;
-        }
-        let is_one = self.is_word(at, "index") || self.is_word(at, "table");
-        at += 1 + usize::from(self.is_word(at + 1, "concurrently"));
-        let Some(first) = self.name(at).filter(|_| is_one) else { return Some(None) };
-        let rest = (self.tokens.get(at + 1) == Some(&Token::Sign('.'))).then(|| self.name(at + 2)).flatten();
-        Some(Some(rest.map_or_else(|| ident(&first), |name| qualified(&first, &name))))
-    }
-
-    /// The text of a concurrent index build as it is said on a partitioned table alone: not `concurrently`, and `on only`.
-    pub(super) fn on_only(&self) -> String {
-        let (mut said, mut at, mut count, mut is_said) = (String::new(), 0, 0, false);
-        while let Some((token, length)) = next(&self.text[at..]) {
-            let text = &self.text[at..at + length];
-            at += length;
-            let word = match &token {
-                Some(Token::Word(word)) => word.as_str(),
-                _ => "",
-            };
-            count += usize::from(token.is_some());
-            match word {
-                "concurrently" if count <= 4 => {}
-                "on" if !is_said && count > 3 => {
-                    said.push_str(if self.is_word(count, "only") { text } else { "on only" });
-                    is_said = true;
-                }
-                _ => said.push_str(text),
-            }
-        }
-        said
     }
 
     /// Reads `[if not exists] NAME on [only] TABLE` from token `at`.
@@ -174,39 +147,18 @@ impl Statement {
     }
 }
 
-/// A query's words without its values: `?` for each string and number, no comments. A text that was cut off inside a string shows nothing
-/// of it.
-pub(super) fn masked(sql: &str) -> String {
-    let (mut shown, mut at) = (String::new(), 0);
-    while let Some((token, length)) = next(&sql[at..]) {
-        let text = &sql[at..at + length];
-        let is_value = match &token {
-            Some(Token::Sign('\'')) => true,
-            Some(Token::Word(word)) => word.starts_with(|c: char| c.is_ascii_digit()),
-            _ => false,
-        };
-        match token {
-            None if !shown.ends_with(' ') && !shown.is_empty() => shown.push(' '),
-            None => {}
-            Some(_) if is_value => shown.push('?'),
-            Some(_) => shown.push_str(text),
-        }
-        at += length;
-    }
-    shown.trim_end().to_owned()
-}
-
 /// Cuts a text at its semicolons and leaves out comments before a statement; not at those in strings, quoted names, dollar quotes, comments,
 /// parentheses (a rule's actions) and `begin atomic` bodies.
-pub(super) fn split(sql: &str) -> Vec<Statement> {
-    let mut statements = Vec::new();
+#[must_use]
+pub fn split(sql: &str) -> Vec<Statement> {
+    let mut statements = Statements { sql, found: Vec::new(), lead: 0, line: 1, counted: 0 };
     let (mut start, mut at, mut depth, mut open) = (0, 0, 0_u32, 0_u32);
     let mut tokens: Vec<Token> = Vec::new();
     while let Some((token, length)) = next(&sql[at..]) {
         at += length;
         match token {
             Some(Token::Sign(';')) if depth == 0 && open == 0 => {
-                push(&mut statements, &sql[start..at - 1], std::mem::take(&mut tokens));
+                statements.push(start, at - 1, at, std::mem::take(&mut tokens));
                 start = at;
             }
             Some(token) => {
@@ -224,14 +176,37 @@ pub(super) fn split(sql: &str) -> Vec<Statement> {
             None => {}
         }
     }
-    push(&mut statements, &sql[start..], tokens);
-    statements
+    statements.push(start, sql.len(), sql.len(), tokens);
+    statements.found
 }
 
-fn push(statements: &mut Vec<Statement>, text: &str, tokens: Vec<Token>) {
-    if !tokens.is_empty() {
-        statements.push(Statement { text: text.trim().to_owned(), tokens });
+struct Statements<'a> {
+    sql: &'a str,
+    found: Vec<Statement>,
+    lead: usize,
+    line: usize,
+    /// Up to where lines were counted.
+    counted: usize,
+}
+
+impl Statements<'_> {
+    fn push(&mut self, start: usize, end: usize, next: usize, tokens: Vec<Token>) {
+        if !tokens.is_empty() {
+            let text = self.sql[start..end].trim_end().to_owned();
+            self.line += lines(&self.sql[self.counted..start]);
+            self.counted = start;
+            let (lead, end, line) = (self.lead, start + text.len(), self.line);
+            self.found.push(Statement { text, lead, start, end, next, line, tokens });
+        }
+        self.lead = next;
     }
+}
+
+/// How many lines end in a text; a carriage return with its line feed is one end.
+pub(super) fn lines(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let ends = |(at, byte): (usize, &u8)| *byte == b'\n' || (*byte == b'\r' && bytes.get(at + 1) != Some(&b'\n'));
+    bytes.iter().enumerate().filter(|one| ends(*one)).count()
 }
 
 /// How deep inside a `begin atomic … end` body we are after `token`.
@@ -247,11 +222,11 @@ fn nested(depth: u32, token: &Token, before: Option<&Token>) -> u32 {
 }
 
 /// The next token, if it matters, and how many bytes it has; nothing at the end.
-fn next(rest: &str) -> Option<(Option<Token>, usize)> {
+pub(super) fn next(rest: &str) -> Option<(Option<Token>, usize)> {
     let first = rest.chars().next()?;
     Some(match first {
         c if c.is_whitespace() => (None, c.len_utf8()),
-        '-' if rest.starts_with("--") => (None, rest.find('\n').unwrap_or(rest.len())),
+        '-' if rest.starts_with("--") => (None, rest.find(['\n', '\r']).unwrap_or(rest.len())),
         '/' if rest.starts_with("/*") => (None, comment(rest)),
         '\'' => (Some(Token::Sign('\'')), quoted(rest, '\'', false)),
         'e' | 'E' if rest[1..].starts_with('\'') => (Some(Token::Sign('\'')), 1 + quoted(&rest[1..], '\'', true)),
@@ -371,33 +346,18 @@ mod tests {
     }
 
     #[test]
-    fn says_an_index_on_a_partitioned_table_alone() {
-        let said = |sql: &str| split(sql)[0].on_only();
-        assert_eq!(
-            said("create index concurrently i on t (a) where b = 'on'"),
-            "create index  i on only t (a) where b = 'on'"
-        );
-        assert_eq!(
-            said("CREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS \"on\" ON ONLY t (a)"),
-            "CREATE UNIQUE INDEX  IF NOT EXISTS \"on\" ON ONLY t (a)"
-        );
-    }
-
-    #[test]
-    fn knows_what_a_reindex_names() {
-        let named = |sql: &str| split(sql)[0].reindexed();
-        assert_eq!(named("reindex (verbose) index concurrently S.\"I\""), Some(Some("\"s\".\"I\"".to_owned())));
-        assert_eq!(named("reindex table t"), Some(Some("\"t\"".to_owned())));
-        assert_eq!(named("reindex schema concurrently public"), Some(None));
-        assert_eq!(named("drop index i"), None);
-    }
-
-    #[test]
-    fn masks_every_value() {
-        let sql = "select *  -- 'secret'\n from t where a = 'se''cret' and b=E'\\'secret' and c = $$secret$$ and d in (12, 1.5e3)";
-        assert_eq!(masked(sql), "select * from t where a = ? and b=? and c = ? and d in (?, ?.?)");
-        assert_eq!(masked("update t set token = 'cut off in the mid"), "update t set token = ?");
-        assert_eq!(masked("select $1, \"Column\", $x$ cut"), "select $?, \"Column\", ?");
+    fn knows_where_each_stands() {
+        let sql = "-- first\r\nselect 1;\n\n/* why */ select\n2 ;\rselect 3 -- end";
+        let cut = split(sql);
+        let places: Vec<_> =
+            cut.iter().map(|one| (one.line, &sql[one.lead..one.start], &sql[one.start..one.end])).collect();
+        assert_eq!(places[0], (2, "-- first\r\n", "select 1"));
+        assert_eq!(places[1], (4, "\n\n/* why */ ", "select\n2"));
+        assert_eq!(places[2], (6, "\r", "select 3 -- end"));
+        assert!(cut.iter().all(|one| one.text == sql[one.start..one.end]));
+        assert_eq!((&sql[cut[1].end..cut[1].next], cut[2].next), (" ;", sql.len()));
+        // A comment ends at a carriage return, as it does for the server.
+        assert_eq!(texts("-- comment\rdrop table t").len(), 1);
     }
 
     proptest! {
@@ -409,7 +369,7 @@ mod tests {
 
         #[test]
         fn takes_any_text(sql in "\\PC{0,80}") {
-            split(&sql);
+            let _ = split(&sql);
         }
     }
 }
