@@ -15,11 +15,15 @@ select b.pid, coalesce(a.usename::text, ''), coalesce(a.application_name, ''), c
   from (select distinct unnest(pg_catalog.pg_blocking_pids($1))) b (pid)
   left join pg_catalog.pg_stat_activity a on a.pid = b.pid
  order by a.xact_start nulls first limit 5";
-/// Who waits for it and for how long already. `waitstart` is empty for the first moment of a wait.
+/// Who waits for it as clients do, for a table or a row, and for how long already. Of those who wait the first are asked after: each answer costs
+/// the server a look at all its locks. `waitstart` is empty for the first moment of a wait.
 const KEPT_WAITING: &str = "
-select count(*), coalesce(max(extract(epoch from clock_timestamp() - l.waitstart)), 0)::float8
-  from pg_catalog.pg_locks l
- where not l.granted and l.pid <> $1 and $1 = any (pg_catalog.pg_blocking_pids(l.pid))";
+select count(*), coalesce(max(extract(epoch from clock_timestamp() - w.waitstart)), 0)::float8
+  from (select l.pid, l.waitstart from pg_catalog.pg_locks l
+         where not l.granted and l.pid <> $1
+           and (l.mode in ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock') or l.locktype in ('transactionid', 'tuple'))
+         order by l.waitstart limit 20) w
+ where $1 = any (pg_catalog.pg_blocking_pids(w.pid))";
 /// Characters of a query that are shown.
 const SHOWN: usize = 120;
 
@@ -74,7 +78,7 @@ pub async fn in_the_way(client: &Client, pid: i32) -> Result<Vec<Blocker>, tokio
     Ok(rows.iter().map(one).collect())
 }
 
-/// How many sessions wait for what `pid` holds or waits for, and how long the longest has.
+/// How many clients wait for what `pid` holds or waits for, twenty at most, and how long the longest has.
 ///
 /// # Errors
 /// When the server does not answer.

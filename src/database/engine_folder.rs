@@ -9,6 +9,7 @@ use super::migrations::{Folder, Kind};
 use super::sql::{literal, qualified};
 use crate::plan::TableName;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 const PINS: &str = "create table if not exists cutover.migration_pin (
   source text not null,
@@ -34,7 +35,8 @@ struct Known {
     pins: BTreeMap<String, (String, bool)>,
 }
 
-/// Applies what the engine's table of versions lacks of its folder, in order of version.
+/// Applies what the engine's table of versions lacks of its folder, in order of version. Versions of the folders `beside` it may stand in
+/// the table as well.
 ///
 /// A file runs in one transaction with its line in the engine's table, unless its name says `.autocommit` or its text asks for it:
 /// then its statements run one by one, and a repetition goes on where it stopped.
@@ -46,7 +48,12 @@ pub async fn engine_folder(
     apply: &Apply<'_>,
     source: Source<'_>,
     tracking: &TableName,
+    beside: &[&Path],
 ) -> Result<Applied, MigrateError> {
+    let mut elsewhere = BTreeSet::new();
+    for folder in beside {
+        elsewhere.extend(Folder::read_as(folder, Kind::Engine)?.files().map(|file| file.version.clone()));
+    }
     let folder = Folder::read_as(source.folder, Kind::Engine)?;
     let mut files = Vec::new();
     let mut known = Vec::new();
@@ -58,7 +65,7 @@ pub async fn engine_folder(
     let table = qualified(&tracking.schema, &tracking.name);
     prepare(&mut worker, &table, &tracking.name).await?;
     let known = read(&worker, source.name, &table, known).await?;
-    known.judge(tracking)?;
+    known.judge(tracking, &elsewhere)?;
     pin_found(&mut worker, source.name, &known).await?;
     for at in known.missing() {
         let (version, checksum) = &known.files[at];
@@ -133,9 +140,13 @@ impl Known {
     }
 
     /// Refuses a folder that is not the one that was applied.
-    fn judge(&self, tracking: &TableName) -> Result<(), MigrateError> {
+    fn judge(&self, tracking: &TableName, elsewhere: &BTreeSet<String>) -> Result<(), MigrateError> {
+        // A folder may begin where an earlier one ended: what is older than its first file is not its matter.
+        let first = self.files.iter().map(|(version, _)| version).chain(elsewhere).min();
         let is_known = |version: &&String| {
-            self.files.iter().any(|(known, _)| known == *version)
+            first.is_none_or(|first| *version < first)
+                || elsewhere.contains(*version)
+                || self.files.iter().any(|(known, _)| known == *version)
                 || (version.len() == LEGACY && self.of_legacy(version).count() == 1)
         };
         let unknown: Vec<&String> = self.applied.iter().filter(|version| !is_known(version)).collect();
@@ -192,32 +203,35 @@ mod tests {
     fn what_is_missing_is_a_difference_of_sets() {
         let one = known(&["01", "02", "03"], &["01", "03"]);
         assert_eq!(one.missing(), [1]);
-        one.judge(&tracking()).expect("it fits");
-        let why =
-            known(&["01"], &["01", "09"]).judge(&tracking()).expect_err("a version of another folder").to_string();
+        one.judge(&tracking(), &BTreeSet::new()).expect("it fits");
+        let why = known(&["01"], &["01", "09"])
+            .judge(&tracking(), &BTreeSet::new())
+            .expect_err("a version of another folder")
+            .to_string();
         assert!(why.contains("has 09 that the folder lacks"), "{why}");
+        known(&["05"], &["01", "05"]).judge(&tracking(), &BTreeSet::new()).expect("it begins behind 01");
     }
 
     #[test]
     fn a_shorter_version_counts_only_for_the_one_file_that_it_can_mean() {
         let one = known(&["20190101000001000000", "20200101000001000000"], &["20190101000001"]);
         assert_eq!(one.missing(), [1]);
-        one.judge(&tracking()).expect("it fits");
+        one.judge(&tracking(), &BTreeSet::new()).expect("it fits");
         let two = known(&["20190101000001000000", "20190101000001000001"], &["20190101000001"]);
         assert_eq!(two.missing(), [0, 1]);
-        two.judge(&tracking()).expect_err("which of them?");
+        two.judge(&tracking(), &BTreeSet::new()).expect_err("which of them?");
     }
 
     #[test]
     fn an_edited_file_and_a_forgotten_one_are_refused() {
         let mut one = known(&["01", "02"], &["01"]);
         one.pins.insert("01".to_owned(), ("other".to_owned(), false));
-        let why = one.judge(&tracking()).expect_err("edited").to_string();
+        let why = one.judge(&tracking(), &BTreeSet::new()).expect_err("edited").to_string();
         assert!(why.contains("01 was edited"), "{why}");
         one.pins = BTreeMap::from([("02".to_owned(), ("sum".to_owned(), true))]);
-        let why = one.judge(&tracking()).expect_err("forgotten").to_string();
+        let why = one.judge(&tracking(), &BTreeSet::new()).expect_err("forgotten").to_string();
         assert!(why.contains("02 was applied by us"), "{why}");
         one.pins = BTreeMap::from([("02".to_owned(), ("other".to_owned(), false))]);
-        one.judge(&tracking()).expect("an engine took it back; what it is now is applied");
+        one.judge(&tracking(), &BTreeSet::new()).expect("an engine took it back; what it is now is applied");
     }
 }

@@ -32,6 +32,7 @@ const WORKER_LOCK: &str = "select pg_catalog.pg_try_advisory_lock(71667587450476
 /// Statements of a file that run one by one are noted under `source/file`.
 const FORGET_NOTES: &str =
     "delete from cutover.migration_statement where pg_catalog.starts_with(file, $1::text || '/')";
+const FORGET_PINS: &str = "delete from cutover.migration_pin where source = $1";
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// Why migrations did not run to their end. What was applied before stays and is not applied again.
@@ -122,6 +123,16 @@ pub enum MigrateError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// A statement cannot run in pieces as its author wants it; nothing of it was done.
+    #[error("apply {file}: `-- cutover: batch` above: {statement}: {why}; nothing of it was changed")]
+    Unbatched {
+        /// The migration.
+        file: String,
+        /// The statement.
+        statement: String,
+        /// Why not.
+        why: String,
+    },
     /// An index was built and cannot be used.
     #[error("apply {file}: index {index} is not valid after it was built; run again, which drops and builds it anew")]
     InvalidIndex {
@@ -199,13 +210,18 @@ pub struct Source<'a> {
     pub name: &'a str,
     /// The folder.
     pub folder: &'a Path,
+    /// Refinery's history, when it is to outlive our schema.
+    pub history: Option<&'a TableName>,
 }
 
 impl Source<'_> {
     /// Refinery's history of this folder, quoted. Names in plans are short enough for the whole to be no longer than a name may be.
     #[must_use]
     pub fn history(&self) -> String {
-        qualified("cutover", &format!("migration_history_{}", self.name))
+        match self.history {
+            Some(table) => qualified(&table.schema, &table.name),
+            None => qualified("cutover", &format!("migration_history_{}", self.name)),
+        }
     }
 }
 
@@ -310,9 +326,13 @@ fn load(source: Source<'_>) -> Result<Vec<(Migration, File)>, MigrateError> {
 pub async fn forget(green: &mut Client, term: &Term, source: Source<'_>) -> Result<(), MigrateError> {
     let failed = || MigrateError::server("forget what was migrated");
     let notes_stand = is_there(green, "cutover.migration_statement").await?;
+    let pins_stand = is_there(green, "cutover.migration_pin").await?;
     let transaction = green.transaction().await.map_err(failed())?;
     hold(&transaction, term).await?;
     transaction.batch_execute(&format!("drop table if exists {}", source.history())).await.map_err(failed())?;
+    if pins_stand {
+        transaction.execute(FORGET_PINS, &[&source.name]).await.map_err(failed())?;
+    }
     if notes_stand {
         transaction.execute(FORGET_NOTES, &[&source.name]).await.map_err(failed())?;
     }

@@ -6,8 +6,8 @@ use super::attend::{Seen, Watch, attend};
 use super::concurrent;
 use super::measured::{Before, FLUSH, Locks};
 use super::migrate::{Applied, MigrateError};
-use super::migrations::MigrationFile;
 use super::migrations::split::Statement;
+use super::migrations::{Batching, Directive, MigrationFile, directives};
 use super::sql::ident;
 use super::term::{Term, hold};
 use super::tries::{CUTS, Pace, Tries, is_lock};
@@ -31,7 +31,8 @@ create table if not exists cutover.migration_statement (
   statement text not null,
   begun_at timestamptz not null default now(),
   done_at timestamptz,
-  primary key (file, statement))";
+  primary key (file, statement));
+alter table cutover.migration_statement add column if not exists position text[]";
 /// One migration of a folder.
 #[derive(Debug, Clone)]
 pub(super) struct File {
@@ -41,6 +42,8 @@ pub(super) struct File {
     pub(super) sql: String,
     /// Its statements.
     pub(super) statements: Vec<Statement>,
+    /// How each of them runs in pieces, where its author says so.
+    pub(super) batches: Vec<Option<Batching>>,
     /// Its name among the notes of all folders.
     pub(super) noted_as: String,
     /// Whether they run one by one, outside a transaction.
@@ -54,12 +57,23 @@ impl File {
         let name = file.name.strip_suffix(".sql").unwrap_or(&file.name).to_owned();
         let (sql, statements) = (file.text.clone(), file.statements.clone());
         let noted_as = format!("{source}/{name}");
-        Self { name, sql, statements, noted_as, is_alone: file.is_alone, is_applied: false }
+        let batches: Vec<Option<Batching>> = statements.iter().map(|statement| batching(&sql, statement)).collect();
+        let is_alone = file.is_alone || batches.iter().any(Option::is_some);
+        Self { name, sql, statements, batches, noted_as, is_alone, is_applied: false }
     }
 
     fn summary(&self) -> String {
         self.statements.first().map(Statement::summary).unwrap_or_default()
     }
+}
+
+/// What a statement's author says about its pieces. What is not understood was refused when the folder was read.
+fn batching(text: &str, statement: &Statement) -> Option<Batching> {
+    let said = directives(text, statement).ok()?;
+    said.into_iter().find_map(|(_, one)| match one {
+        Directive::Batch(batching) => Some(batching),
+        _ => None,
+    })
 }
 
 /// What applies files, one after the other; refinery migrates through it.

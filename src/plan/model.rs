@@ -187,8 +187,10 @@ pub struct Plan {
 pub struct Databases {
     /// Serving now.
     pub blue: Database,
-    /// To come.
+    /// To come; blue once more when the plan is in place.
     pub green: Database,
+    /// Whether there is one database only, on which two versions of the engine serve.
+    pub is_in_place: bool,
 }
 
 impl Databases {
@@ -331,6 +333,10 @@ pub struct Migration {
     pub name: String,
     /// Before rows come (the default) or after the carried rows stand.
     pub after_copy: bool,
+    /// How it goes about clients, in a plan in place.
+    pub live: Live,
+    /// Whether it waits for `finalize`, in a plan in place.
+    pub contract: bool,
     /// The source itself.
     pub source: MigrationSource,
 }
@@ -369,6 +375,15 @@ pub enum MigrationSource {
     Refinery {
         /// The folder.
         folder: PathBuf,
+        /// The table that keeps what was applied, when it is not ours.
+        history: Option<TableName>,
+    },
+    /// A folder of the engine's own files.
+    Engine {
+        /// The folder.
+        folder: PathBuf,
+        /// The engine's table of versions.
+        versions: TableName,
     },
 }
 

@@ -16,6 +16,7 @@ use super::flip::Flip;
 use super::level_backlog::LevelBacklog;
 use super::log_guard;
 use super::migrate::{Migrate, Rows};
+use super::migrate_live::MigrateLive;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::ready_to_flip::ReadyToFlip;
@@ -105,6 +106,7 @@ actions! {
     ClaimSides: "Our schema, identity, term and register on both sides.",
     CopySchema: "Green gets blue's own schema.",
     Migrate: "Green gets its schema, or a change of it.",
+    MigrateLive: "The database that serves gets a change of its schema.",
     ResolveMapping: "Every table has its mapping.",
     FenceGreen: "Green refuses every write but ours.",
     Capture: "Touched rows of a side are noted.",

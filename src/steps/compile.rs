@@ -7,7 +7,7 @@ use super::analyze_green::AnalyzeGreen;
 use super::build_indexes::Build;
 use super::capture::Capture;
 use super::check_servers::CheckServers;
-use super::claim_sides::ClaimSides;
+use super::claim_sides::{self, ClaimSides};
 use super::compare_plans::ComparePlans;
 use super::copy_rows::CopyRows;
 use super::copy_schema::CopySchema;
@@ -16,6 +16,7 @@ use super::finalize::Finalize;
 use super::flip::{self, Flip, Route};
 use super::level_backlog::LevelBacklog;
 use super::migrate::{Migrate, Rows};
+use super::migrate_live::MigrateLive;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::ready_to_flip::ReadyToFlip;
@@ -29,7 +30,14 @@ use crate::engine::{Runbook, RunbookError, StepId};
 use crate::plan::{CopyMethod, Migration, Plan, Side};
 
 /// The last step of `run`: everything is ready, and nothing of the traffic has moved.
-pub const FLIP_POINT: StepId = StepId::new("capture-green");
+#[must_use]
+pub fn flip_point(plan: &Plan) -> StepId {
+    match plan.migrate.iter().rfind(|migration| !migration.contract) {
+        _ if !plan.databases.is_in_place => StepId::new("capture-green"),
+        Some(last) => StepId::named(format!("migrate-{}", last.name)),
+        None => claim_sides::ID,
+    }
+}
 
 /// Compiles a plan into its runbook.
 ///
@@ -38,6 +46,10 @@ pub const FLIP_POINT: StepId = StepId::new("capture-green");
 pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     let until = (!plan.systems.is_empty()).then_some(flip::ID);
     let mut steps = vec![Action::CheckServers(CheckServers), Action::ClaimSides(ClaimSides)];
+    if plan.databases.is_in_place {
+        steps.extend(in_place(plan));
+        return Runbook::new(steps);
+    }
     steps.extend(match plan.copy.method {
         CopyMethod::Carry => carried(plan, until.as_ref()),
         CopyMethod::Logical => copied(plan, until.as_ref()),
@@ -63,6 +75,30 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         steps.push(Action::Finalize(Finalize));
     }
     Runbook::new(steps)
+}
+
+/// One database: it is migrated while it serves, the engine's versions change places, and what only the older one needs goes last.
+fn in_place(plan: &Plan) -> Vec<Action> {
+    let live = |contract: bool| {
+        plan.migrate.iter().filter(move |migration| migration.contract == contract).map(|migration| {
+            Action::MigrateLive(MigrateLive { migration: migration.clone(), bound: plan.window.migrate })
+        })
+    };
+    let mut steps: Vec<Action> = live(false).collect();
+    if plan.systems.is_empty() {
+        return steps;
+    }
+    steps.extend([
+        Action::ReadyToFlip(ReadyToFlip),
+        Action::Flip(Flip::of(plan, Route::Out)),
+        Action::ReadyToReturn(ReadyToReturn),
+        Action::Flip(Flip::of(plan, Route::Back)),
+        Action::Soak(Soak { time: plan.window.soak, limits: plan.soak }),
+        Action::Soaked(Soaked { soak: plan.window.soak }),
+    ]);
+    steps.extend(live(true));
+    steps.push(Action::Finalize(Finalize));
+    steps
 }
 
 /// Green gets its final schema while it is empty, and rows come in their final form.

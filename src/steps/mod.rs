@@ -25,6 +25,7 @@ mod levelling;
 pub mod live;
 mod log_guard;
 mod migrate;
+mod migrate_live;
 mod prepare_green;
 mod prewarm_green;
 mod ready_to_flip;
@@ -38,7 +39,7 @@ mod strip_green;
 mod world;
 
 pub use action::Action;
-pub use compile::{FLIP_POINT, compile};
+pub use compile::{compile, flip_point};
 pub use cost::{Cost, CostAlone, cost, cost_alone};
 pub use figures::figures;
 pub use live::{WayBack, way_back};

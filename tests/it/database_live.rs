@@ -2,10 +2,11 @@
 
 use crate::harness::{APPLICATION, Place, eventually, fresh_folder};
 use cutover::database::client::connect;
-use cutover::database::migrate::{Applied, Apply, MigrateError, Pace, Source, refinery_folder};
+use cutover::database::migrate::{Applied, Apply, MigrateError, Pace, Source, engine_folder, refinery_folder};
 use cutover::database::term::{self, Term};
-use cutover::plan::Live;
+use cutover::plan::{Live, TableName};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::task::JoinHandle;
@@ -55,7 +56,7 @@ impl Serving {
         let tell = move |line: &str| told.lock().expect("unpoisoned").push(line.to_owned());
         let (pace, owner) = (Pace::live(&self.live), Some(APPLICATION));
         let apply = Apply { url: &url, side: "blue", term: &self.term, owner, pace, tell: &tell };
-        refinery_folder(&apply, Source { name: "live", folder }).await
+        refinery_folder(&apply, Source { name: "live", folder, history: None }).await
     }
 
     fn spawn(&self) -> JoinHandle<Result<Applied, MigrateError>> {
@@ -69,6 +70,13 @@ impl Serving {
             told.iter().find(|line| line.contains(words)).cloned()
         };
         eventually(PATIENCE, "a line is told", found).await
+    }
+
+    /// Waits until the server has noticed that a runner is gone.
+    async fn is_left_alone(&self) {
+        let query = "select count(*) from pg_stat_activity where datname = current_database() and query ilike '%index concurrently%' and state = 'active' and pid <> pg_backend_pid()";
+        let gone = || async { (self.place.ask::<i64>(query).await == 0).then_some(()) };
+        eventually(PATIENCE, "the server has noticed that the runner is gone", gone).await;
     }
 
     fn forget(&self) {
@@ -167,17 +175,14 @@ async fn live_a_lock_that_is_never_let_go_ends_the_tries_and_nothing_is_changed(
 async fn live_a_file_that_keeps_clients_waiting_is_cut_off_and_refused() {
     let serving = Serving::with(GRANTS).await;
     serving.files(&[("V1__long.sql", "alter table grant_made add column more text; select pg_sleep(3600)")]);
+    let is_over = Arc::new(AtomicBool::new(false));
     let client = {
-        let place = serving.place.clone();
+        let (place, is_over) = (serving.place.clone(), is_over.clone());
         tokio::spawn(async move {
             let client = place.application().await;
-            let (mut longest, until) = (Duration::ZERO, Instant::now() + PATIENCE);
-            while Instant::now() < until {
+            let mut longest = Duration::ZERO;
+            while !is_over.load(Ordering::Relaxed) {
                 let begun = Instant::now();
-                let row = client.query_opt("select to_regclass('cutover.stop_reading')::text", &[]).await;
-                if row.expect("read").is_some_and(|row| row.get::<_, Option<&str>>(0).is_some()) {
-                    break;
-                }
                 client.execute("update grant_made set day = day where id = 5", &[]).await.expect("written");
                 longest = longest.max(begun.elapsed());
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -187,7 +192,7 @@ async fn live_a_file_that_keeps_clients_waiting_is_cut_off_and_refused() {
     };
     let error = serving.migrate().await.expect_err("it blocks");
     assert!(matches!(error, MigrateError::Blocks { cuts: 3, .. }), "{error:?}");
-    serving.place.execute("create table cutover.stop_reading ()").await;
+    is_over.store(true, Ordering::Relaxed);
     let longest = client.await.expect("it wrote");
     assert!(longest >= Duration::from_millis(400), "the client did wait, or this shows nothing: {longest:?}");
     assert!(longest < Duration::from_secs(20), "{longest:?}");
@@ -211,11 +216,7 @@ async fn live_a_runner_that_died_inside_a_build_is_followed_by_one_that_finishes
     serving.hears("in the way: backend").await;
     run.abort();
     run.await.expect_err("it died");
-    let gone = || async {
-        let count: i64 = serving.place.ask("select count(*) from pg_stat_activity where datname = current_database() and query ilike 'create index concurrently%' and state = 'active'").await;
-        (count == 0).then_some(())
-    };
-    eventually(PATIENCE, "the server has noticed that the runner is gone", gone).await;
+    serving.is_left_alone().await;
     other.batch_execute("commit").await.expect("let go");
     let left: bool = serving
         .place
@@ -251,6 +252,7 @@ async fn live_a_partitioned_table_gets_its_index_partition_by_partition() {
     serving.hears("in the way: backend").await;
     run.abort();
     run.await.expect_err("it died");
+    serving.is_left_alone().await;
     other.batch_execute("commit").await.expect("let go");
     assert!(!serving.is_valid("log_by_what").await, "one partition is missing, or this shows nothing");
 
@@ -339,4 +341,120 @@ async fn live_only_one_runner_is_at_work() {
     assert_eq!(waits, 0, "nobody waits in an advisory lock");
     other.batch_execute("commit").await.expect("let go");
     run.await.expect("it ran").expect("applied");
+}
+
+#[tokio::test]
+async fn live_a_backfill_goes_in_pieces_and_on_where_it_was_killed() {
+    let mut serving = Serving::with(GRANTS).await;
+    serving.live.tries = 2;
+    let file =
+        "-- cutover: batch key=id rows=150\nupdate grant_made g set subject = subject || '!' where day is not null;";
+    serving.files(&[("V1__fill.sql", file)]);
+    let other = serving.place.application().await;
+    other.batch_execute("begin; select from grant_made where id = 700 for update").await.expect("held");
+    let error = serving.migrate().await.expect_err("a row is locked");
+    assert!(matches!(error, MigrateError::Locked { .. }), "{error:?}");
+    let done: i64 = serving.place.ask("select count(*) from grant_made where subject like '%!'").await;
+    assert_eq!(done, 600, "the pieces before it are done");
+    other.batch_execute("rollback").await.expect("let go");
+    serving.migrate().await.expect("finished");
+    let counts: String = serving
+        .place
+        .ask("select format('%s of %s', count(*) filter (where subject ~ '^[^!]*!$'), count(*)) from grant_made")
+        .await;
+    assert_eq!(counts, "2000 of 2000", "each row once");
+
+    serving.files(&[
+        ("V1__fill.sql", file),
+        ("V2__fill.sql", "-- cutover: batch key=subject\nupdate grant_made set day = day"),
+    ]);
+    let error = serving.migrate().await.expect_err("no key").to_string();
+    assert!(error.contains("(subject) is no unique key"), "{error}");
+}
+
+async fn engine(serving: &Serving) -> Result<Applied, MigrateError> {
+    let (url, told) = (serving.place.url(), serving.told.clone());
+    let tell = move |line: &str| told.lock().expect("unpoisoned").push(line.to_owned());
+    let (pace, owner) = (Pace::live(&serving.live), Some(APPLICATION));
+    let apply = Apply { url: &url, side: "blue", term: &serving.term, owner, pace, tell: &tell };
+    let tracking = TableName { schema: "public".to_owned(), name: "schema_migration".to_owned() };
+    engine_folder(&apply, Source { name: "engine", folder: &serving.folder, history: None }, &tracking, &[]).await
+}
+
+/// An engine's history: one version applied by the engine itself, a blank file, several statements, one that runs outside a transaction.
+const HISTORY: [(&str, &str); 5] = [
+    ("20190101000001000000_first.up.sql", "create table account (id bigint primary key, name text);"),
+    ("20190101000001000000_first.down.sql", "drop table account;"),
+    ("20200101000001000000_blank.up.sql", ""),
+    (
+        "20210101000001000000_more.postgres.up.sql",
+        "alter table account add column a text;\nalter table account add column b text;",
+    ),
+    (
+        "20220101000001000000_index.autocommit.up.sql",
+        "insert into account values (1, 'once');\ncreate index concurrently by_name on account (name);\ninsert into account values (2, 'once');",
+    ),
+];
+
+async fn with_an_engine() -> Serving {
+    let serving = Serving::with(
+        "create table account (id bigint primary key, name text);
+         create table schema_migration (version varchar(48) not null, version_self int not null default 0);
+         create unique index schema_migration_version_idx on schema_migration (version);
+         insert into schema_migration (version) values ('20190101000001000000')",
+    )
+    .await;
+    serving.files(&HISTORY);
+    serving
+}
+
+async fn versions(serving: &Serving) -> String {
+    serving.place.ask("select string_agg(substr(version, 1, 4), ' ' order by version) from schema_migration").await
+}
+
+#[tokio::test]
+async fn live_an_engine_s_folder_is_applied_by_difference_and_its_table_kept_true() {
+    let serving = with_an_engine().await;
+    assert_eq!(engine(&serving).await.expect("applied").applied, 3);
+    assert_eq!(versions(&serving).await, "2019 2020 2021 2022");
+    assert_eq!(engine(&serving).await.expect("again").applied, 0);
+    let mut files = HISTORY.to_vec();
+    files.push(("20150101000001000000_networks.up.sql", "create table networks (id uuid primary key)"));
+    serving.files(&files);
+    assert_eq!(engine(&serving).await.expect("out of order").applied, 1);
+    serving.hears("out of order").await;
+    let owner: String = serving.place.ask("select tableowner::text from pg_tables where tablename = 'networks'").await;
+    assert_eq!(owner, APPLICATION);
+
+    files[0].1 = "create table account (id bigint primary key, name text, edited text);";
+    serving.files(&files);
+    let error = engine(&serving).await.expect_err("edited, though the engine applied it").to_string();
+    assert!(error.contains("20190101000001000000 was edited since it was applied"), "{error}");
+    files[0] = HISTORY[0];
+    files.retain(|(name, _)| !name.contains("_more."));
+    serving.files(&files);
+    let error = engine(&serving).await.expect_err("a version is missing").to_string();
+    assert!(error.contains("has 20210101000001000000 that the folder lacks"), "{error}");
+    assert_eq!(versions(&serving).await, "2015 2019 2020 2021 2022", "nothing was changed");
+}
+
+#[tokio::test]
+async fn live_an_engine_s_file_that_was_cut_off_half_way_goes_on_in_its_middle() {
+    let serving = with_an_engine().await;
+    serving.files(&HISTORY[..4]);
+    assert_eq!(engine(&serving).await.expect("applied").applied, 2);
+    serving.files(&HISTORY);
+    let other = serving.place.application().await;
+    other.batch_execute("begin; insert into account values (-1, 'held')").await.expect("held");
+    let run = serving.clone();
+    let run = tokio::spawn(async move { engine(&run).await });
+    serving.hears("20220101000001000000_index.autocommit.up: waiting; in the way").await;
+    run.abort();
+    run.await.expect_err("it died");
+    other.batch_execute("commit").await.expect("let go");
+    assert_eq!(engine(&serving).await.expect("finished").applied, 1);
+    assert_eq!(versions(&serving).await, "2019 2020 2021 2022");
+    let rows: i64 = serving.place.ask("select count(*) from account where id > 0").await;
+    assert_eq!(rows, 2, "each statement once");
+    assert!(serving.is_valid("by_name").await);
 }

@@ -77,7 +77,7 @@ fn folder_of(files: &[(&str, &str)]) -> PathBuf {
 }
 
 fn of(folder: &Path) -> Source<'_> {
-    Source { name: "folder", folder }
+    Source { name: "folder", folder, history: None }
 }
 
 async fn migrate(place: &Place, term: &Term, folder: &Path) -> Result<Applied, MigrateError> {

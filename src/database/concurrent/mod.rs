@@ -3,6 +3,7 @@
 //! What was begun is noted before and what is done after, or with it where the statement allows a transaction; a repetition goes on
 //! behind the last one done. An index that was left invalid is dropped concurrently and built anew. Called by `migrate_worker`.
 
+mod backfill;
 mod duplicates;
 mod index;
 mod leftovers;
@@ -11,6 +12,7 @@ mod partitioned;
 use super::attend::{Seen, Watch, attend};
 use super::migrate::MigrateError;
 use super::migrate_worker::{File, Worker};
+use super::migrations::Batching;
 use super::migrations::split::{Manner, Statement};
 use super::sql::{ident, literal};
 use super::term::hold;
@@ -31,6 +33,8 @@ struct Work<'a> {
     noted_as: &'a str,
     statement: &'a Statement,
     summary: String,
+    /// How it runs in pieces, when its author says so.
+    batching: Option<&'a Batching>,
     /// Its text and how often that came before in the file, hashed: an edited file does not count other statements as done.
     key: String,
 }
@@ -40,7 +44,8 @@ impl<'a> Work<'a> {
         let statement = &file.statements[at];
         let before = file.statements[..at].iter().filter(|other| other.text == statement.text).count();
         let key = hex::encode(Sha256::digest(format!("{before}:{}", statement.text)));
-        Self { file: file.name.clone(), noted_as: &file.noted_as, statement, summary: statement.summary(), key }
+        let (summary, batching) = (statement.summary(), file.batches[at].as_ref());
+        Self { file: file.name.clone(), noted_as: &file.noted_as, statement, summary, batching, key }
     }
 
     fn begin(&self) -> String {
@@ -87,6 +92,9 @@ pub(super) async fn apply(worker: &mut Worker<'_>, file: &File, history: &str) -
 }
 
 async fn step(worker: &mut Worker<'_>, work: &Work<'_>, was_begun: bool) -> Result<(), MigrateError> {
+    if let Some(batching) = work.batching {
+        return backfill::run(worker, work, batching).await;
+    }
     let manner = work.statement.manner();
     if manner == Manner::Transaction {
         return worker.transaction(&work.file, &work.summary, &work.statement.text, &work.done()).await;

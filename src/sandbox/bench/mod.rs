@@ -1,4 +1,4 @@
-//! The bench: carry, copy and keeping level, each measured beside its peers in one run, on the same data, as ratios.
+//! The bench: carry, copy, keeping level and migrations, each measured beside its peers in one run, on the same data, as ratios.
 //!
 //! Owns what is measured against what, and the goals. Uses the product by its verbs, as a user would, and every peer by its own program;
 //! every server is a throw-away one. Never looks at a contestant's own figures for its time: the clock stands outside.
@@ -7,6 +7,7 @@ mod backlog;
 mod figures;
 mod lag;
 mod level;
+mod migrations;
 mod ours;
 mod peers;
 mod place;
@@ -45,6 +46,8 @@ pub enum Kind {
     Copy,
     /// Bringing green level, and keeping it there.
     Level,
+    /// Migrating a table that is being written.
+    Migrations,
 }
 
 impl Kind {
@@ -55,6 +58,7 @@ impl Kind {
             Self::Carry => "carry",
             Self::Copy => "copy",
             Self::Level => "level",
+            Self::Migrations => "migrations",
         }
     }
 }
@@ -170,5 +174,6 @@ pub async fn bench(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync)) -> Resu
     match options.kind {
         Kind::Carry | Kind::Copy => transfer::transfer(options, tell).await,
         Kind::Level => level::level(options, tell).await,
+        Kind::Migrations => migrations::migrations(options, tell).await,
     }
 }

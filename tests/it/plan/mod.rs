@@ -1,6 +1,7 @@
 //! Plans as people write them: the examples load, every mistake is told with its place, and nothing secret is shown.
 
 mod hot_queries;
+mod in_place;
 mod keeping_level;
 mod meaning;
 mod mistakes;

@@ -5,6 +5,7 @@ mod damage;
 mod dead_green;
 mod finalize;
 mod flip;
+mod in_place;
 mod kills;
 mod logical;
 mod park;
