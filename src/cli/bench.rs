@@ -1,4 +1,4 @@
-//! `cutover sandbox bench carry|copy|level|diff`: this tool measured beside its peers in one run, on the same data, as ratios.
+//! `cutover sandbox bench carry|copy|level|diff|migrations`: this tool measured beside its peers in one run, on the same data, as ratios.
 
 use super::sandbox::{eprint_line, interrupted, print_line};
 use crate::engine::chain;
@@ -24,7 +24,9 @@ const QUICK: u32 = 100_000;
 /// the worse of both backlogs), and the lag under 2,000 writes a second (less than 1 s).
 /// diff: comparing green with blue row by row, against the copy that filled green (at least 4: the diff takes at most a quarter of its time); one
 /// changed column of one row must be found and named.
-/// All: the tool's own memory at most 150 MB. docs/bench.md says how each is measured.
+/// migrations: a table under 1,000 writes a second, migrated by the engine's own files and by the same versions rewritten (no writer waits
+/// longer than 500 ms; the engine's own must keep one waiting for a second, or the rows show nothing).
+/// All but migrations: the tool's own memory at most 150 MB. docs/bench.md says how each is measured.
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
     /// What is measured
@@ -56,6 +58,8 @@ enum What {
     Level,
     /// Comparing green with blue
     Diff,
+    /// Migrating a table that is being written
+    Migrations,
 }
 
 /// Runs the bench; 0 when every goal is reached or it was quick, 1 otherwise.
@@ -79,6 +83,7 @@ pub(super) async fn run(args: BenchArgs) -> u8 {
     }
     match measured {
         Ok(ref result) if json => print_line(&result.to_string()),
+        Ok(ref result) if options.kind == Kind::Migrations => print_waits(result),
         Ok(ref result) => print_result(result),
         Err(ref why) => return failed(json, why),
     }
@@ -99,11 +104,12 @@ fn options(args: &BenchArgs) -> std::io::Result<BenchOptions> {
         What::Copy => Kind::Copy,
         What::Level => Kind::Level,
         What::Diff => Kind::Diff,
+        What::Migrations => Kind::Migrations,
     };
     let usual = match kind {
         _ if args.quick => QUICK,
         Kind::Level => LEVEL_ROWS,
-        Kind::Carry | Kind::Copy | Kind::Diff => ROWS,
+        Kind::Carry | Kind::Copy | Kind::Diff | Kind::Migrations => ROWS,
     };
     let rows = args.rows.unwrap_or(usual).min(if args.quick { QUICK_ROWS } else { u32::MAX });
     let name = format!("cutover-bench-{}", uuid::Uuid::new_v4().simple());
@@ -117,6 +123,29 @@ fn options(args: &BenchArgs) -> std::io::Result<BenchOptions> {
         program: std::env::current_exe()?,
         postgres: std::env::var_os("CUTOVER_PG_BIN").map(PathBuf::from),
     })
+}
+
+/// What writers met, as a table.
+fn print_waits(result: &Value) {
+    let number = |name: &str, set: &str| {
+        result[name][set].as_f64().map_or_else(|| "-".to_owned(), |value| format!("{value:.1}"))
+    };
+    print_line(&format!("\nmigrations: {} rows\n\n{:>18}  {:>10}  {:>10}", result["rows"], "", "stock", "rewritten"));
+    for (words, name) in [
+        ("blocked ms, most", "blocked_ms_max"),
+        ("without, most", "idle_ms_max"),
+        ("seconds", "seconds"),
+        ("writes a second", "writes_per_s"),
+    ] {
+        print_line(&format!("{words:>18}  {:>10}  {:>10}", number(name, "stock"), number(name, "rewritten")));
+    }
+    print_line(&format!(
+        "\npass: {}",
+        result["pass"].as_bool().map_or_else(|| "not judged".to_owned(), |pass| pass.to_string())
+    ));
+    for short in result["not_reached"].as_array().into_iter().flatten() {
+        print_line(&format!("not reached: {}", short.as_str().unwrap_or_default()));
+    }
 }
 
 /// The result as a table.

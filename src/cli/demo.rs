@@ -28,6 +28,9 @@ pub struct DemoArgs {
     /// the grants that would be lost; then it goes on with the repair allowed
     #[arg(long, conflicts_with = "rollback")]
     engine_bug: bool,
+    /// One database: migrated under its clients, then two versions of the engine change places on it
+    #[arg(long)]
+    in_place: bool,
     /// Leave everything running afterwards and say where
     #[arg(long)]
     keep: bool,
@@ -56,8 +59,9 @@ pub async fn run(args: DemoArgs) -> u8 {
 fn options(args: &DemoArgs) -> std::io::Result<DemoOptions> {
     let name = format!("cutover-demo-{}", uuid::Uuid::new_v4().simple());
     let dir = std::path::absolute(std::env::temp_dir().join(name))?;
-    let DemoArgs { json, rows, rate, rollback, engine_bug, .. } = *args;
-    Ok(DemoOptions { dir, program: std::env::current_exe()?, rows, rate, rollback, engine_bug, json })
+    let DemoArgs { json, rows, rate, rollback, engine_bug, in_place, .. } = *args;
+    let program = std::env::current_exe()?;
+    Ok(DemoOptions { dir, program, rows, rate, rollback, engine_bug, is_in_place: in_place, json })
 }
 
 fn failed(why: &str) -> Value {

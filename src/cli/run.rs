@@ -93,7 +93,7 @@ impl WaiveArgs {
 
 /// `cutover run`: everything up to the flip point.
 pub(super) async fn run(arguments: &RunArgs) -> Ending {
-    let through = arguments.through.clone().map_or(steps::FLIP_POINT, StepId::named);
+    let through = arguments.through.clone().map(StepId::named);
     let waiver = arguments.waive.waiver(&[compare_plans::ID, diff::ID, probe_green::ID]);
     act(&arguments.act, "run", true, Aim::Step(through), waiver, &arguments.allow_repairs).await
 }
@@ -101,7 +101,7 @@ pub(super) async fn run(arguments: &RunArgs) -> Ending {
 /// `cutover flip`: level, and then the lockstep.
 pub(super) async fn flip(arguments: &FlipArgs) -> Ending {
     let waiver = arguments.waive.waiver(&[probe_green::ID]);
-    act(&arguments.act, "flip", false, Aim::Step(flip::ID), waiver, &[]).await
+    act(&arguments.act, "flip", false, Aim::Step(Some(flip::ID)), waiver, &[]).await
 }
 
 /// `cutover rollback`: back to blue, from any state. Before green opens that leaves nothing of ours on blue; afterwards the traffic
@@ -120,8 +120,8 @@ pub(super) async fn finalize(arguments: &SureArgs) -> Ending {
 /// Where a verb goes.
 #[derive(Debug, Clone)]
 enum Aim {
-    /// Forward, up to and with this step.
-    Step(StepId),
+    /// Forward, up to and with this step; to the flip point when none is named.
+    Step(Option<StepId>),
     /// Back to blue; asks before clients feel it, unless the person is sure.
     Blue { is_sure: bool },
     /// To the end; asks before the way back is gone.
@@ -193,7 +193,10 @@ async fn before(session: &Session, screen: Screen, verb: &str) -> Result<(), Com
 
 async fn carry_out(session: &mut Session, screen: Screen, aim: &Aim) -> Result<(), CommandError> {
     let outcome = match aim {
-        Aim::Step(through) => forward(session, screen, through).await?,
+        Aim::Step(through) => {
+            let through = through.clone().unwrap_or_else(|| steps::flip_point(&session.world.plan));
+            forward(session, screen, &through).await?
+        }
         Aim::Over { is_sure } => finish(session, screen, *is_sure).await?,
         Aim::Blue { is_sure } => way_back::go(session, screen, *is_sure).await?,
     };

@@ -52,6 +52,9 @@ struct UpArgs {
     /// Requests a second
     #[arg(long, default_value_t = 200)]
     rate: u32,
+    /// One database for both sides, and the plan in place
+    #[arg(long)]
+    in_place: bool,
 }
 
 #[derive(Debug, Args)]
@@ -161,6 +164,7 @@ async fn run_up(args: UpArgs) -> u8 {
             dir: dir.clone(),
             rows: args.rows,
             rate: args.rate,
+            is_in_place: args.in_place,
             program: std::env::current_exe()?,
             postgres: folder("CUTOVER_PG_BIN"),
             green_postgres: folder("CUTOVER_GREEN_PG_BIN"),

@@ -4,12 +4,16 @@
 //! refinery's; how a file runs is `migrate_worker`'s, and `concurrent`'s when it must run outside a transaction.
 
 pub use super::command::command;
+pub use super::engine_folder::engine_folder;
 
 use super::client::{ConnectError, connect};
+use super::measured::Locks;
+pub use super::measured::Measured;
 use super::migrate_worker::{File, Worker};
 use super::migrations::{Folder, Kind, MigrationFile, SourceError};
 use super::sql::qualified;
 use super::term::{Term, TermError, hold};
+pub use super::tries::Pace;
 use crate::plan::{Secret, TableName};
 use refinery::{Migration, Runner};
 use serde::{Deserialize, Serialize};
@@ -28,6 +32,7 @@ const WORKER_LOCK: &str = "select pg_catalog.pg_try_advisory_lock(71667587450476
 /// Statements of a file that run one by one are noted under `source/file`.
 const FORGET_NOTES: &str =
     "delete from cutover.migration_statement where pg_catalog.starts_with(file, $1::text || '/')";
+const FORGET_PINS: &str = "delete from cutover.migration_pin where source = $1";
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// Why migrations did not run to their end. What was applied before stays and is not applied again.
@@ -53,20 +58,20 @@ pub enum MigrateError {
         why: String,
     },
     /// The history does not fit the folder; nothing was changed.
-    #[error("apply migrations on green: {what}; nothing was changed")]
+    #[error("apply migrations: {what}; nothing was changed")]
     History {
         /// What does not fit.
         what: String,
     },
     /// Another runner is at work.
-    #[error("apply migrations on green: another runner has been at work for {waited_s} s; wait for it and run again")]
+    #[error("apply migrations: another runner has been at work for {waited_s} s; wait for it and run again")]
     Busy {
         /// How long we waited.
         waited_s: u64,
     },
     /// Locks were not to be had; the statement had no effect.
     #[error(
-        "apply {file} on green: no lock within {waited_s} s for: {statement} (in the way: {blockers}); run again when they ended"
+        "apply {file}: no lock within {waited_s} s for: {statement} (in the way: {blockers}); run again when they ended"
     )]
     Locked {
         /// The migration.
@@ -78,8 +83,22 @@ pub enum MigrateError {
         /// Who was in the way.
         blockers: String,
     },
+    /// It kept others waiting for too long, again and again; nothing of the statement was done.
+    #[error(
+        "apply {file}: it was cut off {cuts} times because clients waited for it, at last for {kept_ms} ms; nothing of it was changed: {statement} (write it in a form that does not block, or allow more in `live.block`)"
+    )]
+    Blocks {
+        /// The migration.
+        file: String,
+        /// The statement, or the file's first.
+        statement: String,
+        /// How long the first of them had waited.
+        kept_ms: u64,
+        /// How often.
+        cuts: u32,
+    },
     /// The server refused a statement.
-    #[error("apply {file} on green: {statement}")]
+    #[error("apply {file}: {statement}")]
     Statement {
         /// The migration.
         file: String,
@@ -89,10 +108,33 @@ pub enum MigrateError {
         #[source]
         source: tokio_postgres::Error,
     },
-    /// An index was built and cannot be used.
+    /// Rows are in the way of a unique index; nothing of it is left.
     #[error(
-        "apply {file} on green: index {index} is not valid after it was built; run again, which drops and builds it anew"
+        "apply {file}: {statement}: rows have one key: {rows}; take them apart (`cleanup`, or by hand) and run again"
     )]
+    Duplicates {
+        /// The migration.
+        file: String,
+        /// The statement.
+        statement: String,
+        /// The first keys, how often each is there, and which rows hold it.
+        rows: String,
+        /// What the server said.
+        #[source]
+        source: tokio_postgres::Error,
+    },
+    /// A statement cannot run in pieces as its author wants it; nothing of it was done.
+    #[error("apply {file}: `-- cutover: batch` above: {statement}: {why}; nothing of it was changed")]
+    Unbatched {
+        /// The migration.
+        file: String,
+        /// The statement.
+        statement: String,
+        /// Why not.
+        why: String,
+    },
+    /// An index was built and cannot be used.
+    #[error("apply {file}: index {index} is not valid after it was built; run again, which drops and builds it anew")]
     InvalidIndex {
         /// The migration.
         file: String,
@@ -100,7 +142,7 @@ pub enum MigrateError {
         index: String,
     },
     /// The server refused something around the migrations.
-    #[error("{act} on green")]
+    #[error("{act}")]
     Server {
         /// What was tried.
         act: &'static str,
@@ -151,12 +193,14 @@ fn tail(last: &[String]) -> String {
 }
 
 /// What a run of a folder did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// Files applied now.
     pub applied: u64,
     /// Indexes built concurrently now.
     pub indexes_concurrent: u64,
+    /// What each of them did, in order.
+    pub files: Vec<Measured>,
 }
 
 /// A folder of refinery files, with the name of its entry in the plan: each has a history of its own.
@@ -166,50 +210,71 @@ pub struct Source<'a> {
     pub name: &'a str,
     /// The folder.
     pub folder: &'a Path,
+    /// Refinery's history, when it is to outlive our schema.
+    pub history: Option<&'a TableName>,
 }
 
 impl Source<'_> {
     /// Refinery's history of this folder, quoted. Names in plans are short enough for the whole to be no longer than a name may be.
     #[must_use]
     pub fn history(&self) -> String {
-        qualified("cutover", &format!("migration_history_{}", self.name))
+        match self.history {
+            Some(table) => qualified(&table.schema, &table.name),
+            None => qualified("cutover", &format!("migration_history_{}", self.name)),
+        }
     }
 }
 
-/// Applies what is missing of a folder to green, in order of version, and tells of each file and statement.
+/// Where files are applied, by whose right, as whom, how fast, and who hears of it.
+#[derive(Clone, Copy)]
+pub struct Apply<'a> {
+    /// The database.
+    pub url: &'a Secret,
+    /// Its name in messages: `blue` or `green`.
+    pub side: &'a str,
+    /// Our right to act there.
+    pub term: &'a Term,
+    /// The role that runs the statements and so owns what they create; without it our own login.
+    pub owner: Option<&'a str>,
+    /// How long each statement may wait, and keep others waiting. Another runner is waited for as long.
+    pub pace: Pace,
+    /// Hears of each file and statement.
+    pub tell: &'a (dyn Fn(&str) + Sync),
+}
+
+/// Applies what is missing of a folder of refinery files, in order of version, and tells of each file and statement.
 ///
 /// A file runs in one transaction with its history row and our term held, unless it says `-- cutover: no-transaction` on a line of
 /// its own or builds an index concurrently: then its statements run one by one, and a repetition goes on where it stopped.
-/// `owner` is the role that runs the statements and so owns what they create; without it our own login. `patience` bounds the
-/// wait for another runner, and for locks of each statement.
 ///
 /// # Errors
 /// When the folder holds something that would be skipped, the history does not fit, another process took over, or the server
 /// refuses. Repeating it is safe.
-pub async fn refinery_folder(
-    green: &Secret,
-    term: &Term,
-    source: Source<'_>,
-    owner: Option<&str>,
-    patience: Duration,
-    tell: &(dyn Fn(&str) + Sync),
-) -> Result<Applied, MigrateError> {
-    let files = load(source)?;
-    let migrations: Vec<Migration> = files.iter().map(|file| file.migration.clone()).collect();
-    let guard = connect(green, "green").await?;
-    wait_for(&guard, LOCK, patience).await?;
-    let client = connect(green, "green").await?;
-    wait_for(&client, WORKER_LOCK, patience).await?;
-    let watcher = connect(green, "green").await?;
-    let (applied, failure, term) = (Applied::default(), None, *term);
-    let mut worker = Worker { client, guard, watcher, term, files, owner, patience, tell, applied, failure };
-    worker.prepare().await?;
+pub async fn refinery_folder(apply: &Apply<'_>, source: Source<'_>) -> Result<Applied, MigrateError> {
+    let (migrations, files) = load(source)?.into_iter().unzip::<_, _, Vec<Migration>, Vec<File>>();
+    let mut worker = worker(apply, files).await?;
     let mut runner = Runner::new(&migrations);
     runner.set_migration_table_name(source.history());
     match runner.run_async(&mut worker).await {
         Ok(_) => Ok(worker.applied),
         Err(error) => Err(worker.failure.take().unwrap_or_else(|| history(&error))),
     }
+}
+
+/// The only runner at work on a database.
+pub(super) async fn worker<'a>(apply: &Apply<'a>, files: Vec<File>) -> Result<Worker<'a>, MigrateError> {
+    let Apply { url, side, owner, pace, tell, .. } = *apply;
+    let guard = connect(url, side).await?;
+    wait_for(&guard, LOCK, pace.bound).await?;
+    let client = connect(url, side).await?;
+    wait_for(&client, WORKER_LOCK, pace.bound).await?;
+    let watcher = connect(url, side).await?;
+    let pid = client.query_one("select pg_catalog.pg_backend_pid()", &[]).await;
+    let pid = pid.map_err(MigrateError::server("set up a session"))?.get(0);
+    let (applied, failure, locks, term) = (Applied::default(), None, Locks::default(), *apply.term);
+    let mut worker = Worker { client, pid, guard, watcher, term, files, owner, pace, tell, applied, locks, failure };
+    worker.prepare().await?;
+    Ok(worker)
 }
 
 fn history(error: &refinery::Error) -> MigrateError {
@@ -242,14 +307,14 @@ async fn wait_for(client: &Client, lock: &str, patience: Duration) -> Result<(),
 }
 
 /// Reads the folder; every file in it must be a migration.
-fn load(source: Source<'_>) -> Result<Vec<File>, MigrateError> {
+fn load(source: Source<'_>) -> Result<Vec<(Migration, File)>, MigrateError> {
     let folder = Folder::read_as(source.folder, Kind::Refinery)?;
     let take = |file: &MigrationFile| {
         let stray =
             |why: String| MigrateError::Stray { folder: source.folder.to_owned(), file: file.name.clone(), why };
-        let stem = file.name.strip_suffix(".sql").unwrap_or(&file.name);
-        let migration = Migration::unapplied(stem, &file.text).map_err(|error| stray(error.to_string()))?;
-        File::new(source.name, migration, &file.text).map_err(stray)
+        let taken = File::new(source.name, file);
+        let migration = Migration::unapplied(&taken.name, &file.text).map_err(|error| stray(error.to_string()))?;
+        Ok((migration, taken))
     };
     folder.files().map(take).collect()
 }
@@ -261,9 +326,13 @@ fn load(source: Source<'_>) -> Result<Vec<File>, MigrateError> {
 pub async fn forget(green: &mut Client, term: &Term, source: Source<'_>) -> Result<(), MigrateError> {
     let failed = || MigrateError::server("forget what was migrated");
     let notes_stand = is_there(green, "cutover.migration_statement").await?;
+    let pins_stand = is_there(green, "cutover.migration_pin").await?;
     let transaction = green.transaction().await.map_err(failed())?;
     hold(&transaction, term).await?;
     transaction.batch_execute(&format!("drop table if exists {}", source.history())).await.map_err(failed())?;
+    if pins_stand {
+        transaction.execute(FORGET_PINS, &[&source.name]).await.map_err(failed())?;
+    }
     if notes_stand {
         transaction.execute(FORGET_NOTES, &[&source.name]).await.map_err(failed())?;
     }

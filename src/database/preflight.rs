@@ -59,7 +59,9 @@ pub async fn check(plan: &Plan, run: Option<&str>, programs: Option<&Path>) -> V
         reach(&plan.databases.green.url, "green")
     );
     let servers = [control, blue, green].map(|reached| reached.map_err(|finding| findings.all.push(finding)).ok());
-    for server in servers.iter().flatten() {
+    // In place green is blue's own database, and is asked nothing twice.
+    let asked = if plan.databases.is_in_place { 2 } else { 3 };
+    for server in servers[..asked].iter().flatten() {
         let asked = tokio::time::timeout(PATIENCE, server.examine(plan, run)).await;
         match asked {
             Ok(found) => findings.all.extend(found.all),
@@ -67,6 +69,8 @@ pub async fn check(plan: &Plan, run: Option<&str>, programs: Option<&Path>) -> V
         }
     }
     let [control, blue, green] = &servers;
+    let green = &green.as_ref().filter(|_| !plan.databases.is_in_place);
+    let (blue, control) = (&blue.as_ref(), &control.as_ref());
     for (one, other) in [(blue, green), (control, blue), (control, green)] {
         let (Some(one), Some(other)) = (one, other) else { continue };
         match tokio::time::timeout(PATIENCE, pair::examine(plan, one, other)).await {

@@ -29,7 +29,7 @@ impl Registers {
 
     /// Reads both at once, each within its bound.
     pub(super) async fn read(&self) -> Readings {
-        let (blue, green) = tokio::join!(read_one(&self.blue), read_one(&self.green));
+        let (blue, green) = tokio::join!(read_one(&self.blue, Side::Blue), read_one(&self.green, Side::Green));
         Readings { blue, green }
     }
 }
@@ -47,11 +47,11 @@ impl Registers {
     }
 }
 
-async fn read_one(link: &Link) -> Seen {
+async fn read_one(link: &Link, side: Side) -> Seen {
     let Ok(client) = link.client("read the register").await else {
         return Seen::Unreachable;
     };
-    let answer = timeout(link.limit(), register::read(&*client)).await;
+    let answer = timeout(link.limit(), register::read_of(&*client, side)).await;
     let seen = answer.map_or(Seen::Unreachable, Seen::from);
     if seen == Seen::Unreachable {
         link.drop_client().await;

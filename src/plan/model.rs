@@ -212,8 +212,10 @@ pub struct Plan {
 pub struct Databases {
     /// Serving now.
     pub blue: Database,
-    /// To come.
+    /// To come; blue once more when the plan is in place.
     pub green: Database,
+    /// Whether there is one database only, on which two versions of the engine serve.
+    pub is_in_place: bool,
 }
 
 impl Databases {
@@ -340,8 +342,32 @@ pub struct Migration {
     pub name: String,
     /// Before rows come (the default) or after the carried rows stand.
     pub after_copy: bool,
+    /// How it goes about clients, in a plan in place.
+    pub live: Live,
+    /// Whether it waits for `finalize`, in a plan in place.
+    pub contract: bool,
     /// The source itself.
     pub source: MigrationSource,
+}
+
+/// How migrations go about a database that serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Live {
+    /// Longest wait for one lock, and for everyone who comes behind it.
+    pub lock_timeout: Duration,
+    /// How often a statement is tried.
+    pub tries: u32,
+    /// How long a statement is tried.
+    pub bound: Duration,
+    /// How long clients may wait for what a file holds before it is cut off.
+    pub block: Duration,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        let bound = Duration::from_mins(15);
+        Self { lock_timeout: Duration::from_millis(300), tries: 200, bound, block: Duration::from_millis(500) }
+    }
 }
 
 /// Where migrations come from.
@@ -358,6 +384,15 @@ pub enum MigrationSource {
     Refinery {
         /// The folder.
         folder: PathBuf,
+        /// The table that keeps what was applied, when it is not ours.
+        history: Option<TableName>,
+    },
+    /// A folder of the engine's own files.
+    Engine {
+        /// The folder.
+        folder: PathBuf,
+        /// The engine's table of versions.
+        versions: TableName,
     },
 }
 

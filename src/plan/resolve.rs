@@ -190,15 +190,28 @@ impl Resolver<'_, '_> {
 
     /// A folder of refinery files; all of them are part of the digest.
     pub(super) fn refinery_folder(&mut self, place: &Place, typed: &str) -> Option<PathBuf> {
+        let hint = "refinery would skip it silently; name it `V<number>__<words>.sql`, with two underscores";
+        self.migrations_folder(place, typed, is_refinery_name, hint)
+    }
+
+    /// A folder of an engine's own files; all of them are part of the digest.
+    pub(super) fn engine_folder(&mut self, place: &Place, typed: &str) -> Option<PathBuf> {
+        let hint = "an engine's files are named `<digits>_<name>[.dialect][.autocommit].up.sql` or `.down.sql`";
+        self.migrations_folder(place, typed, is_engine_name, hint)
+    }
+
+    fn migrations_folder(
+        &mut self,
+        place: &Place,
+        typed: &str,
+        is_name: fn(&str) -> bool,
+        hint: &str,
+    ) -> Option<PathBuf> {
         let resolved = self.text(place, typed)?;
         let folder = self.folder.join(&resolved);
         let Ok(listing) = std::fs::read_dir(&folder) else {
-            return self.unreadable(
-                place,
-                typed,
-                "there is no such folder",
-                "folders are looked for in the folder of the plan",
-            );
+            let hint = "folders are looked for in the folder of the plan";
+            return self.unreadable(place, typed, "there is no such folder", hint);
         };
         let mut names: Vec<String> = listing
             .flatten()
@@ -207,21 +220,12 @@ impl Resolver<'_, '_> {
             .collect();
         names.sort();
         if names.is_empty() {
-            return self.unreadable(
-                place,
-                typed,
-                "it holds no `.sql` file",
-                "refinery files are named `V1__what_it_does.sql`",
-            );
+            return self.unreadable(place, typed, "it holds no `.sql` file", hint);
         }
         for name in names {
-            if !is_refinery_name(&name) {
-                let hint = "refinery would skip it silently; name it `V<number>__<words>.sql`, with two underscores";
-                self.problems.value(
-                    place,
-                    format!("`{typed}` holds `{name}`, which is not the name of a migration"),
-                    hint,
-                );
+            if !is_name(&name) {
+                let message = format!("`{typed}` holds `{name}`, which is not the name of a migration");
+                self.problems.value(place, message, hint);
             }
             match read_bounded(&folder.join(&name)) {
                 Ok(text) => drop(self.files.insert(format!("{typed}/{name}"), text)),
@@ -317,6 +321,13 @@ fn is_refinery_name(file: &str) -> bool {
         && number.bytes().all(|b| b.is_ascii_digit())
         && !name.is_empty()
         && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+}
+
+/// Whether an engine would take the file for a migration; what its marks mean is seen when the folder is read.
+fn is_engine_name(file: &str) -> bool {
+    let Some((version, rest)) = file.split_once('_') else { return false };
+    let is_marked = rest.ends_with(".up.sql") || rest.ends_with(".down.sql");
+    !version.is_empty() && version.bytes().all(|b| b.is_ascii_digit()) && is_marked && !rest.starts_with('.')
 }
 
 /// The text of a regular file of at most `MAX_FILE_BYTES`.

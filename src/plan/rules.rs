@@ -2,6 +2,7 @@
 
 mod invariants;
 mod cleanup;
+mod in_place;
 mod logical;
 mod probes;
 
@@ -26,6 +27,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
     one_list_each(document, problems);
     carry(plan, document, problems);
     logical::check(plan, document, problems);
+    in_place::check(plan, document, problems);
     reverse(plan, document, problems);
     lost_marks(plan, document, problems);
     hot_queries(plan, problems);
@@ -42,17 +44,19 @@ fn databases(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
     let place = Place::top("databases");
     let control = Place::top("control");
     let urls = [place.key("blue").key("url"), place.key("green").key("url")];
-    if urls.iter().all(|url| !problems.is_spoiled(url)) && blue.url == green.url {
+    let named = if plan.databases.is_in_place { 1 } else { 2 };
+    if named == 2 && urls.iter().all(|url| !problems.is_spoiled(url)) && blue.url == green.url {
         let hint = "green is another database, empty at first, best on another server";
         problems.value(&urls[1], "blue and green are the same database", hint);
     }
-    for (side, database, url) in [("blue", blue, &urls[0]), ("green", green, &urls[1])] {
+    for (side, database, url) in [("blue", blue, &urls[0]), ("green", green, &urls[1])].into_iter().take(named) {
         if !problems.is_spoiled(&control) && !problems.is_spoiled(url) && plan.control == database.url {
             let hint = "the journal must outlive both sides: give it a database of its own, on another server";
             problems.value(&control, format!("the control database is {side}"), hint);
         }
     }
-    for (side, database) in [("blue", &document.databases.blue), ("green", &document.databases.green)] {
+    let typed = [("blue", Some(&document.databases.blue)), ("green", document.databases.green.as_ref())];
+    for (side, database) in typed.into_iter().filter_map(|(side, typed)| Some((side, typed?))) {
         let resolved = if side == "blue" { blue } else { green };
         let login = url::Url::parse(resolved.url.expose()).map(|url| url.username().to_owned()).unwrap_or_default();
         if !login.is_empty() && login == resolved.role && !database.role.is_empty() {
@@ -266,7 +270,7 @@ fn systems(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
                     `gateway: { control: … }`";
         problems.key(&place.index(0), "the first system is not behind a gateway", hint);
     }
-    if document.revocations.is_none() {
+    if document.revocations.is_none() && !plan.databases.is_in_place {
         let hint = "add `revocations: { queue: { postgres: {} }, replay: { hydra: {} } }`: without them a token revoked during the run \
                     would live on green";
         problems.key(&place, "there are `systems` but no `revocations`", hint);

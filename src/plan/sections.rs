@@ -10,9 +10,9 @@ mod probes;
 
 use super::document as typed;
 use super::model::{
-    Adapter, CarryTable, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen, LoadSettings,
-    Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak, Sql, System,
-    TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
+    Adapter, CarryTable, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen, Live,
+    LoadSettings, Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak,
+    Sql, System, TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
 };
 use super::place::Place;
 use super::references;
@@ -32,7 +32,11 @@ impl Resolver<'_, '_> {
         let place = Place::top("databases");
         Databases {
             blue: self.database(&place.key("blue"), &typed.blue),
-            green: self.database(&place.key("green"), &typed.green),
+            green: self.database(
+                &place.key(if typed.green.is_some() { "green" } else { "blue" }),
+                typed.green.as_ref().unwrap_or(&typed.blue),
+            ),
+            is_in_place: typed.green.is_none(),
         }
     }
 
@@ -73,6 +77,7 @@ impl Resolver<'_, '_> {
         let one = |(index, migration): (usize, &typed::Migration)| match migration {
             typed::Migration::Command(command) => self.command(&place.index(index).key("command"), command),
             typed::Migration::Refinery(folder) => self.refinery(&place.index(index).key("refinery"), folder),
+            typed::Migration::Engine(folder) => self.engine(&place.index(index).key("engine"), folder),
         };
         typed.iter().enumerate().map(one).collect()
     }
@@ -83,7 +88,8 @@ impl Resolver<'_, '_> {
             Some(name) => self.name(&place.key("name"), name),
             None => command_name(&typed.run),
         };
-        Migration { name, after_copy: typed.after_copy, source: MigrationSource::Command { run, env } }
+        let (live, contract) = (Live::default(), false);
+        Migration { name, after_copy: typed.after_copy, live, contract, source: MigrationSource::Command { run, env } }
     }
 
     /// A program with its arguments, and the environment added for it.
@@ -159,7 +165,32 @@ impl Resolver<'_, '_> {
             Some(name) => self.name(&place.key("name"), name),
             None => as_name(typed.folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default(), "refinery"),
         };
-        Migration { name, after_copy: typed.after_copy, source: MigrationSource::Refinery { folder } }
+        let history = typed.history.as_ref().map(|table| self.table(&place.key("history"), table, false));
+        let (live, source) = (self.live(place, typed.live.as_ref()), MigrationSource::Refinery { folder, history });
+        Migration { name, after_copy: typed.after_copy, live, contract: typed.contract, source }
+    }
+
+    fn engine(&mut self, place: &Place, typed: &typed::EngineMigration) -> Migration {
+        let folder = self.engine_folder(&place.key("folder"), &typed.folder).unwrap_or_default();
+        let name = match &typed.name {
+            Some(name) => self.name(&place.key("name"), name),
+            None => as_name(typed.folder.trim_end_matches('/').rsplit('/').next().unwrap_or_default(), "engine"),
+        };
+        let versions = self.table(&place.key("versions"), &typed.versions, false);
+        let (live, source) = (self.live(place, typed.live.as_ref()), MigrationSource::Engine { folder, versions });
+        Migration { name, after_copy: typed.after_copy, live, contract: typed.contract, source }
+    }
+
+    fn live(&mut self, place: &Place, typed: Option<&typed::Live>) -> Live {
+        let (place, usual) = (place.key("live"), Live::default());
+        let Some(typed) = typed else { return usual };
+        let mut length = |key: &str, typed, usual| self.length(&place.key(key), typed).unwrap_or(usual);
+        Live {
+            lock_timeout: length("lock_timeout", &typed.lock_timeout, usual.lock_timeout),
+            tries: typed.tries,
+            bound: length("bound", &typed.bound, usual.bound),
+            block: length("block", &typed.block, usual.block),
+        }
     }
 
     pub(super) fn tables(&mut self, key: &str, typed: &[String]) -> Vec<TableName> {

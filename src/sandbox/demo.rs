@@ -32,6 +32,8 @@ pub struct DemoOptions {
     pub rollback: bool,
     /// Whether the engine's own migrations run over the rows, faults and all.
     pub engine_bug: bool,
+    /// Whether one database is migrated under its clients, and two versions of the engine change places on it.
+    pub is_in_place: bool,
     /// Whether programs look on: the verbs then speak in events, and in their own screens otherwise.
     pub json: bool,
 }
@@ -76,7 +78,9 @@ pub async fn demo(options: &DemoOptions, hear: &(dyn Fn(Heard) + Sync)) -> Resul
     let verbs = Verbs { program: &options.program, json: options.json, hear };
     let dir = options.dir.display().to_string();
     let (rows, rate) = (options.rows.to_string(), options.rate.to_string());
-    let up = verbs.show(words(&["sandbox", "up", "--dir", &dir, "--rows", &rows, "--rate", &rate])).await?;
+    let mut typed = words(&["sandbox", "up", "--dir", &dir, "--rows", &rows, "--rate", &rate]);
+    typed.extend(options.is_in_place.then(|| "--in-place".to_owned()));
+    let up = verbs.show(typed).await?;
     if up.code != 0 {
         return Ok(stopped_at("sandbox up", &up, &Value::Null));
     }

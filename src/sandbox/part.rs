@@ -11,6 +11,10 @@ use crate::plan::{Secret, Side};
 use std::net::SocketAddr;
 use thiserror::Error;
 
+/// The variable of a sandbox in place.
+pub(super) const IN_PLACE: &str = "IN_PLACE";
+/// What the older of two engines in place calls itself.
+const OLDER: &str = "0.11.10";
 /// Connections of one engine to its database.
 const ENGINE_CONNECTIONS: usize = 24;
 
@@ -74,9 +78,16 @@ pub async fn run(layout: &Layout, role: Role, shutdown: impl Future<Output = ()>
 
 fn engine_options(variables: &Variables, version: EngineVersion) -> Result<EngineOptions, PartError> {
     let side = if version == EngineVersion::V1 { Side::Blue } else { Side::Green };
+    // In place both are engines of the one schema, and only their names tell which of the two answers.
+    let (version, named) = match (is_in_place(variables), side) {
+        (false, _) => (version, None),
+        (true, Side::Blue) => (EngineVersion::V1, Some(OLDER)),
+        (true, Side::Green) => (EngineVersion::V1, None),
+    };
     let dashboard = variables.get("DASHBOARD_CUTOVER")?;
     Ok(EngineOptions {
         version,
+        named,
         dsn: Secret::new(variables.of(side, "DSN")?),
         public: socket(variables, &format!("{}_PUBLIC", side.as_str().to_uppercase()))?,
         admin: socket(variables, &format!("{}_ADMIN", side.as_str().to_uppercase()))?,
@@ -89,6 +100,11 @@ fn engine_options(variables: &Variables, version: EngineVersion) -> Result<Engin
     })
 }
 
+/// Whether both sides of the sandbox are one database.
+fn is_in_place(variables: &Variables) -> bool {
+    variables.get(IN_PLACE).is_ok()
+}
+
 fn socket(variables: &Variables, name: &str) -> Result<SocketAddr, PartError> {
     variables.address(name)?.parse().map_err(|_| PartError::Address(name.to_owned()))
 }
@@ -99,6 +115,7 @@ fn system(variables: &Variables, layout: &Layout, name: &str, variable: &str) ->
         public: variables.get("GATEWAY_PUBLIC")?.to_owned(),
         admin: variables.get("GATEWAY_ADMIN")?.to_owned(),
         state_file: layout.state(name),
+        is_in_place: is_in_place(variables),
     })
 }
 
@@ -115,5 +132,6 @@ fn prober_settings(variables: &Variables, layout: &Layout) -> Result<prober::Set
         rate: variables.get("RATE")?.parse().unwrap_or(200),
         control: variables.address("PROBER_CONTROL")?,
         folder: layout.prober(),
+        is_in_place: is_in_place(variables),
     })
 }

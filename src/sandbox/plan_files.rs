@@ -45,6 +45,25 @@ pub(super) fn write_engine_bug(layout: &Layout) -> Result<(), EnvironmentError> 
     Ok(())
 }
 
+const IN_PLACE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plans/hydra-0x-to-1x.yaml"));
+const IN_PLACE_FILES: &[(&str, &str)] = &[
+    plan_file!("hydra-0x-to-1x/rewritten/20190201000001000000_access_expiry.autocommit.up.sql"),
+    plan_file!("hydra-0x-to-1x/rewritten/20190201000002000000_access_by_subject.autocommit.up.sql"),
+    plan_file!("hydra-0x-to-1x/rewritten/20190201000003000000_audience_is_known.autocommit.up.sql"),
+    plan_file!("hydra-0x-to-1x/rewritten/20190201000004000000_sqlite_only.up.sql"),
+    plan_file!("hydra-0x-to-1x/rewritten/20190201000005000000_client_metadata.up.sql"),
+    plan_file!("hydra-0x-to-1x/contract/20190301000001000000_old_listing.autocommit.up.sql"),
+];
+
+/// Writes the example plan in place as `plan.yaml`, and the files it names.
+pub(super) fn write_in_place(layout: &Layout) -> Result<(), EnvironmentError> {
+    layout.write(&layout.plan(), 0o644, IN_PLACE)?;
+    for (name, text) in IN_PLACE_FILES {
+        layout.write(&layout.dir().join(name), 0o644, text)?;
+    }
+    Ok(())
+}
+
 fn careless() -> String {
     let renamed = LOGICAL.replace("\nname: hydra-logical\n", "\nname: hydra-1x-to-2x\n");
     renamed.replace(MENDING, "")

@@ -61,6 +61,10 @@ fn note(steps: &Mutex<Vec<Value>>, heard: &Heard) {
             step[name] = Value::from(count);
         }
     }
+    // What each file of migrations did: its locks, the tables it wrote anew, log, temporary files and time.
+    if let Some(files) = event["receipt"].get("files").filter(|files| files.is_array()) {
+        step["files"] = files.clone();
+    }
     steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
 }
 

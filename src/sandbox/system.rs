@@ -21,6 +21,8 @@ pub(crate) struct SystemSettings {
     pub(crate) admin: String,
     /// File of its participant.
     pub(crate) state_file: PathBuf,
+    /// Whether both sides' engines speak one version.
+    pub(crate) is_in_place: bool,
 }
 
 /// Why a system ended.
@@ -50,7 +52,7 @@ impl System {
 
 /// Starts a system that serves `api` beside the participant protocol, until the process ends.
 pub(crate) async fn serve(settings: SystemSettings, api: impl FnOnce(System) -> Router) -> Result<(), SystemError> {
-    let engine = Upstream::new(&settings.public, &settings.admin);
+    let engine = Upstream::new(&settings.public, &settings.admin, settings.is_in_place);
     let participant_settings =
         Settings { state_file: settings.state_file, engine_admin: engine.admin_base().to_owned() };
     let participant = Participant::start(participant_settings, http::client())?;

@@ -5,6 +5,7 @@
 
 use super::engine::{EngineError, EngineVersion, prepare_wrapper};
 use super::environment::{EnvironmentError, Layout, Variables};
+use super::part::IN_PLACE;
 use super::parts::{PROCESSES, SERVERS, door, recipe};
 use super::plan_files;
 use super::process::{ProcessError, Processes};
@@ -40,6 +41,8 @@ pub struct UpOptions {
     pub rows: u32,
     /// Requests a second of the live load.
     pub rate: u32,
+    /// Whether there is one database for both sides, and the plan is in place.
+    pub is_in_place: bool,
     /// This binary.
     pub program: PathBuf,
     /// PostgreSQL's programs; looked for when left out.
@@ -104,7 +107,11 @@ pub async fn up(options: &UpOptions, tell: &(dyn Fn(&str) + Sync)) -> Result<(),
 
 async fn start_all(options: &UpOptions, layout: &Layout, tell: &(dyn Fn(&str) + Sync)) -> Result<(), UpError> {
     let processes = Processes::new(layout, options.program.clone());
-    tell("starting the servers control, blue and green");
+    tell(if options.is_in_place {
+        "starting the servers control and blue"
+    } else {
+        "starting the servers control, blue and green"
+    });
     let servers = start_servers(options, layout, &processes).await?;
     let variables = write_files(options, layout, &servers)?;
     tell("giving blue its schema");
@@ -121,8 +128,15 @@ async fn start_all(options: &UpOptions, layout: &Layout, tell: &(dyn Fn(&str) + 
     Ok(processes.wait_until_answers("prober", &report, PROBER_WITHIN).await?)
 }
 
-/// The three servers with their roles and databases, in the order of [`SERVERS`].
-async fn start_servers(options: &UpOptions, layout: &Layout, processes: &Processes) -> Result<[Server; 3], UpError> {
+/// The servers of a sandbox; in place there is no green.
+struct Servers {
+    control: Server,
+    blue: Server,
+    green: Option<Server>,
+}
+
+/// The servers with their roles and databases.
+async fn start_servers(options: &UpOptions, layout: &Layout, processes: &Processes) -> Result<Servers, UpError> {
     let common = Binaries::find(options.postgres.as_deref())?;
     let green = match &options.green_postgres {
         Some(folder) => Binaries::find(Some(folder))?,
@@ -134,31 +148,35 @@ async fn start_servers(options: &UpOptions, layout: &Layout, processes: &Process
         server.shared_buffers_mb = shared_buffers_mb;
         async move { Server::start(&binaries, &server).await }
     };
-    let [control, blue, green] = {
-        let (control, blue, green) = tokio::try_join!(
-            start("control", common.clone(), 64),
-            start("blue", common, 256),
-            start("green", green, 256)
-        )?;
-        [control, blue, green]
+    let other = async {
+        match options.is_in_place {
+            true => Ok(None),
+            false => start("green", green, 256).await.map(Some),
+        }
     };
-    for (name, server) in SERVERS.iter().zip([&control, &blue, &green]) {
-        if let Some(pid) = server.pid() {
+    let (control, blue, green) =
+        tokio::try_join!(start("control", common.clone(), 64), start("blue", common, 256), other)?;
+    for (name, server) in SERVERS.iter().zip([Some(&control), Some(&blue), green.as_ref()]) {
+        if let Some(pid) = server.and_then(Server::pid) {
             processes.note(name, pid)?;
         }
     }
     control.create_database(OURS, OURS).await?;
-    for side in [&blue, &green] {
+    for side in [Some(&blue), green.as_ref()].into_iter().flatten() {
         side.create_role(APPLICATION, "").await?;
         side.create_database(APPLICATION, APPLICATION).await?;
     }
-    Ok([control, blue, green])
+    Ok(Servers { control, blue, green })
 }
 
 /// Variables, plan and wrappers.
-fn write_files(options: &UpOptions, layout: &Layout, servers: &[Server; 3]) -> Result<Variables, UpError> {
+fn write_files(options: &UpOptions, layout: &Layout, servers: &Servers) -> Result<Variables, UpError> {
     let mut variables = Variables::new(layout);
-    let [control, blue, green] = servers;
+    let Servers { control, blue, green } = servers;
+    let green = green.as_ref().unwrap_or(blue);
+    if options.is_in_place {
+        variables.set(IN_PLACE, "yes");
+    }
     variables.set("CONTROL_URL", control.login_url(OURS).expose());
     for (name, server) in [("BLUE", blue), ("GREEN", green)] {
         variables.set(&format!("{name}_URL"), server.login_url(APPLICATION).expose());
@@ -182,7 +200,11 @@ fn write_files(options: &UpOptions, layout: &Layout, servers: &[Server; 3]) -> R
     variables.set("PROBE_CANARY_KEY", format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
     variables.set("RATE", options.rate.to_string());
     variables.write(layout)?;
-    plan_files::write(layout)?;
+    if options.is_in_place {
+        plan_files::write_in_place(layout)?
+    } else {
+        plan_files::write(layout)?
+    }
     prepare_wrapper(&layout.bin("hydra"), &options.program, EngineVersion::V2)?;
     prepare_wrapper(&layout.bin("hydra-1x"), &options.program, EngineVersion::V1)?;
     Ok(variables)

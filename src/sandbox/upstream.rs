@@ -50,11 +50,12 @@ pub(crate) struct Upstream {
     http: reqwest::Client,
     public: String,
     admin: String,
+    is_in_place: bool,
 }
 
 impl Upstream {
-    pub(crate) fn new(public: &str, admin: &str) -> Self {
-        Self { http: http::client(), public: public.to_owned(), admin: admin.to_owned() }
+    pub(crate) fn new(public: &str, admin: &str, is_in_place: bool) -> Self {
+        Self { http: http::client(), public: public.to_owned(), admin: admin.to_owned(), is_in_place }
     }
 
     /// The base URL of the admin listener.
@@ -62,10 +63,11 @@ impl Upstream {
         &self.admin
     }
 
-    /// A request to the admin API; blue's paths have no prefix, green's begin with `/admin`.
+    /// A request to the admin API; blue's paths have no prefix, green's begin with `/admin`, unless both engines speak one version.
     pub(crate) fn admin(&self, side: Side, method: Method, path: &str) -> RequestBuilder {
         let prefix = match side {
             Side::Blue => "",
+            Side::Green if self.is_in_place => "",
             Side::Green => "/admin",
         };
         self.http.request(method, format!("{}{prefix}{path}", self.admin)).timeout(TIMEOUT)

@@ -22,6 +22,7 @@ use super::level_backlog::LevelBacklog;
 use super::log_guard;
 use super::migrate::{Migrate, Rows};
 use super::park_rows::ParkRows;
+use super::migrate_live::MigrateLive;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::probe_dirty_data::ProbeDirtyData;
@@ -115,6 +116,7 @@ actions! {
     ClaimSides: "Our schema, identity, term and register on both sides.",
     CopySchema: "Green gets blue's own schema.",
     Migrate: "Green gets its schema, or a change of it.",
+    MigrateLive: "The database that serves gets a change of its schema.",
     ResolveMapping: "Every table has its mapping.",
     ProbeDirtyData: "No row of blue would break or hang in the air.",
     FenceGreen: "Green refuses every write but ours.",

@@ -65,7 +65,8 @@ impl Step for ClaimSides {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        for (side, epoch) in [(Side::Green, 0), (Side::Blue, 1)] {
+        let is_there = |(side, _): &(Side, i64)| there(world).contains(side);
+        for (side, epoch) in [(Side::Green, 0), (Side::Blue, 1)].into_iter().filter(is_there) {
             let mut client = world.side(side).await?;
             let what = format!("claim {side}");
             claim::claim(&mut client, context.run(), side).await.map_err(|error| fail(&what, error))?;
@@ -90,9 +91,9 @@ impl Step for ClaimSides {
     }
 }
 
-/// The sides that can be asked: both, unless green is cut off.
+/// The sides that can be asked: both, unless green is cut off, or is blue's own database.
 fn there(world: &World) -> &'static [Side] {
-    if world.gone.is_some() { &[Side::Blue] } else { &[Side::Blue, Side::Green] }
+    if world.gone.is_some() || world.plan.databases.is_in_place { &[Side::Blue] } else { &[Side::Blue, Side::Green] }
 }
 
 async fn registers_stand(world: &World) -> Result<bool, StepError> {

@@ -8,7 +8,7 @@ use super::assert_cleaned::AssertCleaned;
 use super::build_indexes::Build;
 use super::capture::Capture;
 use super::check_servers::CheckServers;
-use super::claim_sides::ClaimSides;
+use super::claim_sides::{self, ClaimSides};
 use super::compare_plans::ComparePlans;
 use super::copy_rows::CopyRows;
 use super::copy_schema::CopySchema;
@@ -22,6 +22,7 @@ use super::issue_canaries::IssueCanaries;
 use super::level_backlog::LevelBacklog;
 use super::migrate::{Migrate, Rows};
 use super::park_rows::ParkRows;
+use super::migrate_live::MigrateLive;
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::probe_dirty_data::ProbeDirtyData;
@@ -41,7 +42,14 @@ use crate::plan::{CleanupRule, Condition, CopyMethod, Migration, Plan, Probe, Si
 use std::time::Duration;
 
 /// The last step of `run`: everything is ready, and nothing of the traffic has moved.
-pub const FLIP_POINT: StepId = StepId::new("capture-green");
+#[must_use]
+pub fn flip_point(plan: &Plan) -> StepId {
+    match plan.migrate.iter().rfind(|migration| !migration.contract) {
+        _ if !plan.databases.is_in_place => StepId::new("capture-green"),
+        Some(last) => StepId::named(format!("migrate-{}", last.name)),
+        None => claim_sides::ID,
+    }
+}
 
 /// Compiles a plan into its runbook.
 ///
@@ -49,6 +57,9 @@ pub const FLIP_POINT: StepId = StepId::new("capture-green");
 /// A runbook that breaks the engine's rules: a bug of this function.
 pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     let until = (!plan.systems.is_empty()).then_some(flip::ID);
+    if plan.databases.is_in_place {
+        return Runbook::new(in_place(plan));
+    }
     let mut steps = vec![Action::CheckServers(CheckServers)];
     steps.extend(probes_on_blue(plan));
     steps.push(Action::ClaimSides(ClaimSides));
@@ -117,6 +128,31 @@ fn canaries(plan: &Plan) -> Option<Action> {
     let keeps = |probe: &&Probe| matches!(probe, Probe::Oauth(oauth) if oauth.canaries.is_some());
     let probes = u32::try_from(plan.probes.iter().filter(keeps).count()).unwrap_or(u32::MAX);
     (probes > 0).then_some(Action::IssueCanaries(IssueCanaries { probes }))
+}
+
+/// One database: it is migrated while it serves, the engine's versions change places, and what only the older one needs goes last.
+fn in_place(plan: &Plan) -> Vec<Action> {
+    let live = |contract: bool| {
+        plan.migrate.iter().filter(move |migration| migration.contract == contract).map(|migration| {
+            Action::MigrateLive(MigrateLive { migration: migration.clone(), bound: plan.window.migrate })
+        })
+    };
+    let mut steps = vec![Action::CheckServers(CheckServers), Action::ClaimSides(ClaimSides)];
+    steps.extend(live(false));
+    if plan.systems.is_empty() {
+        return steps;
+    }
+    steps.extend([
+        Action::ReadyToFlip(ReadyToFlip),
+        Action::Flip(Flip::of(plan, Route::Out)),
+        Action::ReadyToReturn(ReadyToReturn),
+        Action::Flip(Flip::of(plan, Route::Back)),
+        Action::Soak(Soak { time: plan.window.soak, limits: plan.soak }),
+        Action::Soaked(Soaked { soak: plan.window.soak }),
+    ]);
+    steps.extend(live(true));
+    steps.push(Action::Finalize(Finalize));
+    steps
 }
 
 /// Green gets its final schema while it is empty, and rows come in their final form.

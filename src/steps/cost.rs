@@ -74,6 +74,10 @@ pub async fn cost(world: &World, run: Uuid, facts: &Facts) -> Result<Cost, StepE
         hold_at_most_ms: ms(world.plan.window.hold),
         ..Cost::default()
     };
+    if world.plan.databases.is_in_place {
+        // One database: what was written under the other engine stays where it is.
+        return Ok(cost);
+    }
     if let Some(ledger) = world.ledger(Side::Green) {
         cost.revocations = ledger.pending(Duration::ZERO).await.map_or(0, |pending| pending.len());
     }

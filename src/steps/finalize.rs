@@ -23,6 +23,11 @@ const LOCK: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub struct Finalize;
 
+/// The databases, each once.
+fn sides(world: &World) -> &'static [Side] {
+    if world.plan.databases.is_in_place { &[Side::Blue] } else { &[Side::Blue, Side::Green] }
+}
+
 async fn leftovers(world: &World, side: Side) -> Result<Vec<String>, StepError> {
     let client = world.side(side).await?;
     let left = claim::leftovers(&client).await;
@@ -63,7 +68,7 @@ impl Step for Finalize {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        for side in [Side::Blue, Side::Green] {
+        for side in sides(world).iter().copied() {
             if leftovers(world, side).await?.is_empty() {
                 continue;
             }
@@ -75,8 +80,10 @@ impl Step for Finalize {
                 return Err(StepError::refused("green does not serve", "cutover status PLAN"));
             }
             let mut client = world.side(side).await?;
-            let stopped = world.capture(context.run(), side).stop(&mut client, &context.term()).await;
-            stopped.map_err(|error| fail(format!("drop the capture on {side}"), error))?;
+            if !world.plan.databases.is_in_place {
+                let stopped = world.capture(context.run(), side).stop(&mut client, &context.term()).await;
+                stopped.map_err(|error| fail(format!("drop the capture on {side}"), error))?;
+            }
             let unfenced = refusal::remove_all(&mut client, &context.term(), LOCK).await;
             unfenced.map_err(|error| fail(format!("drop the triggers on {side}"), error).retry())?;
             let released = claim::release(&mut client, &context.term(), side).await;

@@ -66,14 +66,15 @@ pub async fn way_back(world: &World) -> Result<WayBack, StepError> {
 
 async fn state(world: &World, side: Side) -> Result<Option<State>, StepError> {
     let client = world.side(side).await?;
-    let register = register::read(&client).await.map_err(|error| fail(format!("read {side}'s register"), error))?;
+    let register =
+        register::read_of(&client, side).await.map_err(|error| fail(format!("read {side}'s register"), error))?;
     Ok(register.map(|register| register.state))
 }
 
 async fn seen(world: &World, side: Side) -> Seen {
     let look = async {
         let client = world.side(side).await.ok()?;
-        Some(Seen::from(register::read(&client).await))
+        Some(Seen::from(register::read_of(&client, side).await))
     };
     tokio::time::timeout(PATIENCE, look).await.ok().flatten().unwrap_or(Seen::Unreachable)
 }

@@ -6,11 +6,12 @@
 use super::failure::fail;
 use super::world::World;
 use crate::database::inventory::{self, Object};
-use crate::database::migrate::{self, Source};
+use crate::database::migrate::{self, Applied, Apply, Pace, Source};
 use crate::database::{claim, quiet, refusal};
 use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::{Migration, MigrationSource, Side};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::Client;
 
@@ -62,14 +63,21 @@ impl Migrate {
                 ran.map_err(|error| fail(what, error))?;
                 Ok(json!({ "migrations_applied": versions(world).await?.saturating_sub(before) }))
             }
-            MigrationSource::Refinery { folder } => {
+            MigrationSource::Refinery { folder, .. } | MigrationSource::Engine { folder, .. } => {
                 let tell = |line: &str| context.progress(0, None, "lines", line);
                 let role = Some(world.plan.databases.green.role.as_str()).filter(|_| self.rows != Rows::Copied);
                 let (url, term) = (world.url(Side::Green), context.term());
-                let source = Source { name: &self.migration.name, folder };
-                let applied = migrate::refinery_folder(url, &term, source, role, PATIENCE, &tell).await;
-                let applied = applied.map_err(|error| fail(what, error))?;
-                Ok(json!({ "migrations_applied": applied.applied, "indexes_concurrent": applied.indexes_concurrent }))
+                let source = Source { name: &self.migration.name, folder, history: None };
+                let pace = Pace::closed(PATIENCE);
+                let apply = Apply { url, side: "green", term: &term, owner: role, pace, tell: &tell };
+                let applied = match &self.migration.source {
+                    MigrationSource::Engine { versions, .. } => {
+                        let beside = beside(world, &self.migration);
+                        migrate::engine_folder(&apply, source, versions, &beside).await
+                    }
+                    _ => migrate::refinery_folder(&apply, source).await,
+                };
+                Ok(counted(&applied.map_err(|error| fail(what, error))?))
             }
         }
     }
@@ -120,6 +128,23 @@ impl Migrate {
     }
 }
 
+/// The folders of other entries whose versions stand in the same table of the engine's.
+pub(super) fn beside<'a>(world: &'a World, migration: &Migration) -> Vec<&'a Path> {
+    let MigrationSource::Engine { versions: ours, .. } = &migration.source else { return Vec::new() };
+    let others = world.plan.migrate.iter().filter(|other| other.name != migration.name);
+    let folder = |other: &'a Migration| match &other.source {
+        MigrationSource::Engine { folder, versions } if versions == ours => Some(folder.as_path()),
+        _ => None,
+    };
+    others.filter_map(folder).collect()
+}
+
+/// What a folder's run counted and measured.
+pub(super) fn counted(applied: &Applied) -> Value {
+    let Applied { applied, indexes_concurrent, files } = applied;
+    json!({ "migrations_applied": applied, "indexes_concurrent": indexes_concurrent, "files": files })
+}
+
 async fn versions(world: &World) -> Result<u64, StepError> {
     let green = world.side(Side::Green).await?;
     let versions = migrate::engine_versions(&green).await;
@@ -141,7 +166,7 @@ impl Step for Migrate {
         };
         match &self.migration.source {
             MigrationSource::Command { run, .. } => format!("run {} on green {when}", run.join(" ")),
-            MigrationSource::Refinery { folder } => {
+            MigrationSource::Refinery { folder, .. } | MigrationSource::Engine { folder, .. } => {
                 format!("apply the migrations in {} to green {when}", folder.display())
             }
         }
@@ -170,7 +195,7 @@ impl Step for Migrate {
 
     /// Our own runner takes up where it was cut; a command of the engine's is not killed half-way when it can end by itself.
     fn may_be_cut(&self) -> bool {
-        matches!(self.migration.source, MigrationSource::Refinery { .. })
+        !matches!(self.migration.source, MigrationSource::Command { .. })
     }
 
     async fn before(&self, world: &World, _context: &Context) -> Result<Value, StepError> {
@@ -209,8 +234,10 @@ impl Step for Migrate {
         }
         let mut green = world.side(Side::Green).await?;
         self.empty(&mut green, context).await?;
-        if let MigrationSource::Refinery { folder } = &self.migration.source {
-            let source = Source { name: &self.migration.name, folder };
+        if let MigrationSource::Refinery { folder, .. } | MigrationSource::Engine { folder, .. } =
+            &self.migration.source
+        {
+            let source = Source { name: &self.migration.name, folder, history: None };
             let forgotten = migrate::forget(&mut green, &context.term(), source).await;
             forgotten.map_err(|error| fail("forget the history of the migrations", error))?;
         }

@@ -33,6 +33,7 @@ pub mod live;
 mod log_guard;
 mod migrate;
 mod park_rows;
+mod migrate_live;
 mod prepare_green;
 mod prewarm_green;
 mod prove_mapping;
@@ -53,7 +54,7 @@ mod strip_green;
 mod world;
 
 pub use action::Action;
-pub use compile::{FLIP_POINT, compile};
+pub use compile::{compile, flip_point};
 pub use cost::{Cost, CostAlone, cost, cost_alone};
 pub use failed_invariants::failed_invariants;
 pub use figures::figures;

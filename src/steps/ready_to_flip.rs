@@ -64,8 +64,10 @@ impl Step for ReadyToFlip {
             return Ok(json!({ "decided": true }).into());
         }
         let mut verdicts = vec![gates::window(&world.plan.window, jiff::Timestamp::now())];
-        verdicts.push(green_closed(world, context).await?);
-        verdicts.push(captured(world, context).await?);
+        if !world.plan.databases.is_in_place {
+            verdicts.push(green_closed(world, context).await?);
+            verdicts.push(captured(world, context).await?);
+        }
         verdicts.extend(systems(world, context.run(), Route::Out).await);
         verdicts.extend(still_frozen(world, context).await);
         match Verdict::all(verdicts) {

@@ -2,8 +2,10 @@
 
 use super::failure::fail;
 use super::flip::{Registers, Route};
+use super::migrate_live::CONTRACTING;
 use super::ready_to_flip::systems;
 use super::world::World;
+use crate::database::claim;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::{self, Verdict};
 use crate::plan::Side;
@@ -14,6 +16,19 @@ use std::time::Duration;
 /// Says whether the way back may begin.
 #[derive(Debug, Clone)]
 pub struct ReadyToReturn;
+
+/// The engine of before works only on a schema of which nothing was taken away.
+async fn still_expanded(world: &World, context: &Context) -> Result<Verdict, StepError> {
+    let blue = world.side(Side::Blue).await?;
+    let noted = claim::noted(&blue, context.run(), CONTRACTING).await;
+    let noted = noted.map_err(|error| fail("see whether the schema was contracted", error))?;
+    Ok(match noted {
+        None => Verdict::Go,
+        Some(_) => Verdict::NoGo(
+            "the schema is contracted, or half contracted: the engine of before does not work on it".to_owned(),
+        ),
+    })
+}
 
 impl Step for ReadyToReturn {
     type World = World;
@@ -56,7 +71,10 @@ impl Step for ReadyToReturn {
             // Decided already: it only has to be finished, and nothing here may stop it.
             return Ok(json!({ "decided": true }).into());
         }
-        let mut verdicts = vec![captured(world, context).await?];
+        let mut verdicts = vec![match world.plan.databases.is_in_place {
+            true => still_expanded(world, context).await?,
+            false => captured(world, context).await?,
+        }];
         verdicts.extend(systems(world, context.run(), Route::Back).await);
         match Verdict::all(verdicts) {
             Verdict::Go => Ok(json!({ "green_epoch": found.green.epoch }).into()),

@@ -84,7 +84,10 @@ pub async fn obstacles(world: &World, run: Uuid, facts: &Facts, soak: Duration) 
     }
     let state = Registers::read(world).await?.green.state;
     let mut verdicts = vec![gates::soaked(state.as_str(), served(world, facts).await?, soak)];
-    verdicts.push(left_alone(world).await?);
+    // In place both engines are sessions of one role on one database; nothing of theirs is unsealed.
+    if !world.plan.databases.is_in_place {
+        verdicts.push(left_alone(world).await?);
+    }
     verdicts.push(dead_letters(world).await?);
     verdicts.extend(systems(world, run, Route::Back).await);
     Ok(Verdict::all(verdicts))

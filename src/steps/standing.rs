@@ -112,7 +112,7 @@ async fn systems(world: &World) -> Vec<SystemStanding> {
 
 /// How far green is behind, and what the capture keeps.
 async fn capture(world: &World, run: Option<Uuid>, is_at_work: bool) -> Details {
-    let Some(run) = run else { return Details::default() };
+    let Some(run) = run.filter(|_| !world.plan.databases.is_in_place) else { return Details::default() };
     let (Ok(blue), Ok(green)) = (world.side(Side::Blue).await, world.side(Side::Green).await) else {
         return Details::default();
     };

@@ -10,12 +10,13 @@
 //! [`grant_sql`] is all that this login needs.
 
 use crate::database::sql::{ident, literal};
+use crate::database::term::{Term, TermError, hold};
 use crate::plan::Side;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
-use tokio_postgres::GenericClient;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, GenericClient};
 use uuid::Uuid;
 
 const CREATE: &str = "create schema if not exists cutover;
@@ -96,6 +97,14 @@ pub struct Register {
     pub fence_pid: Option<i32>,
 }
 
+impl Register {
+    /// What the row says of a side: of another than its own, that it is closed.
+    #[must_use]
+    pub fn seen_from(self, side: Side) -> Self {
+        if self.side == side { self } else { Self { side, state: State::Closed, fence_pid: None, ..self } }
+    }
+}
+
 /// Why a register could not be read or changed.
 #[derive(Debug, Error)]
 pub enum RegisterError {
@@ -108,6 +117,9 @@ pub enum RegisterError {
         #[source]
         source: tokio_postgres::Error,
     },
+    /// Another process has taken over; nothing was changed.
+    #[error("{0}")]
+    Term(#[from] TermError),
     /// There is no row: this database was never part of a cutover, or was fully undone.
     #[error("{what} the register: the database has none")]
     Missing {
@@ -158,6 +170,53 @@ pub async fn read(client: &impl GenericClient) -> Result<Option<Register>, Regis
         other => other.map_err(RegisterError::server("read"))?,
     };
     row.map(|row| from_row(&row)).transpose()
+}
+
+/// The same, as seen from one side. In a plan in place both sides are one database with one row: the other side than the row's own is
+/// closed then, at the same epoch.
+///
+/// # Errors
+/// As [`read`].
+pub async fn read_of(client: &impl GenericClient, side: Side) -> Result<Option<Register>, RegisterError> {
+    Ok(read(client).await?.map(|register| register.seen_from(side)))
+}
+
+/// Makes a change of the one row of a plan in place, with our term held until its commit; true when it was made, false when the row says
+/// something else.
+///
+/// # Errors
+/// When another process took over, or the server does not answer; after the latter the outcome is unknown.
+pub async fn change_held(client: &mut Client, term: &Term, change: &Change) -> Result<bool, RegisterError> {
+    held(client, term, &change.update_sql()).await
+}
+
+/// Opens the other side in the one row of a plan in place, after it was sealed at `epoch` with `nonce`; answers and fails as
+/// [`change_held`].
+///
+/// # Errors
+/// As [`change_held`].
+pub async fn hand_over(
+    client: &mut Client,
+    term: &Term,
+    to: Side,
+    epoch: i64,
+    nonce: Uuid,
+) -> Result<bool, RegisterError> {
+    let (side, nonce) = (literal(to.as_str()), literal(&nonce.to_string()));
+    let sql = format!(
+        "update cutover.register set side = {side}, state = 'open', fence_pid = null
+         where side <> {side} and state = 'sealed' and epoch = {epoch} and nonce = {nonce}::uuid"
+    );
+    held(client, term, &sql).await
+}
+
+async fn held(client: &mut Client, term: &Term, update: &str) -> Result<bool, RegisterError> {
+    let refused = || RegisterError::server("change");
+    let transaction = client.transaction().await.map_err(refused())?;
+    hold(&transaction, term).await?;
+    let rows = transaction.execute(update, &[]).await.map_err(refused())?;
+    transaction.commit().await.map_err(refused())?;
+    Ok(rows == 1)
 }
 
 fn is_absent(error: &tokio_postgres::Error) -> bool {
@@ -309,7 +368,7 @@ pub enum Recovered {
     Sealed(Register),
 }
 
-/// Resolves a hold without an owner, or a seal whose outcome is unknown, by writing against it: open below `proposed` becomes
+/// Resolves a hold of `side` without an owner, or a seal whose outcome is unknown, by writing against it: open below `proposed` becomes
 /// open at `proposed`, unless the seal comes first. Whoever calls it may then act on the answer.
 ///
 /// `proposed` is the epoch of the flip to be settled. A register already open there or above settles it too: the seal of that
@@ -317,9 +376,14 @@ pub enum Recovered {
 ///
 /// # Errors
 /// When the server does not answer: nothing may be concluded; refuse.
-pub async fn recover(client: &impl GenericClient, proposed: i64, nonce: Uuid) -> Result<Recovered, RegisterError> {
+pub async fn recover(
+    client: &impl GenericClient,
+    side: Side,
+    proposed: i64,
+    nonce: Uuid,
+) -> Result<Recovered, RegisterError> {
     for _ in 0..RECOVERIES {
-        let seen = read(client).await?.ok_or(RegisterError::Missing { what: "recover" })?;
+        let seen = read_of(client, side).await?.ok_or(RegisterError::Missing { what: "recover" })?;
         if seen.state != State::Open {
             return Ok(Recovered::Sealed(seen));
         }

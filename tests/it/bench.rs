@@ -70,3 +70,20 @@ async fn bench_level_measures_both_backlogs_and_the_lag() {
     }
     assert!(last["lag_ms"]["ours"]["max"].as_f64().is_some(), "{last}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_migrations_measures_what_writers_wait() {
+    let _turn = TURN.lock().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
+    command.args(["sandbox", "bench", "migrations", "--quick", "--rows", "20000", "--json"]);
+    let output = command.output().await.expect("the binary runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    let last: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).expect("a last line of JSON");
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    for set in ["stock", "rewritten"] {
+        for word in ["blocked_ms_max", "idle_ms_max", "seconds", "writes_per_s"] {
+            assert!(last[word][set].as_f64().is_some_and(|value| value > 0.0), "{word} {set}: {last}");
+        }
+    }
+    assert_eq!(last["pass"], Value::Null, "{last}");
+}

@@ -2,7 +2,9 @@
 
 use crate::harness::{APPLICATION, Pair, Place, eventually, fresh_folder};
 use cutover::database::account::{analyze, analyzed, count, judge};
-use cutover::database::migrate::{Applied, MigrateError, Source, command, engine_versions, refinery_folder};
+use cutover::database::migrate::{
+    Applied, Apply, MigrateError, Pace, Source, command, engine_versions, refinery_folder,
+};
 use cutover::database::sequences::{Outcome, behind, carry};
 use cutover::database::term::{self, Term};
 use cutover::plan::{Secret, TableName};
@@ -75,11 +77,21 @@ fn folder_of(files: &[(&str, &str)]) -> PathBuf {
 }
 
 fn of(folder: &Path) -> Source<'_> {
-    Source { name: "folder", folder }
+    Source { name: "folder", folder, history: None }
 }
 
 async fn migrate(place: &Place, term: &Term, folder: &Path) -> Result<Applied, MigrateError> {
-    refinery_folder(&place.url(), term, of(folder), Some(APPLICATION), PATIENCE, &|_| {}).await
+    let url = place.url();
+    refinery_folder(&apply(&url, term, Some(APPLICATION), &|_| {}), of(folder)).await
+}
+
+fn apply<'a>(url: &'a Secret, term: &'a Term, owner: Option<&'a str>, tell: &'a (dyn Fn(&str) + Sync)) -> Apply<'a> {
+    Apply { url, side: "green", term, owner, pace: Pace::closed(PATIENCE), tell }
+}
+
+/// How many files were applied, and how many indexes built concurrently.
+fn counts(applied: &Applied) -> (u64, u64) {
+    (applied.applied, applied.indexes_concurrent)
 }
 
 const TABLE: (&str, &str) = ("V1__table.sql", "create table grant_made (id bigint primary key, subject text);");
@@ -95,7 +107,7 @@ async fn database_migrations_run_once_and_build_indexes_concurrently() {
     let term = claimed(&green).await;
     let folder = folder_of(&[TABLE, INDEX]);
     let applied = migrate(&green, &term, &folder).await.expect("applied");
-    assert_eq!(applied, Applied { applied: 2, indexes_concurrent: 1 });
+    assert_eq!(counts(&applied), (2, 1));
     let valid: bool = green.ask("select indisvalid from pg_index where indexrelid = 'grant_subject'::regclass").await;
     assert!(valid);
     let owner: String = green.ask("select tableowner::text from pg_tables where tablename = 'grant_made'").await;
@@ -125,7 +137,8 @@ async fn database_migrations_repair_an_invalid_index_and_go_on_where_they_stoppe
 
     std::fs::write(folder.join(INDEX.0), INDEX.1).expect("a file");
     let error = migrate(&green, &term, &folder).await.expect_err("still twice");
-    assert!(matches!(&error, MigrateError::Statement { file, .. } if file == "V2__index"), "{error:?}");
+    assert!(matches!(&error, MigrateError::Duplicates { file, .. } if file == "V2__index"), "{error:?}");
+    assert!(error.to_string().contains("(twice) 2 times, in rows 7 and 8"), "{error}");
     let gone: bool = green.ask("select to_regclass('grant_subject') is null").await;
     assert!(gone, "a refused build leaves no invalid index behind");
 
@@ -134,7 +147,7 @@ async fn database_migrations_repair_an_invalid_index_and_go_on_where_they_stoppe
         .expect_err("twice");
     green.execute("delete from grant_made where id = 8").await;
     let applied = migrate(&green, &term, &folder).await.expect("repaired");
-    assert_eq!(applied, Applied { applied: 1, indexes_concurrent: 1 });
+    assert_eq!(counts(&applied), (1, 1));
     let rows: i64 = green.ask("select count(*) from grant_made where id = 1").await;
     assert_eq!(rows, 1, "what was done before was not done again");
 }
@@ -151,13 +164,14 @@ async fn database_migrations_wait_for_locks_and_obey_the_term() {
     let told = Mutex::new(Vec::new());
     let tell = |line: &str| told.lock().expect("unpoisoned").push(line.to_owned());
     let url = green.url();
-    let run = refinery_folder(&url, &term, of(&folder), None, PATIENCE, &tell);
+    let ours = apply(&url, &term, None, &tell);
+    let run = refinery_folder(&ours, of(&folder));
     let release = async {
         eventually(PATIENCE, "the runner names who is in the way", || async {
             told.lock()
                 .expect("unpoisoned")
                 .iter()
-                .any(|line| line.contains("no lock yet (in the way: backend"))
+                .any(|line| line.contains("waiting; in the way: backend"))
                 .then_some(())
         })
         .await;
@@ -171,7 +185,7 @@ async fn database_migrations_wait_for_locks_and_obey_the_term() {
     assert!(matches!(migrate(&green, &older, &folder).await, Err(MigrateError::Term(_))));
     let absent: bool = green.ask("select to_regclass('public.later') is null").await;
     assert!(absent);
-    refinery_folder(&url, &term, of(&folder), None, PATIENCE, &tell).await.expect("applied as our own login");
+    refinery_folder(&ours, of(&folder)).await.expect("applied as our own login");
     let present: bool = green.ask("select to_regclass('public.later') is not null").await;
     assert!(present, "not in the schema that is called as our login");
 }

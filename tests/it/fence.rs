@@ -157,7 +157,7 @@ async fn a_fence_ended_under_its_owner_cannot_seal() {
     assert!(fence::terminate_fence(&blue, stage.run, stranger, Duration::from_secs(5)).await.expect("it answers"));
     other.batch_execute("select 1").await.expect("a backend that is no fence is left alone");
     assert!(fence::terminate_fence(&blue, stage.run, fence.pid(), Duration::from_secs(5)).await.expect("it answers"));
-    let recovered = register::recover(&blue, 2, Uuid::new_v4()).await.expect("it answers");
+    let recovered = register::recover(&blue, Side::Blue, 2, Uuid::new_v4()).await.expect("it answers");
     assert!(matches!(recovered, Recovered::Kept(_)));
     let sealing = fence.seal(&stage.seal()).await;
     assert!(!matches!(sealing, Sealing::Sealed), "{sealing:?}");
@@ -179,7 +179,7 @@ async fn of_seal_and_recovery_exactly_one_wins() {
         let (recovery_ms, seal_ms) = if round % 2 == 0 { (0, 300 - round * 20) } else { (300 - round * 20, 0) };
         let recovery = async {
             tokio::time::sleep(Duration::from_millis(recovery_ms)).await;
-            register::recover(&blue, epoch + 1, Uuid::new_v4()).await.expect("it answers")
+            register::recover(&blue, Side::Blue, epoch + 1, Uuid::new_v4()).await.expect("it answers")
         };
         let sealing = async {
             tokio::time::sleep(Duration::from_millis(seal_ms)).await;

@@ -4,6 +4,7 @@ mod bench;
 mod cleanup;
 mod copy_schema;
 mod database_client;
+mod database_live;
 mod database_migrate;
 mod database_preflight;
 mod diff;

@@ -69,7 +69,7 @@ async fn a_change_is_made_once_and_a_lost_one_raises() {
     assert_eq!((sealed.state, sealed.epoch, sealed.fence_pid), (State::Sealed, 2, None));
     let backwards = Change::unseal(2, 2, Uuid::nil());
     assert!(!backwards.apply(&client).await.expect("it answers"), "an epoch only grows");
-    let recovered = register::recover(&client, 9, Uuid::nil()).await.expect("it answers");
+    let recovered = register::recover(&client, Side::Blue, 9, Uuid::nil()).await.expect("it answers");
     assert_eq!(recovered, Recovered::Sealed(sealed));
 }
 
@@ -79,7 +79,7 @@ async fn recovery_writes_against_a_proposal_once() {
     let client = place.client().await;
     register::install(&client, Side::Blue, 1, Uuid::nil()).await.expect("installed");
     for _ in 0..2 {
-        let recovered = register::recover(&client, 2, Uuid::nil()).await.expect("it answers");
+        let recovered = register::recover(&client, Side::Blue, 2, Uuid::nil()).await.expect("it answers");
         assert!(matches!(&recovered, Recovered::Kept(register) if register.epoch == 2), "{recovered:?}");
     }
     assert!(!Change::seal(1, 2, Uuid::nil()).apply(&client).await.expect("it answers"), "the proposal lost");
@@ -96,7 +96,7 @@ async fn a_gateway_s_login_reads_the_register_settles_a_hold_and_does_nothing_el
     client.batch_execute(&register::grant_sql(crate::harness::APPLICATION)).await.expect("granted");
     assert!(register::read(&gateway).await.expect("it answers").is_some());
     assert!(gateway.query("select * from cutover.other", &[]).await.is_err());
-    assert!(register::recover(&gateway, 2, Uuid::nil()).await.is_err(), "and writes nothing");
+    assert!(register::recover(&gateway, Side::Blue, 2, Uuid::nil()).await.is_err(), "and writes nothing");
     let kept = register::keep_open(&gateway, 2, Uuid::nil()).await.expect("save through its one function");
     assert_eq!((kept.state, kept.epoch), (State::Open, 2));
     assert!(!Change::seal(1, 2, Uuid::nil()).apply(&client).await.expect("it answers"), "the proposal lost");

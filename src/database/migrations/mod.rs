@@ -9,6 +9,7 @@ pub mod live;
 mod name;
 mod place;
 pub mod rewrite;
+pub(super) mod shape;
 pub mod source;
 pub mod split;
 

@@ -39,7 +39,7 @@ pub(super) async fn examine(server: &Server<'_>, plan: &Plan, findings: &mut Fin
     if server.name == "control" {
         return standbys(&server.client, findings).await;
     }
-    let is_captured = server.name == "blue" || !plan.systems.is_empty();
+    let is_captured = (server.name == "blue" || !plan.systems.is_empty()) && !plan.databases.is_in_place;
     let by_slot = database(server, plan).capture == CaptureMethod::Slot;
     if is_captured && by_slot {
         decoding(&settings, findings);

@@ -40,7 +40,7 @@ pub(super) async fn examine(server: &Server<'_>, plan: &Plan, run: Option<&str>,
         };
         findings.error(what, why, "name an empty database");
     }
-    if server.name == "blue" {
+    if server.name == "blue" && !plan.databases.is_in_place {
         keys(&tables, plan, findings);
         large_objects(server, findings).await;
     }

@@ -1,4 +1,4 @@
-//! The bench: carry, copy, keeping level and comparing, each measured beside its peers in one run, on the same data, as ratios.
+//! The bench: carry, copy, keeping level, comparing and migrations, each measured beside its peers in one run, on the same data, as ratios.
 //!
 //! Owns what is measured against what, and the goals. Uses the product by its verbs, as a user would, and every peer by its own program;
 //! every server is a throw-away one. Never looks at a contestant's own figures for its time: the clock stands outside.
@@ -8,6 +8,7 @@ mod diff;
 mod figures;
 mod lag;
 mod level;
+mod migrations;
 mod ours;
 mod peers;
 mod place;
@@ -48,6 +49,8 @@ pub enum Kind {
     Level,
     /// Comparing green with blue.
     Diff,
+    /// Migrating a table that is being written.
+    Migrations,
 }
 
 impl Kind {
@@ -59,6 +62,7 @@ impl Kind {
             Self::Copy => "copy",
             Self::Level => "level",
             Self::Diff => "diff",
+            Self::Migrations => "migrations",
         }
     }
 }
@@ -175,5 +179,6 @@ pub async fn bench(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync)) -> Resu
         Kind::Carry | Kind::Copy => transfer::transfer(options, tell).await,
         Kind::Level => level::level(options, tell).await,
         Kind::Diff => diff::diff(options, tell).await,
+        Kind::Migrations => migrations::migrations(options, tell).await,
     }
 }

@@ -25,6 +25,8 @@ const SEED: u32 = 1;
 const BUFFERS_MB: u32 = 512;
 /// The plan of copies and levelling: nothing changes.
 const UNCHANGED: &str = include_str!("unchanged.yaml");
+/// The plan of migrations: one database.
+const IN_PLACE: &str = include_str!("in_place.yaml");
 /// What a person's environment may say to the programs of PostgreSQL.
 const STRAY: [&str; 8] =
     ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD", "PGSERVICE", "PGOPTIONS", "PGSSLMODE"];
@@ -67,6 +69,7 @@ impl Place {
         match options.kind {
             Kind::Carry | Kind::Diff => plan_files::write_without_probes(&layout)?,
             Kind::Copy | Kind::Level => layout.write(&layout.plan(), 0o644, UNCHANGED)?,
+            Kind::Migrations => layout.write(&layout.plan(), 0o644, IN_PLACE)?,
         }
         let mut place = Self { layout, program, binaries, blue, seeded: Seeded::default(), bytes: 0, until, control };
         place.migrate(&place.blue, EngineVersion::V1).await?;

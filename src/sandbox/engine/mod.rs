@@ -53,6 +53,8 @@ impl EngineVersion {
 pub struct EngineOptions {
     /// Which engine.
     pub version: EngineVersion,
+    /// What `GET /version` answers instead, where two engines of one version stand for two.
+    pub named: Option<&'static str>,
     /// Its database, with the application's role.
     pub dsn: Secret,
     /// Where the public API listens.

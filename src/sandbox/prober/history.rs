@@ -135,6 +135,9 @@ impl History {
             let mut state = self.lock();
             state.seen.requests += 1;
             state.seen.acked_writes += u64::from(acked_write);
+            if acked_write {
+                state.writers.acknowledged(call.side, call.start_us, call.end_us);
+            }
             if let Some(wrong) = &wrong {
                 state.seen.failed += 1;
                 let (kind, at_ms, object) = (call.kind, call.start_us / 1000, what.unwrap_or("-"));

@@ -55,6 +55,8 @@ pub(crate) struct Settings {
     pub(crate) control: String,
     /// Folder of the history and the last report.
     pub(crate) folder: PathBuf,
+    /// Whether both sides are one database: which of them writes is told by the answers then.
+    pub(crate) is_in_place: bool,
 }
 
 /// Why the prober ended.
@@ -75,6 +77,7 @@ struct Prober {
     blue: Secret,
     green: Secret,
     report_file: PathBuf,
+    is_in_place: bool,
 }
 
 impl Prober {
@@ -111,10 +114,11 @@ pub(crate) async fn run(settings: Settings) -> Result<(), ProberError> {
     std::fs::create_dir_all(&settings.folder)?;
     let history = History::open(&settings.folder.join("history.jsonl"))?;
     let report_file = settings.folder.join("report.json");
-    let Settings { doors, blue, green, .. } = settings;
-    let prober = Arc::new(Prober { client: Client::new(doors), history, blue, green, report_file });
+    let Settings { doors, blue, green, is_in_place, .. } = settings;
+    history.lock().writers.by_answers = is_in_place;
+    let prober = Arc::new(Prober { client: Client::new(doors), history, blue, green, report_file, is_in_place });
     let listener = tokio::net::TcpListener::bind(&settings.control).await?;
-    for side in [Side::Blue, Side::Green] {
+    for side in [Side::Blue, Side::Green].into_iter().filter(|_| !is_in_place) {
         tokio::spawn(rows::probe_side(prober.clone(), side, prober.url(side).clone()));
     }
     create_lasting_apps(&prober).await?;

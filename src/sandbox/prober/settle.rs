@@ -46,7 +46,10 @@ async fn check(prober: &Prober) -> Result<(), String> {
     ask_revoked(prober).await;
     ask_consents(prober, &lost).await;
     ask_apps(prober, &lost).await;
-    let direct = Direct::open(side, prober.url(side)).await.map_err(|error| format!("ask {side} directly: {error}"))?;
+    // In place the tables have one shape, whichever engine serves.
+    let shape = if prober.is_in_place { Side::Blue } else { side };
+    let direct =
+        Direct::open(shape, prober.url(side)).await.map_err(|error| format!("ask {side} directly: {error}"))?;
     direct.check(prober, &lost).await.map_err(|error| format!("ask {side} directly: {error}"))?;
     let lost = lost.into_inner().unwrap_or_default();
     let mut state = prober.history.lock();

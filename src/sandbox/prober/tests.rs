@@ -60,7 +60,8 @@ impl World {
         let history = History::open(&file).expect("a file");
         std::fs::remove_file(&file).expect("it is there");
         let (blue, green) = (Secret::new("unused"), Secret::new("unused"));
-        let world = Self { prober: Prober { client, history, blue, green, report_file: file }, bidden };
+        let world =
+            Self { prober: Prober { client, history, blue, green, report_file: file, is_in_place: false }, bidden };
         world.prober.history.lock().ledger.add_app("app".into(), "secret".into(), "app".into(), true);
         world.bid("/oauth2/introspect", 200, json!({"active": true}));
         world

@@ -58,8 +58,8 @@ impl Acceptance {
     fn accept(&mut self, start_us: u64, end_us: u64) {
         match self.runs.last_mut() {
             Some(run) if self.open && start_us.saturating_sub(run.acked_us) <= JOIN_US => {
-                run.until_us = start_us.max(run.from_us);
-                run.acked_us = end_us;
+                run.until_us = start_us.max(run.until_us);
+                run.acked_us = end_us.max(run.acked_us);
             }
             _ => self.runs.push(Run { from_us: end_us, until_us: end_us, acked_us: end_us }),
         }
@@ -84,11 +84,13 @@ impl Acceptance {
 pub(super) struct Writers {
     pub(super) blue: Acceptance,
     pub(super) green: Acceptance,
+    /// Whether acknowledged writes of clients stand for probe rows: with one database the rows would tell nothing of who writes it.
+    pub(super) by_answers: bool,
 }
 
 impl Default for Writers {
     fn default() -> Self {
-        Self { blue: Acceptance::new(false), green: Acceptance::new(true) }
+        Self { blue: Acceptance::new(false), green: Acceptance::new(true), by_answers: false }
     }
 }
 
@@ -111,8 +113,22 @@ impl Writers {
         }
     }
 
-    /// The side that accepts writes now, when exactly one does.
+    /// Takes a client's acknowledged write for a probe row, where there are none.
+    pub(super) fn acknowledged(&mut self, side: Option<Side>, start_us: u64, end_us: u64) {
+        if let Some(side) = side.filter(|_| self.by_answers) {
+            self.of(side).push(start_us, end_us, Met::Accepted);
+        }
+    }
+
+    /// The side that accepts writes now, when exactly one does; by answers the one that accepted the last.
     pub(super) fn live(&self) -> Option<Side> {
+        if self.by_answers {
+            let last = |side: &Acceptance| side.runs.last().map(|run| run.acked_us);
+            return match (last(&self.blue), last(&self.green)) {
+                (None, None) => None,
+                (blue, green) => Some(if blue >= green { Side::Blue } else { Side::Green }),
+            };
+        }
         match (self.blue.accepts(), self.green.accepts()) {
             (true, false) => Some(Side::Blue),
             (false, true) => Some(Side::Green),

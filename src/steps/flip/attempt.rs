@@ -22,6 +22,9 @@ const QUIET_WITHIN: Duration = Duration::from_secs(15);
 
 impl Flip {
     pub(super) async fn attempt(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        if world.plan.databases.is_in_place {
+            return self.attempt_in_place(world, context).await;
+        }
         self.let_us_in(world, context).await?;
         let mut levelling = Levelling::open(world, context, self.route).await?;
         levelling.until_level(self.level, context).await?;
@@ -74,7 +77,7 @@ impl Flip {
     }
 
     /// What the soak compares green with: how blue has done until now. A flip does not fail for want of it.
-    async fn note_baseline(&self, world: &World, context: &Context) -> Result<(), StepError> {
+    pub(super) async fn note_baseline(&self, world: &World, context: &Context) -> Result<(), StepError> {
         if self.route == Route::Back {
             return Ok(());
         }
@@ -87,7 +90,12 @@ impl Flip {
         }
     }
 
-    async fn propose(&self, world: &World, context: &Context, found: &Registers) -> Result<Lockstep, StepError> {
+    pub(super) async fn propose(
+        &self,
+        world: &World,
+        context: &Context,
+        found: &Registers,
+    ) -> Result<Lockstep, StepError> {
         let asked = self.lockstep(world, context, 0, Uuid::nil()).highest_epoch(self.hold).await;
         let accepted = asked.map_err(|error| lockstep_failed("ask the systems for their epoch", error))?;
         let (epoch, nonce) = (found.next_epoch().max(accepted + 1), Uuid::new_v4());
@@ -165,11 +173,11 @@ impl Flip {
     }
 
     /// The answer to the decision was lost: write against it, and see who won.
-    async fn resolve(&self, world: &World, lockstep: &Lockstep, why: &str) -> Result<(), StepError> {
+    pub(super) async fn resolve(&self, world: &World, lockstep: &Lockstep, why: &str) -> Result<(), StepError> {
         let (side, until) = (self.route.from(), Instant::now() + FORWARD_PATIENCE);
         loop {
             let answer = match world.side(side).await {
-                Ok(client) => register::recover(&client, lockstep.epoch(), lockstep.nonce()).await.ok(),
+                Ok(client) => register::recover(&client, side, lockstep.epoch(), lockstep.nonce()).await.ok(),
                 Err(_) => None,
             };
             match answer {
@@ -189,7 +197,7 @@ impl Flip {
     }
 
     /// Before the decision: the side being left serves on, whatever failed.
-    async fn stay(
+    pub(super) async fn stay(
         &self,
         world: &World,
         context: &Context,

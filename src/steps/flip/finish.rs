@@ -62,7 +62,7 @@ impl Flip {
         }
         let answered = lockstep.release(to, self.hold).await;
         answered.map_err(|error| lockstep_failed("release the systems", error))?;
-        if self.route == Route::Back {
+        if self.route == Route::Back && !world.plan.databases.is_in_place {
             self.shut_green(world, context).await?;
         }
         if released(context, lockstep.epoch()).is_none() {
@@ -132,6 +132,9 @@ impl Flip {
         let (lsn, at, snapshot): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
         let opening = json!({ "phase": "opening", "opened_lsn": lsn, "opened_at": at, "opened_snapshot": snapshot });
         context.note(opening).await?;
+        if world.plan.databases.is_in_place {
+            return self.open_in_place(context, &mut client, lockstep).await;
+        }
         let change = Change::open(register.epoch, lockstep.epoch(), lockstep.nonce()).raise_sql();
         Refusal::Closed.lift(&mut client, &context.term(), context.run(), &change).await.map_err(failed)
     }

@@ -8,6 +8,7 @@ mod after;
 pub(super) mod alone;
 mod attempt;
 mod finish;
+mod in_place;
 mod route;
 mod settle;
 
@@ -41,6 +42,8 @@ pub struct Flip {
     pub route: Route,
     /// Names of the systems, from the innermost to the outermost.
     pub systems: Vec<String>,
+    /// Whether both sides are one database.
+    pub is_in_place: bool,
     /// Longest wait of a client.
     pub hold: Duration,
     /// Longest time without a writer.
@@ -79,6 +82,7 @@ impl Flip {
         Self {
             route,
             systems: plan.systems.iter().map(|system| system.name.clone()).collect(),
+            is_in_place: plan.databases.is_in_place,
             hold: plan.window.hold,
             write_gap: plan.window.write_gap,
             level: plan.window.level,
@@ -101,6 +105,11 @@ impl Step for Flip {
     fn summary(&self) -> String {
         let (hold, from, to) = (humantime::format_duration(self.hold), self.route.from(), self.route.to());
         let systems = self.systems.join(", ");
+        if self.is_in_place {
+            return format!(
+                "hold {systems} for at most {hold}, decide, turn them from {from}'s engine to {to}'s, release"
+            );
+        }
         format!("hold {systems} for at most {hold}, fence {from}, catch up, decide, open {to}, release")
     }
 

@@ -87,6 +87,6 @@ impl Registers {
 
 async fn read(world: &World, side: Side) -> Result<Register, StepError> {
     let client = world.side(side).await?;
-    let row = register::read(&client).await.map_err(|error| fail(format!("read {side}'s register"), error))?;
+    let row = register::read_of(&client, side).await.map_err(|error| fail(format!("read {side}'s register"), error))?;
     row.ok_or_else(|| StepError::stuck(format!("{side} has no register"), "cutover status PLAN"))
 }

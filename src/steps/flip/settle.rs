@@ -49,7 +49,7 @@ impl Flip {
             let ended = terminate_fence(&client, context.run(), pid, self.hold).await;
             ended.map_err(|error| fail(what("end an older fence"), error))?;
         }
-        let recovered = register::recover(&client, epoch, nonce).await;
+        let recovered = register::recover(&client, side, epoch, nonce).await;
         match recovered.map_err(|error| fail(what("keep the register open"), error))? {
             Recovered::Kept(_) => Ok(()),
             Recovered::Sealed(_) => {
@@ -71,6 +71,9 @@ impl Flip {
     async fn unseal(&self, world: &World, context: &Context, found: &Registers) -> Result<(), StepError> {
         let (side, other, nonce) = (self.route.from(), self.route.to(), Uuid::new_v4());
         let epoch = self.epoch_above(world, context, found).await;
+        if world.plan.databases.is_in_place {
+            return self.unseal_in_place(world, context, found, epoch).await;
+        }
         let client = world.side(other).await?;
         let kept = Change::keep_closed(found.of(other).epoch, epoch, nonce).apply(&client).await;
         if !kept.map_err(|error| fail(format!("keep {other} closed"), error))? {

@@ -33,7 +33,20 @@ const CASES: &[Case] = &[
     ("${CONTROL_URL}", "mysql://x", &["3:10 control: `control` is not the URL of a PostgreSQL database"]),
     ("${CONTROL_URL}", "postgres://me:hunter2@host/db", &["3:10 control: `control` holds a password"]),
     ("\"${GREEN_URL}\"", "\"${BLUE_URL}\"", &["6:17 databases.green.url: blue and green are the same database"]),
-    ("  green: { url: \"${GREEN_URL}\", role: hydra }\n", "", &["4:1 databases.green: `databases.green` is missing"]),
+    (
+        "  green: { url: \"${GREEN_URL}\", role: hydra }\n",
+        "",
+        &[
+            "13:1 cleanup: `cleanup` in a plan in place",
+            "20:5 migrate[0].command: a command in a plan in place",
+            "21:1 own: `own` in a plan in place",
+            "22:1 drop: `drop` in a plan in place",
+            "23:1 values: `values` in a plan in place",
+            "25:1 carry: `carry` in a plan in place",
+            "37:1 reverse: `reverse` in a plan in place",
+            "40:1 revocations: `revocations` in a plan in place",
+        ],
+    ),
     (
         ", role: hydra }\n  green",
         ", role: login }\n  green",

@@ -3,6 +3,7 @@
 mod diff;
 mod hot_queries;
 mod invariants;
+mod in_place;
 mod keeping_level;
 mod meaning;
 mod mistakes;

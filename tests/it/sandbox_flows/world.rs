@@ -51,6 +51,7 @@ impl World {
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let (public, admin) = (address(), address());
         let options = EngineOptions {
+            named: None,
             version,
             dsn: place.application_url(),
             public,

@@ -7,6 +7,7 @@ mod dead_green;
 mod finalize;
 mod flip;
 mod invariants;
+mod in_place;
 mod kills;
 mod logical;
 mod park;

@@ -36,6 +36,9 @@ async fn a_rehearsal_of_the_example_plan_writes_its_record_and_leaves_no_server(
     let steps = record["steps"].as_array().expect("the steps");
     let step = |id: &str| steps.iter().find(|step| step["step"] == id).unwrap_or_else(|| panic!("{id} in {record}"));
     assert!(step("copy-rows")["rows"].as_u64().is_some_and(|rows| rows >= 2000), "{record}");
+    let files = steps.iter().find_map(|step| step["files"].as_array()).expect("a step that applied files");
+    assert!(files[0]["file"].is_string() && files[0]["ms"].is_u64(), "{record}");
+    assert!(files[0]["locks"].is_object() && files[0]["rewritten"].is_array(), "{record}");
     for id in ["flip", "return"] {
         assert!(step(id)["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{record}");
     }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 pub(super) async fn version(State(engine): State<Shared>) -> Json<Value> {
-    Json(json!({ "version": engine.options.version.full() }))
+    Json(json!({ "version": engine.options.named.unwrap_or(engine.options.version.full()) }))
 }
 
 pub(super) async fn alive() -> Json<Value> {

@@ -1,0 +1,172 @@
+//! A plan in place, verb by verb: the database that serves is migrated under its clients, the engine's versions change places behind a real
+//! gateway and back, and what only the older one needs goes last; killed inside a build and after each word of the flip.
+
+use crate::gateway::world::Engine;
+use crate::harness::eventually;
+use crate::harness::stage::Stage;
+use crate::harness::underway::Underway;
+use cutover::plan::Side;
+use cutover::sandbox::servers::free_port;
+use serde_json::Value;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const EXPAND: &str = "alter table note add column kind text not null default 'plain';\ncreate index concurrently note_by_kind on note (kind);";
+const CONTRACT: &str = "alter table note drop column body;";
+
+/// The stage, two versions of the engine, and a gateway in front of them.
+struct InPlace {
+    stage: Stage,
+    public: String,
+    http: reqwest::Client,
+    _engines: [Engine; 2],
+    _gateway: Underway,
+}
+
+impl InPlace {
+    async fn up() -> Self {
+        let stage = Stage::with_accounts(500).await;
+        stage.write_file("expand/20200101000001_kind.autocommit.up.sql", EXPAND);
+        stage.write_file("contract/20200201000001_body.up.sql", CONTRACT);
+        let control = stage.pair.control.url();
+        let engines = [Engine::start(Side::Blue, control.clone()).await, Engine::start(Side::Green, control).await];
+        let [public, admin, own] = [(); 3].map(|()| format!("http://127.0.0.1:{}", free_port().expect("a port")));
+        let upstream = |engine: &Engine| format!("{{ public: \"{0}\", admin: \"{0}/\" }}", engine.url);
+        let plan = format!(
+            "version: 1\nname: stage\ncontrol: ${{CONTROL_URL}}\ndatabases:\n  blue: {{ url: \"${{BLUE_URL}}\", role: hydra }}\nwindow: {{ hold: 10s, soak: 1s }}\n\
+             migrate:\n  - engine: {{ folder: expand, live: {{ lock_timeout: 200ms, bound: 60s }} }}\n  - engine: {{ folder: contract, contract: true }}\n\
+             systems:\n  - name: engine\n    gateway: {{ control: \"{own}\" }}\n    answers: {{ blue: \"1.11.10\", green: \"2.2.0\" }}\n\
+             gateway:\n  listen: {{ public: \"{public}\", admin: \"{admin}\", control: \"{own}\" }}\n  blue: {}\n  green: {}\n  doors: hydra\n  state: gateway.json\n",
+            upstream(&engines[0]),
+            upstream(&engines[1]),
+        );
+        stage.write_file("plan.yaml", &plan);
+        let mut gateway = stage.start(&["gateway"]);
+        gateway.until(|event| event["event"] == "listening").await.expect("the gateway listens");
+        let http = cutover::traffic::http_client().expect("a client");
+        let world = Self { stage, public, http, _engines: engines, _gateway: gateway };
+        world.is_served_by("blue").await;
+        world
+    }
+
+    /// Waits until clients are answered by this side's engine.
+    async fn is_served_by(&self, side: &str) {
+        let answers = || async {
+            let answer = self.http.get(format!("{}/", self.public)).send().await.ok()?.text().await.ok()?;
+            (answer == side).then_some(())
+        };
+        eventually(PATIENCE, "the gateway serves the side", answers).await;
+    }
+
+    async fn done(&self, words: &[&str], live: &str) -> Value {
+        let (code, said) = self.stage.verb(words).await;
+        assert_eq!((code, said["live"].as_str()), (0, Some(live)), "{words:?}: {said}");
+        self.is_served_by(live).await;
+        said
+    }
+
+    async fn has(&self, what: &str) -> bool {
+        self.stage.pair.blue.ask(&format!("select {what}")).await
+    }
+}
+
+const HAS_KIND: &str =
+    "exists (select from pg_attribute where attrelid = 'note'::regclass and attname = 'kind' and not attisdropped)";
+const HAS_BODY: &str =
+    "exists (select from pg_attribute where attrelid = 'note'::regclass and attname = 'body' and not attisdropped)";
+const IS_VALID: &str =
+    "coalesce((select indisvalid from pg_index where indexrelid = to_regclass('note_by_kind')), false)";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_there_and_back_and_to_the_end_with_one_database() {
+    let world = InPlace::up().await;
+    world.done(&["check"], "blue").await;
+    // A snapshot is in the way of the build alone; the run is killed inside it, by a real -9.
+    let other = world.stage.pair.blue.application().await;
+    other.batch_execute("begin isolation level repeatable read; select count(*) from account").await.expect("held");
+    let mut run = world.stage.start(&["run"]);
+    let waits = |event: &Value| event.to_string().contains("in the way: backend");
+    run.until(waits).await.expect("the build waits for the snapshot");
+    assert!(run.kill().await, "it was at work");
+    other.batch_execute("commit").await.expect("let go");
+    assert!(!world.has(IS_VALID).await, "it was killed inside the build, or this shows nothing");
+    let said = world.done(&["run"], "blue").await;
+    assert!(world.has(HAS_KIND).await && world.has(IS_VALID).await, "{said}");
+    let invalid: i64 = world.stage.pair.blue.ask("select count(*) from pg_index where not indisvalid").await;
+    assert_eq!(invalid, 0);
+
+    // The newer version serves, the older one again, and the newer one; the schema stays.
+    world.done(&["flip"], "green").await;
+    world.done(&["rollback", "--yes"], "blue").await;
+    assert!(world.has(HAS_KIND).await, "the schema stays");
+    world.done(&["flip"], "green").await;
+    assert!(world.has(HAS_BODY).await, "what the older version needs is there while there is a way back");
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    world.done(&["finalize", "--yes", "--waive", "soak", "--because", "a test has no clients"], "green").await;
+    assert!(!world.has(HAS_BODY).await, "contracted");
+    assert_eq!(world.stage.left_on_blue().await, 0, "nothing of ours is left");
+    let versions: String =
+        world.stage.pair.blue.ask("select string_agg(version, ' ' order by version) from schema_migration").await;
+    assert_eq!(versions, "20200101000001 20200201000001", "the engine's own table is true");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_killed_after_any_word_of_the_flip_one_side_serves_and_it_comes_through() {
+    let world = InPlace::up().await;
+    world.done(&["run"], "blue").await;
+    for phase in ["propose", "decided", "opening", "released"] {
+        for (verb, step, to) in [("flip", "flip", "green"), ("rollback --yes", "return", "blue")] {
+            let words: Vec<&str> = verb.split(' ').collect();
+            let mut underway = world.stage.start(&words);
+            let says =
+                |event: &Value| event["event"] == "note" && event["step"] == step && event["body"]["phase"] == phase;
+            assert!(underway.until(says).await.is_some(), "{verb} says {phase}");
+            underway.kill().await;
+            let (code, said) = world.stage.verb(&words).await;
+            // A hold that ended before the decision stays where it was, and says so; then once more.
+            let said = if said["live"] == to { said } else { world.stage.verb(&words).await.1 };
+            assert_eq!(said["live"], to, "{code} {verb} after {phase}: {said}");
+            world.is_served_by(to).await;
+        }
+    }
+    // Undone before the flip, nothing of ours is left; the schema stays.
+    world.done(&["rollback", "--yes"], "blue").await;
+    assert_eq!(world.stage.left_on_blue().await, 0);
+    assert!(world.has(HAS_KIND).await, "the schema stays");
+    world.done(&["run"], "blue").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_there_is_no_way_back_from_a_contracted_schema() {
+    let world = InPlace::up().await;
+    world.done(&["run"], "blue").await;
+    world.done(&["flip"], "green").await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let finalize = ["finalize", "--yes", "--waive", "soak", "--because", "a test has no clients"];
+    let mut underway = world.stage.start(&finalize);
+    let contracts = |event: &Value| event["event"] == "step_done" && event["step"] == "migrate-contract";
+    underway.until(contracts).await.expect("it contracts");
+    underway.kill().await;
+    let (code, said) = world.stage.verb(&["rollback", "--yes"]).await;
+    assert_eq!((code, said["live"].as_str()), (3, Some("green")), "{said}");
+    assert!(said["why"].as_str().is_some_and(|why| why.contains("contracted")), "{said}");
+    world.done(&finalize, "green").await;
+    assert_eq!(world.stage.left_on_blue().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_the_demo_goes_there_and_back_under_load_and_the_prober_has_nothing_against_it() {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cutover"));
+    command.args(["demo", "--in-place", "--rollback", "--rows", "2000", "--rate", "40", "--json"]);
+    let output = command.output().await.expect("the binary runs");
+    let last = crate::harness::sandbox::summary(&output);
+    assert_eq!(
+        (output.status.code(), last["outcome"].as_str(), last["live"].as_str()),
+        (Some(0), Some("done"), Some("blue")),
+        "{last}"
+    );
+    for way in ["forward", "rollback"] {
+        assert!(last[way]["prober"]["acked_writes"].as_u64().is_some_and(|writes| writes > 0), "{last}");
+        assert!(last[way]["flip"]["hold_ms_max"].as_f64().is_some(), "the switch was seen: {last}");
+    }
+}
