@@ -92,7 +92,8 @@ async fn tell(plan: &PlanArgs, screen: Screen, live: &str, (session, found, at):
     for row in summary["rows"].as_array().into_iter().flatten() {
         let word = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
         let columns: Vec<&str> = row["columns"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-        screen.say(&format!("{:9} {} {} {}", word("class"), word("table"), word("key"), columns.join(", ")).trim_end());
+        let line = format!("{:9} {} {} {}", word("class"), word("table"), word("key"), columns.join(", "));
+        screen.say(line.trim_end());
     }
     for (name, value) in [("run", json!(session.run())), ("live", json!(live)), ("next", json!(next))] {
         summary[name] = value;

@@ -20,8 +20,8 @@ pub const ID: StepId = StepId::new("diff");
 
 /// Rows of a part that are kept by their keys, so that each can be asked for its reason.
 const KEPT: usize = 5000;
-/// Rows that are told of in an error.
-const TOLD: usize = 5;
+/// Kinds of differences that are told of in an error.
+const TOLD: usize = 8;
 /// Time for those who waited behind our locks to get theirs.
 const GIVE_WAY: Duration = Duration::from_secs(1);
 
@@ -130,18 +130,19 @@ pub fn body(found: &Found) -> Value {
     body
 }
 
-/// The same in words, with some of the rows.
+/// The same in words, with the kinds of differences and a row of each.
 #[must_use]
 pub fn words(found: &Found) -> String {
     let counts = format!("{} missing, {} extra, {} changed", found.missing, found.extra, found.changed);
-    let row = |one: &Difference| {
+    let mut kinds: BTreeMap<String, String> = BTreeMap::new();
+    for one in &found.listed {
         let class = format!("{:?}", one.class).to_lowercase();
         let columns = if one.columns.is_empty() { String::new() } else { format!(" in {}", one.columns.join(", ")) };
-        format!("{} {} {class}{columns}", one.table, one.key.join(", "))
-    };
-    let rows: Vec<String> = found.listed.iter().take(TOLD).map(row).collect();
-    let rows = if rows.is_empty() { String::new() } else { format!(": {}", rows.join("; ")) };
-    format!("{counts} of {} rows{rows}", found.rows)
+        kinds.entry(format!("{} {class}{columns}", one.table)).or_insert_with(|| one.key.join(", "));
+    }
+    let kinds: Vec<String> = kinds.iter().take(TOLD).map(|(kind, key)| format!("{kind} (such as {key})")).collect();
+    let kinds = if kinds.is_empty() { String::new() } else { format!(": {}", kinds.join("; ")) };
+    format!("{counts} of {} rows{kinds}", found.rows)
 }
 
 /// Why a run cannot be compared where it stands; nothing when it can.

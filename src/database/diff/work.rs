@@ -179,7 +179,7 @@ fn differing(wanted: &BTreeMap<i64, Sum>, given: &BTreeMap<i64, Sum>) -> Vec<i64
 async fn rows<C: GenericClient>(
     client: &C,
     question: String,
-    buckets: &Vec<i64>,
+    buckets: &[i64],
     table: &TableMapping,
     side: &str,
 ) -> Result<impl Stream<Item = Result<Hashed, DiffError>> + use<C>, DiffError> {

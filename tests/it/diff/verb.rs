@@ -78,7 +78,7 @@ async fn a_difference_stops_a_run_until_it_is_gone_or_a_person_answers_for_it() 
     let (code, stopped) = stage.verb(&["run"]).await;
     assert_eq!((code, stopped["outcome"].as_str()), (3, Some("refused")), "{stopped}");
     let why = stopped["why"].as_str().unwrap_or_default();
-    let told = "step diff: green is not what the mapping makes of blue: 0 missing, 0 extra, 2 changed of 800 rows: public.note 5 changed in body";
+    let told = "step diff: green is not what the mapping makes of blue: 0 missing, 0 extra, 2 changed of 800 rows: public.note changed in body (such as 5)";
     assert_eq!(why, told);
     let (code, waived) = stage.verb(&["run", "--waive", "diff", "--because", "tried out"]).await;
     assert_eq!((code, waived["state"].as_str()), (0, Some("at_flip_point")), "{waived}");
