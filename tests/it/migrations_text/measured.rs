@@ -71,16 +71,9 @@ fn predicted(effects: &[Effect], known: &Known, partitioned: &[&str]) -> Did {
             let strongest = locks.entry(table.clone()).or_insert(lock);
             *strongest = lock.max(*strongest);
         }
-        if [Work::Rewrite, Work::Truncate].contains(&effect.work)
-            && lock == Lock::AccessExclusive
-            && !partitioned.contains(&table.as_str())
-            && effect.rule != "change-type"
-        {
-            anew.insert(table.clone());
-        } else if effect.rule == "change-type"
-            && effect.work == Work::Rewrite
-            && !effect.why.starts_with("the foreign key")
-        {
+        let is_other = effect.rule == "change-type" && effect.why.starts_with("the foreign key");
+        let is_anew = [Work::Rewrite, Work::Truncate].contains(&effect.work) && lock == Lock::AccessExclusive;
+        if is_anew && !is_other && !partitioned.contains(&table.as_str()) {
             anew.insert(table.clone());
         }
     }
