@@ -8,6 +8,7 @@ pub mod demo;
 mod exit;
 mod gateway;
 mod journal;
+mod migrations;
 mod pause;
 mod plan;
 mod rehearse;
@@ -57,6 +58,8 @@ enum Verb {
     Journal(journal::JournalArgs),
     /// Looks at the plan's cleanup rules.
     Cleanup(cleanup::CleanupArgs),
+    /// Judges migrations before they meet a live database, and writes them in the form that hurts nobody.
+    Migrations(migrations::MigrationsArgs),
     /// Serves the plan's gateway.
     Gateway(PlanArgs),
     /// A whole blue-green upgrade on throw-away servers under load, judged by an independent prober.
@@ -99,6 +102,7 @@ async fn dispatch(verb: Verb) -> u8 {
         Verb::Status(arguments) => status::run(&arguments).await.code(),
         Verb::Journal(arguments) => journal::run(&arguments).await.code(),
         Verb::Cleanup(arguments) => cleanup::run(&arguments).await.code(),
+        Verb::Migrations(arguments) => migrations::run(&arguments).await.code(),
         Verb::Gateway(arguments) => gateway::run(&arguments).await.code(),
         Verb::Demo(arguments) => demo::run(arguments).await,
         Verb::Sandbox(arguments) => sandbox::run(arguments).await,

@@ -20,6 +20,7 @@ mod level_keeping;
 mod level_triggers;
 mod load_settings;
 mod lockstep;
+mod migrations_text;
 mod plan;
 mod plan_hydra;
 mod plan_hydra_back;

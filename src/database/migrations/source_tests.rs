@@ -71,7 +71,8 @@ fn reads_refinery_s_files_by_number() {
 
 #[test]
 fn refuses_what_would_be_skipped_or_guessed() {
-    let cases: [(&str, &[(&str, &[u8])], &str); 8] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a [u8])], &'a str);
+    let cases: [Case<'_>; 8] = [
         ("stray", &[("1_a.up.sql", b""), ("1_a.sql", b"")], "1_a.sql: it does not say `.up` or `.down`"),
         ("ending", &[("1_a.up.sql", b""), ("2_b.up.sql.bak", b"")], "does not end in `.sql`"),
         ("twice", &[("1_a.up.sql", b""), ("1_b.up.sql", b"")], "1_b.up.sql: has the version of 1_a.up.sql"),

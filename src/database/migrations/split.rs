@@ -222,7 +222,7 @@ fn nested(depth: u32, token: &Token, before: Option<&Token>) -> u32 {
 }
 
 /// The next token, if it matters, and how many bytes it has; nothing at the end.
-pub(super) fn next(rest: &str) -> Option<(Option<Token>, usize)> {
+pub(in crate::database::migrations) fn next(rest: &str) -> Option<(Option<Token>, usize)> {
     let first = rest.chars().next()?;
     Some(match first {
         c if c.is_whitespace() => (None, c.len_utf8()),

@@ -1,0 +1,1 @@
+-- Other databases need something here; this one does not.

@@ -1,0 +1,1 @@
+CREATE INDEX shop_access_request_id_idx ON shop_access (request_id);

@@ -1,0 +1,1 @@
+CREATE INDEX shop_refresh_request_id_idx ON shop_refresh (request_id);

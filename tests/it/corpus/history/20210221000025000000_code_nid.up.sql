@@ -1,0 +1,4 @@
+ALTER TABLE shop_code ADD COLUMN nid UUID;
+ALTER TABLE shop_code ADD CONSTRAINT shop_code_nid_fk FOREIGN KEY (nid) REFERENCES shop_network (id) ON UPDATE RESTRICT ON DELETE CASCADE;
+UPDATE shop_code SET nid = (SELECT id FROM shop_network LIMIT 1);
+ALTER TABLE shop_code ALTER COLUMN nid SET NOT NULL;

@@ -1,0 +1,4 @@
+ALTER TABLE shop_oidc ADD COLUMN nid UUID;
+ALTER TABLE shop_oidc ADD CONSTRAINT shop_oidc_nid_fk FOREIGN KEY (nid) REFERENCES shop_network (id) ON UPDATE RESTRICT ON DELETE CASCADE;
+UPDATE shop_oidc SET nid = (SELECT id FROM shop_network LIMIT 1);
+ALTER TABLE shop_oidc ALTER COLUMN nid SET NOT NULL;

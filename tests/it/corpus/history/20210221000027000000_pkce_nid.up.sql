@@ -1,0 +1,4 @@
+ALTER TABLE shop_pkce ADD COLUMN nid UUID;
+ALTER TABLE shop_pkce ADD CONSTRAINT shop_pkce_nid_fk FOREIGN KEY (nid) REFERENCES shop_network (id) ON UPDATE RESTRICT ON DELETE CASCADE;
+UPDATE shop_pkce SET nid = (SELECT id FROM shop_network LIMIT 1);
+ALTER TABLE shop_pkce ALTER COLUMN nid SET NOT NULL;

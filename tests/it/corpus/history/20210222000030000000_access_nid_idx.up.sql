@@ -1,0 +1,2 @@
+DROP INDEX shop_access_request_id_idx;
+CREATE INDEX shop_access_request_id_idx ON shop_access (request_id, nid);

@@ -1,0 +1,2 @@
+DROP INDEX shop_refresh_request_id_idx;
+CREATE INDEX shop_refresh_request_id_idx ON shop_refresh (request_id, nid);

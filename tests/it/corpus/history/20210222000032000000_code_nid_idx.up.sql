@@ -1,0 +1,2 @@
+DROP INDEX shop_code_request_id_idx;
+CREATE INDEX shop_code_request_id_idx ON shop_code (request_id, nid);

@@ -1,0 +1,1 @@
+ALTER TABLE shop_client ADD CONSTRAINT shop_client_id_key UNIQUE (id, nid);

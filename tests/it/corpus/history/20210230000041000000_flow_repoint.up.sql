@@ -1,0 +1,10 @@
+ALTER TABLE shop_access DROP CONSTRAINT shop_access_challenge_fk;
+ALTER TABLE shop_access ADD CONSTRAINT shop_access_flow_fk FOREIGN KEY (challenge_id) REFERENCES shop_flow (consent_challenge_id) ON DELETE CASCADE;
+ALTER TABLE shop_refresh DROP CONSTRAINT shop_refresh_challenge_fk;
+ALTER TABLE shop_refresh ADD CONSTRAINT shop_refresh_flow_fk FOREIGN KEY (challenge_id) REFERENCES shop_flow (consent_challenge_id) ON DELETE CASCADE;
+ALTER TABLE shop_code DROP CONSTRAINT shop_code_challenge_fk;
+ALTER TABLE shop_code ADD CONSTRAINT shop_code_flow_fk FOREIGN KEY (challenge_id) REFERENCES shop_flow (consent_challenge_id) ON DELETE CASCADE;
+ALTER TABLE shop_oidc DROP CONSTRAINT shop_oidc_challenge_fk;
+ALTER TABLE shop_oidc ADD CONSTRAINT shop_oidc_flow_fk FOREIGN KEY (challenge_id) REFERENCES shop_flow (consent_challenge_id) ON DELETE CASCADE;
+ALTER TABLE shop_pkce DROP CONSTRAINT shop_pkce_challenge_fk;
+ALTER TABLE shop_pkce ADD CONSTRAINT shop_pkce_flow_fk FOREIGN KEY (challenge_id) REFERENCES shop_flow (consent_challenge_id) ON DELETE CASCADE;

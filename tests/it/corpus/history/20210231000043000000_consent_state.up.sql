@@ -1,0 +1,3 @@
+UPDATE shop_consent SET state = CASE WHEN handled THEN 5 ELSE 4 END WHERE state IS NULL;
+ALTER TABLE shop_consent ALTER COLUMN state SET NOT NULL;
+ALTER TABLE shop_consent ALTER COLUMN state SET DEFAULT 4;

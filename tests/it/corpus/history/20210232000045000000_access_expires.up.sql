@@ -1,0 +1,1 @@
+ALTER TABLE shop_access ADD COLUMN expires_at TIMESTAMP NULL;

@@ -1,0 +1,1 @@
+ALTER TABLE shop_pkce ADD COLUMN expires_at TIMESTAMP NULL;

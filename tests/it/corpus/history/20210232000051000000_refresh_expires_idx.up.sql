@@ -1,0 +1,1 @@
+CREATE INDEX shop_refresh_expires_at_idx ON shop_refresh (expires_at);

@@ -1,0 +1,2 @@
+ALTER TABLE shop_session ALTER COLUMN id TYPE VARCHAR(80);
+ALTER TABLE shop_client ALTER COLUMN pk_deprecated TYPE BIGINT;

@@ -1,0 +1,1 @@
+ALTER TABLE shop_consent RENAME TO shop_consent_old;

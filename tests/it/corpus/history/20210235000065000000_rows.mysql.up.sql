@@ -1,0 +1,1 @@
+ALTER TABLE shop_flow ENGINE=InnoDB;

@@ -1,0 +1,1 @@
+CREATE INDEX shop_flow_acr_idx ON shop_flow (acr);
