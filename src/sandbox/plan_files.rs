@@ -49,9 +49,10 @@ const IN_PLACE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plans/
 const IN_PLACE_FILES: &[(&str, &str)] = &[
     plan_file!("hydra-0x-to-1x/rewritten/20190201000001000000_access_expiry.autocommit.up.sql"),
     plan_file!("hydra-0x-to-1x/rewritten/20190201000002000000_access_by_subject.autocommit.up.sql"),
-    plan_file!("hydra-0x-to-1x/rewritten/20190201000003000000_audience_is_known.autocommit.up.sql"),
+    plan_file!("hydra-0x-to-1x/rewritten/20190201000003000000_fill_audience.autocommit.up.sql"),
     plan_file!("hydra-0x-to-1x/rewritten/20190201000004000000_sqlite_only.up.sql"),
     plan_file!("hydra-0x-to-1x/rewritten/20190201000005000000_client_metadata.up.sql"),
+    plan_file!("hydra-0x-to-1x/rewritten/20190201000006000000_audience_is_known.autocommit.up.sql"),
     plan_file!("hydra-0x-to-1x/contract/20190301000001000000_old_listing.autocommit.up.sql"),
 ];
 

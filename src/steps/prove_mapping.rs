@@ -5,15 +5,17 @@
 use super::diff;
 use super::failure::fail;
 use super::levelling::SEQUENCE_MARGIN;
+use super::migrate::beside;
 use super::world::World;
 use crate::database::catalog::{self, Catalog, Table};
 use crate::database::copy::ExportedSnapshot;
 use crate::database::diff::{Class, Declared, DiffOptions, DiffProgress, Ended, Found, Meant};
 use crate::database::mapping::{self, Mapping, MappingProblem};
-use crate::database::migrate::{self, Source};
+use crate::database::migrate::{self, Apply, Source};
 use crate::database::schema::{PgDump, SchemaCopy};
 use crate::database::scratch::{Scratch, ScratchError};
 use crate::database::term::{self, Term};
+use crate::database::tries::Pace;
 use crate::database::{claim, sequences};
 use crate::engine::StepError;
 use crate::plan::{CopyMethod, DeclaredRows, Migration, MigrationSource, Plan, Side, TableName};
@@ -125,10 +127,16 @@ impl Proof<'_> {
                 let ran = migrate::command(run, &env, &plan.folder, plan.window.migrate, tell).await;
                 ran.map(drop).map_err(|error| fail(what, error))
             }
-            MigrationSource::Refinery { folder } => {
-                let source = Source { name: &migration.name, folder };
-                let url = self.scratch.url();
-                let applied = migrate::refinery_folder(&url, &self.term, source, None, PATIENCE, tell).await;
+            MigrationSource::Refinery { folder, .. } | MigrationSource::Engine { folder, .. } => {
+                let (url, pace) = (self.scratch.url(), Pace::closed(PATIENCE));
+                let apply = Apply { url: &url, side: "the copy", term: &self.term, owner: None, pace, tell };
+                let source = Source { name: &migration.name, folder, history: None };
+                let applied = match &migration.source {
+                    MigrationSource::Engine { versions, .. } => {
+                        migrate::engine_folder(&apply, source, versions, &beside(self.world, migration)).await
+                    }
+                    _ => migrate::refinery_folder(&apply, source).await,
+                };
                 applied.map(drop).map_err(|error| fail(what, error))
             }
         }

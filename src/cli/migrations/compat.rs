@@ -68,7 +68,7 @@ fn folders(arguments: &CompatArgs, plan: Option<&Plan>) -> Result<Vec<PathBuf>, 
         return Ok(arguments.migrations.clone());
     }
     let folder = |source: &MigrationSource| match source {
-        MigrationSource::Refinery { folder } => Some(folder.clone()),
+        MigrationSource::Refinery { folder, .. } | MigrationSource::Engine { folder, .. } => Some(folder.clone()),
         MigrationSource::Command { .. } => None,
     };
     let found: Vec<PathBuf> =

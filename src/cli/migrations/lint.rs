@@ -61,7 +61,8 @@ pub(super) async fn run(arguments: &LintArgs) -> Result<Ending, CommandError> {
     let phase = match arguments.phase {
         Some(PhaseWord::Live) => Phase::Live,
         Some(PhaseWord::Empty) => Phase::Empty,
-        None if plan.is_some() => Phase::Empty,
+        // In place the plan's one database serves while it is migrated.
+        None if plan.as_ref().is_some_and(|plan| !plan.databases.is_in_place) => Phase::Empty,
         None => Phase::Live,
     };
     let (known, applied) = looked(arguments, plan.as_ref(), screen, &files).await?;
@@ -79,7 +80,7 @@ fn paths(arguments: &LintArgs, plan: Option<&Plan>) -> Result<Vec<PathBuf>, Comm
         return Ok(vec![path.clone()]);
     }
     let folder = |source: &MigrationSource| match source {
-        MigrationSource::Refinery { folder } => Some(folder.clone()),
+        MigrationSource::Refinery { folder, .. } | MigrationSource::Engine { folder, .. } => Some(folder.clone()),
         MigrationSource::Command { .. } => None,
     };
     let found: Vec<PathBuf> =

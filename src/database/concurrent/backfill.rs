@@ -1,13 +1,12 @@
 //! An update or delete over a whole table, in pieces along a key: each piece a transaction of its own that notes how far it came.
 //!
-//! A piece that keeps clients waiting is made smaller. Rows that come while it goes on are seen when they lie ahead of it, and by the last
-//! piece, which has no end.
+//! A piece that keeps clients waiting is made smaller. What a piece looks like is `migrations::batch`'s.
 
 use super::super::migrate::MigrateError;
 use super::super::migrate_worker::Worker;
 use super::super::migrations::Batching;
-use super::super::migrations::shape::{WholeTable, whole_table};
-use super::super::sql::{ident, literal};
+use super::super::migrations::batch::Batch;
+use super::super::sql::literal;
 use super::Work;
 
 /// A unique index over just these columns, none of which can be null.
@@ -25,79 +24,49 @@ const LEAST: u64 = 100;
 
 /// Runs the statement piece by piece, from where an earlier attempt came to.
 pub(super) async fn run(worker: &mut Worker<'_>, work: &Work<'_>, batching: &Batching) -> Result<(), MigrateError> {
-    let refused = |why: &str| MigrateError::Unbatched {
-        file: work.file.clone(),
-        statement: work.summary.clone(),
-        why: why.to_owned(),
-    };
-    let shape = whole_table(&work.statement.text)
-        .ok_or_else(|| refused("it is no plain update or delete with one table in front and without `returning`"))?;
-    let looked = worker.client.query_one(IS_KEY, &[&shape.table, &batching.key]).await;
-    if !looked.map_err(MigrateError::server("look for the key of a batch"))?.get::<_, bool>(0) {
-        return Err(refused(&format!("({}) is no unique key without nulls of its table", batching.key.join(", "))));
-    }
+    let mut batch = of(worker, work, batching.clone()).await?;
     worker.transaction(&work.file, &work.summary, "", &work.begin()).await?;
     let row = worker.client.query_one(POSITION, &[&work.noted_as, &work.key]).await;
     let mut from: Option<Vec<String>> = row.map_err(MigrateError::server("read how far a statement came"))?.get(0);
     let (mut rows, mut pieces) = (batching.rows, 0_u64);
     loop {
-        let to = end(worker, &shape, &batching.key, from.as_deref(), rows).await?;
-        let sql = piece(&shape, &batching.key, from.as_deref(), to.as_deref());
-        match worker.transaction(&work.file, &work.summary, &sql, &note(work, to.as_deref())).await {
+        let row = worker.client.query_opt(&batch.next(from.as_deref()), &[]).await;
+        let row = row.map_err(MigrateError::server("look where the next piece of a statement ends"))?;
+        let Some(row) = row else { return worker.transaction(&work.file, &work.summary, "", &work.done()).await };
+        let to: Vec<String> = (0..row.len()).map(|at| row.get(at)).collect();
+        let sql = batch.bounded(from.as_deref(), &to);
+        match worker.transaction(&work.file, &work.summary, &sql, &position(work, &to)).await {
             Ok(()) => {}
             Err(MigrateError::Blocks { .. }) if rows > LEAST => {
                 rows = (rows / 2).max(LEAST);
                 (worker.tell)(&format!("{}: clients waited for a piece; going on with {rows} rows", work.file));
+                batch = of(worker, work, Batching { rows, ..batching.clone() }).await?;
                 continue;
             }
             Err(error) => return Err(error),
         }
         pieces += 1;
-        let Some(to) = to else { return Ok(()) };
-        (worker.tell)(&format!("{}: {pieces} pieces done, at {rows} rows: {}", work.file, work.summary));
+        (worker.tell)(&format!("{}: {pieces} pieces done, of {rows} rows: {}", work.file, work.summary));
         from = Some(to);
     }
 }
 
-/// The key that the next piece ends with; none when fewer rows are left.
-async fn end(
-    worker: &Worker<'_>,
-    shape: &WholeTable,
-    key: &[String],
-    from: Option<&[String]>,
-    rows: u64,
-) -> Result<Option<Vec<String>>, MigrateError> {
-    let columns: Vec<String> = key.iter().map(|column| ident(column)).collect();
-    let texts = columns.iter().map(|column| format!("{column}::text")).collect::<Vec<_>>().join(", ");
-    let behind = from.map_or_else(String::new, |from| format!("where ({}) > ({})", columns.join(", "), literals(from)));
-    let query = format!(
-        "select array[{texts}] from {} {behind} order by {} offset {} limit 1",
-        shape.table,
-        columns.join(", "),
-        rows - 1
-    );
-    let row = worker.client.query_opt(&query, &[]).await;
-    Ok(row.map_err(MigrateError::server("look where the next piece of a statement ends"))?.map(|row| row.get(0)))
+/// The statement in pieces, if it can run so.
+async fn of(worker: &Worker<'_>, work: &Work<'_>, batching: Batching) -> Result<Batch, MigrateError> {
+    let refused =
+        |why: String| MigrateError::Unbatched { file: work.file.clone(), statement: work.summary.clone(), why };
+    let batch = Batch::of(&work.statement.text, &batching).map_err(refused)?;
+    let looked = worker.client.query_one(IS_KEY, &[&batch.table, &batching.key]).await;
+    if looked.map_err(MigrateError::server("look for the key of a batch"))?.get(0) {
+        return Ok(batch);
+    }
+    Err(refused(format!("({}) is no unique key without nulls of its table", batching.key.join(", "))))
 }
 
-/// The statement between two keys.
-fn piece(shape: &WholeTable, key: &[String], from: Option<&[String]>, to: Option<&[String]>) -> String {
-    let columns: Vec<String> = key.iter().map(|column| format!("{}.{}", shape.reference, ident(column))).collect();
-    let columns = columns.join(", ");
-    let behind = from.map_or_else(String::new, |from| format!(" and ({columns}) > ({})", literals(from)));
-    let up_to = to.map_or_else(String::new, |to| format!(" and ({columns}) <= ({})", literals(to)));
-    format!("{}\nwhere ({}\n){behind}{up_to}", shape.head, shape.predicate)
-}
-
-fn note(work: &Work<'_>, to: Option<&[String]>) -> String {
-    let Some(to) = to else { return work.done() };
+fn position(work: &Work<'_>, to: &[String]) -> String {
     let (file, key) = (literal(work.noted_as), literal(&work.key));
+    let to = to.iter().map(|value| literal(value)).collect::<Vec<_>>().join(", ");
     format!(
-        "update cutover.migration_statement set position = array[{}]::text[] where file = {file} and statement = {key}",
-        literals(to)
+        "update cutover.migration_statement set position = array[{to}]::text[] where file = {file} and statement = {key}"
     )
-}
-
-fn literals(values: &[String]) -> String {
-    values.iter().map(|value| literal(value)).collect::<Vec<_>>().join(", ")
 }

@@ -80,61 +80,6 @@ pub(in crate::database) fn on_only(statement: &str) -> String {
     said
 }
 
-/// An update or delete of one table, taken apart so that its predicate can be narrowed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::database) struct WholeTable {
-    /// The table, quoted.
-    pub(in crate::database) table: String,
-    /// By what name its columns are called in the statement, quoted.
-    pub(in crate::database) reference: String,
-    /// Everything before the predicate.
-    pub(in crate::database) head: String,
-    /// The predicate; `true` without one.
-    pub(in crate::database) predicate: String,
-}
-
-/// Takes a plain update or delete apart; nothing when it is none, gives rows back, or goes by a cursor.
-pub(in crate::database) fn whole_table(statement: &str) -> Option<WholeTable> {
-    let all = tokens(statement);
-    let mut at = match all.first() {
-        word if is_word(word, "update") => 1,
-        word if is_word(word, "delete") && is_word(all.get(1), "from") => 2,
-        _ => return None,
-    };
-    at += usize::from(is_word(all.get(at), "only"));
-    let first = name(all.get(at))?;
-    let (table, own) = if all.get(at + 1) == Some(&Token::Sign('.')) {
-        at += 2;
-        (qualified(first, name(all.get(at))?), name(all.get(at))?)
-    } else {
-        (ident(first), first)
-    };
-    at += 1 + usize::from(is_word(all.get(at + 1), "as"));
-    let is_end = |word: &str| ["set", "where", "using"].contains(&word);
-    let alias = match all.get(at) {
-        Some(Token::Word(word)) if !is_end(word) => Some(word.as_str()),
-        Some(Token::Quoted(alias)) => Some(alias.as_str()),
-        _ => None,
-    };
-    let (mut depth, mut head, mut predicate, mut is_behind) = (0_i32, String::new(), String::new(), false);
-    for (token, text) in pieces(statement) {
-        match &token {
-            Some(Token::Sign('(')) => depth += 1,
-            Some(Token::Sign(')')) => depth -= 1,
-            Some(Token::Word(word)) if depth == 0 && word == "returning" => return None,
-            Some(Token::Word(word)) if depth == 0 && word == "current" && is_behind => return None,
-            Some(Token::Word(word)) if depth == 0 && word == "where" && !is_behind => {
-                is_behind = true;
-                continue;
-            }
-            _ => {}
-        }
-        if is_behind { predicate.push_str(text) } else { head.push_str(text) }
-    }
-    let predicate = if is_behind { predicate } else { "true".to_owned() };
-    Some(WholeTable { table, reference: ident(alias.unwrap_or(own)), head, predicate })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,24 +102,6 @@ mod tests {
         assert_eq!(reindexed("reindex table t"), Some(Some("\"t\"".to_owned())));
         assert_eq!(reindexed("reindex schema concurrently public"), Some(None));
         assert_eq!(reindexed("drop index i"), None);
-    }
-
-    #[test]
-    fn takes_a_whole_table_s_update_apart() {
-        let of = |sql: &str| whole_table(sql).map(|one| (one.table, one.reference, one.predicate));
-        let said = |a: &str, b: &str, c: &str| Some((a.to_owned(), b.to_owned(), c.to_owned()));
-        assert_eq!(of("update t set a = (select 1 where true) where b is null"), said("\"t\"", "\"t\"", " b is null"));
-        assert_eq!(of("UPDATE ONLY S.\"T\" AS x SET a = 1"), said("\"s\".\"T\"", "\"x\"", "true"));
-        assert_eq!(of("delete from t using u where t.a = u.a"), said("\"t\"", "\"t\"", " t.a = u.a"));
-        assert_eq!(of("delete from t d"), said("\"t\"", "\"d\"", "true"));
-        for other in [
-            "insert into t values (1)",
-            "update t set a = 1 returning a",
-            "with x as (select) update t set a = 1",
-            "delete from t where current of c",
-        ] {
-            assert_eq!(of(other), None, "{other}");
-        }
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub struct Dirty {
     pub handled_by: Option<String>,
     /// `none`: there may be no such row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub expect: Option<ExpectWord>,
+    pub expect: Option<ExpectNone>,
     /// What such rows would do, for the people who read the finding.
     pub because: String,
 }
@@ -75,7 +75,7 @@ pub struct Dirty {
 /// How many rows a question may find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum ExpectWord {
+pub enum ExpectNone {
     /// None.
     None,
 }

@@ -24,12 +24,12 @@ impl Resolver<'_, '_> {
 
     fn oauth(&mut self, place: &Place, typed: &typed::OauthProbe, gateway: Option<&typed::Gateway>) -> OauthProbe {
         let name = self.name(&place.key("name"), &typed.name);
-        let green = self.engine(place, &typed.public, &typed.admin);
+        let green = self.engine_of_probe(place, &typed.public, &typed.admin);
         let blue = match (&typed.blue, gateway) {
-            (Some(blue), _) => self.engine(&place.key("blue"), &blue.public, &blue.admin),
+            (Some(blue), _) => self.engine_of_probe(&place.key("blue"), &blue.public, &blue.admin),
             (None, Some(gateway)) => {
                 let at = Place::top("gateway").key("blue");
-                self.engine(&at, &gateway.blue.public, &gateway.blue.admin)
+                self.engine_of_probe(&at, &gateway.blue.public, &gateway.blue.admin)
             }
             (None, None) => {
                 let hint =
@@ -64,7 +64,7 @@ impl Resolver<'_, '_> {
         }
     }
 
-    fn engine(&mut self, place: &Place, public: &str, admin: &str) -> Upstream {
+    fn engine_of_probe(&mut self, place: &Place, public: &str, admin: &str) -> Upstream {
         let mut url = |key: &str, typed: &str| self.http_url(&place.key(key), typed).unwrap_or_default();
         Upstream { public: url("public", public), admin: url("admin", admin) }
     }

@@ -23,19 +23,21 @@ macro_rules! file {
     };
 }
 
-const STOCK: [(&str, &str); 5] = [
+const STOCK: [(&str, &str); 6] = [
     file!("stock", "20190201000001000000_access_expiry.up.sql"),
     file!("stock", "20190201000002000000_access_by_subject.up.sql"),
-    file!("stock", "20190201000003000000_audience_is_known.up.sql"),
+    file!("stock", "20190201000003000000_fill_audience.up.sql"),
     file!("stock", "20190201000004000000_sqlite_only.up.sql"),
     file!("stock", "20190201000005000000_client_metadata.up.sql"),
+    file!("stock", "20190201000006000000_audience_is_known.up.sql"),
 ];
-const REWRITTEN: [(&str, &str); 5] = [
+const REWRITTEN: [(&str, &str); 6] = [
     file!("rewritten", "20190201000001000000_access_expiry.autocommit.up.sql"),
     file!("rewritten", "20190201000002000000_access_by_subject.autocommit.up.sql"),
-    file!("rewritten", "20190201000003000000_audience_is_known.autocommit.up.sql"),
+    file!("rewritten", "20190201000003000000_fill_audience.autocommit.up.sql"),
     file!("rewritten", "20190201000004000000_sqlite_only.up.sql"),
     file!("rewritten", "20190201000005000000_client_metadata.up.sql"),
+    file!("rewritten", "20190201000006000000_audience_is_known.autocommit.up.sql"),
 ];
 /// Token rows beside the table that is measured.
 const SEEDED: u32 = 2_000;

@@ -115,7 +115,10 @@ pub(crate) async fn run(settings: Settings) -> Result<(), ProberError> {
     let history = History::open(&settings.folder.join("history.jsonl"))?;
     let report_file = settings.folder.join("report.json");
     let Settings { doors, blue, green, is_in_place, .. } = settings;
-    history.lock().writers.by_answers = is_in_place;
+    {
+        let mut known = history.lock();
+        (known.writers.by_answers, known.ledger.turns.is_in_place) = (is_in_place, is_in_place);
+    }
     let prober = Arc::new(Prober { client: Client::new(doors), history, blue, green, report_file, is_in_place });
     let listener = tokio::net::TcpListener::bind(&settings.control).await?;
     for side in [Side::Blue, Side::Green].into_iter().filter(|_| !is_in_place) {

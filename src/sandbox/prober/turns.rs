@@ -19,6 +19,8 @@ pub(super) struct Turns {
     latest: Option<Origin>,
     /// The highest epoch at which blue has answered.
     blue_epoch: Option<i64>,
+    /// Whether both engines have one database: nothing is given up then.
+    pub(super) is_in_place: bool,
 }
 
 impl Turns {
@@ -39,7 +41,7 @@ impl Turns {
 
     /// Whether the way back gave up what came from there; nothing is when nobody knows where it came from.
     pub(super) fn gave_up(&self, born: Option<Origin>) -> bool {
-        born.is_some_and(|born| born.side == Side::Green && self.blue_epoch > Some(born.epoch))
+        !self.is_in_place && born.is_some_and(|born| born.side == Side::Green && self.blue_epoch > Some(born.epoch))
     }
 }
 

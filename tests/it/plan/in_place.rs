@@ -87,7 +87,7 @@ fn what_is_for_plans_in_place_is_refused_elsewhere() {
     let plan = parse(&whole().replacen("migrate:\n", engine, 1)).expect("an engine's folder is for every plan");
     assert_eq!(
         plan.files.keys().filter(|name| name.starts_with("hydra-0x-to-1x/stock/")).count(),
-        5,
+        6,
         "part of the digest"
     );
 }

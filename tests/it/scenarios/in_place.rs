@@ -88,6 +88,9 @@ async fn in_place_there_and_back_and_to_the_end_with_one_database() {
     let waits = |event: &Value| event.to_string().contains("in the way: backend");
     run.until(waits).await.expect("the build waits for the snapshot");
     assert!(run.kill().await, "it was at work");
+    let building = "select count(*) from pg_stat_progress_create_index where datname = current_database()";
+    let gone = || async { (world.stage.pair.blue.ask::<i64>(building).await == 0).then_some(()) };
+    eventually(PATIENCE, "the server has noticed", gone).await;
     other.batch_execute("commit").await.expect("let go");
     assert!(!world.has(IS_VALID).await, "it was killed inside the build, or this shows nothing");
     let said = world.done(&["run"], "blue").await;
@@ -157,7 +160,7 @@ async fn in_place_there_is_no_way_back_from_a_contracted_schema() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_place_the_demo_goes_there_and_back_under_load_and_the_prober_has_nothing_against_it() {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cutover"));
-    command.args(["demo", "--in-place", "--rollback", "--rows", "2000", "--rate", "40", "--json"]);
+    command.args(["demo", "--in-place", "--rollback", "--rows", "2000", "--rate", "15", "--json"]);
     let output = command.output().await.expect("the binary runs");
     let last = crate::harness::sandbox::summary(&output);
     assert_eq!(
@@ -167,6 +170,7 @@ async fn in_place_the_demo_goes_there_and_back_under_load_and_the_prober_has_not
     );
     for way in ["forward", "rollback"] {
         assert!(last[way]["prober"]["acked_writes"].as_u64().is_some_and(|writes| writes > 0), "{last}");
+        assert_eq!(last[way]["prober"]["given_up"], 0, "one database gives nothing up: {last}");
         assert!(last[way]["flip"]["hold_ms_max"].as_f64().is_some(), "the switch was seen: {last}");
     }
 }

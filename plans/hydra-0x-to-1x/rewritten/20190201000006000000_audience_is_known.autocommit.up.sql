@@ -1,5 +1,3 @@
--- cutover: batch key=signature rows=5000
-update hydra_oauth2_access set requested_audience = '' where requested_audience is null;
 alter table hydra_oauth2_access add constraint hydra_oauth2_access_audience_set check (requested_audience is not null) not valid;
 alter table hydra_oauth2_access validate constraint hydra_oauth2_access_audience_set;
 alter table hydra_oauth2_access alter column requested_audience set not null;
