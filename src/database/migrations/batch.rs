@@ -91,7 +91,8 @@ impl Batch {
     pub fn next(&self, from: Option<&[String]>) -> String {
         let columns = self.key.join(", ");
         let behind = from.map(|from| format!(" where ({columns}) > ({})", values(from))).unwrap_or_default();
-        let back = self.key.iter().map(|column| format!("{column} desc")).collect::<Vec<_>>().join(", ");
+        // By the column itself: unqualified, it would be the text of the same name that is selected.
+        let back = self.key.iter().map(|column| format!("piece.{column} desc")).collect::<Vec<_>>().join(", ");
         let texts = self.key.iter().map(|column| format!("{column}::text")).collect::<Vec<_>>().join(", ");
         format!(
             "select {texts} from (select {columns} from {}{behind} order by {columns} limit {}) piece order by {back} limit 1",
@@ -134,7 +135,7 @@ mod tests {
         );
         assert_eq!(
             one.next(Some(&to)),
-            "select \"id\"::text from (select \"id\" from \"T\" where (\"id\") > ('7') order by \"id\" limit 100) piece order by \"id\" desc limit 1"
+            "select \"id\"::text from (select \"id\" from \"T\" where (\"id\") > ('7') order by \"id\" limit 100) piece order by piece.\"id\" desc limit 1"
         );
         let two = batch("delete from s.t as x using other o where o.id = x.id", &["a", "b"]).expect("a batch");
         let said = two.bounded(Some(&["1".into(), "it's".into()]), &["2".into(), "z".into()]);
