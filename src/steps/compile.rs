@@ -147,7 +147,7 @@ fn in_place(plan: &Plan) -> Vec<Action> {
         Action::Flip(Flip::of(plan, Route::Out)),
         Action::ReadyToReturn(ReadyToReturn),
         Action::Flip(Flip::of(plan, Route::Back)),
-        Action::Soak(Soak { time: plan.window.soak, limits: plan.soak }),
+        Action::Soak(Soak { time: plan.window.soak, limits: plan.soak, rounds: Duration::ZERO }),
         Action::Soaked(Soaked { soak: plan.window.soak }),
     ]);
     steps.extend(live(true));

@@ -11,11 +11,11 @@ use crate::database::catalog::{self, Catalog, Table};
 use crate::database::copy::ExportedSnapshot;
 use crate::database::diff::{Class, Declared, DiffOptions, DiffProgress, Ended, Found, Meant};
 use crate::database::mapping::{self, Mapping, MappingProblem};
-use crate::database::migrate::{self, Apply, Source};
+use crate::database::migrate::{self, Apply, Pace, Source};
 use crate::database::schema::{PgDump, SchemaCopy};
 use crate::database::scratch::{Scratch, ScratchError};
 use crate::database::term::{self, Term};
-use crate::database::tries::Pace;
+
 use crate::database::{claim, sequences};
 use crate::engine::StepError;
 use crate::plan::{CopyMethod, DeclaredRows, Migration, MigrationSource, Plan, Side, TableName};

@@ -16,7 +16,7 @@ pub struct Diff {
 }
 
 impl Diff {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::plan) fn is_empty(&self) -> bool {
         self.step.is_none() && self.list.is_none()
     }
 }
@@ -30,7 +30,7 @@ pub struct Proof {
 }
 
 impl Proof {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::plan) fn is_empty(&self) -> bool {
         self.differences.is_empty()
     }
 }

@@ -52,6 +52,13 @@ fn nothing_to_fill(document: &Document, problems: &mut Problems<'_>) {
         ("hot_queries", document.hot_queries.is_some()),
         ("revocations", document.revocations.is_some()),
         ("isolate_green", document.isolate_green.is_some()),
+        ("diff", !document.diff.is_empty()),
+        ("proof", !document.proof.is_empty()),
+        ("dirty", !document.dirty.is_empty()),
+        ("invariants", !document.invariants.is_empty()),
+        ("repairs", !document.repairs.is_empty()),
+        ("freeze", !document.freeze.is_empty()),
+        ("probes", !document.probes.is_empty()),
     ];
     for (key, _) in given.into_iter().filter(|(_, is_given)| *is_given) {
         let hint = "a plan without `databases.green` is in place: no row is copied and there is no second database; leave it out";
