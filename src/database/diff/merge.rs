@@ -158,9 +158,9 @@ mod tests {
     async fn of(blue: &[Hashed], green: &[Hashed]) -> Vec<(String, Class, Vec<String>)> {
         let table = TableName { schema: "public".to_owned(), name: "t".to_owned() };
         let named = Named { table: &table, columns: vec!["a", "b"], declared: Vec::new(), most: 10 };
-        let stream = |rows: &[Hashed]| futures_util::stream::iter(rows.to_vec().into_iter().map(Ok::<_, Infallible>));
+        let stream = |rows: Vec<Hashed>| futures_util::stream::iter(rows.into_iter().map(Ok::<_, Infallible>));
         let mut found = Found::default();
-        merge(&named, stream(blue), stream(green), &mut found).await.expect("no stream fails");
+        merge(&named, stream(blue.to_vec()), stream(green.to_vec()), &mut found).await.expect("no stream fails");
         assert_eq!(found.differences() as usize, found.listed.len());
         found.listed.into_iter().map(|one| (one.key.join(","), one.class, one.columns)).collect()
     }
