@@ -58,7 +58,7 @@ async fn the_example_plans_invariants_hold_on_what_is_carried_and_name_every_pla
         let blue = invariants::begin(&mut blue, Side::Blue, bound, None).await.expect("blue");
         let green = client.transaction().await.expect("a transaction");
         invariants::pin(&green, Side::Green, bound).await.expect("settings");
-        let planted = green.execute(&format!("{plant}"), &[]).await.unwrap_or_else(|error| panic!("{plant}: {error:?}"));
+        let planted = green.execute(&plant, &[]).await.unwrap_or_else(|error| panic!("{plant}: {error:?}"));
         assert!(planted > 0, "{plant}");
         // Sub-selects for the one network fail with two.
         let asked = plan.invariants.iter().find(|one| one.name == named).expect("the invariant");
