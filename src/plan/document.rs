@@ -5,18 +5,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+mod cleanup;
 mod diff;
 mod freeze;
-mod cleanup;
 mod hot_queries;
 mod invariants;
 mod level;
 mod probes;
 mod traffic;
 
+pub use cleanup::*;
 pub use diff::*;
 pub use freeze::*;
-pub use cleanup::*;
 pub use hot_queries::*;
 pub use invariants::*;
 pub use level::*;

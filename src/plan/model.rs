@@ -8,18 +8,18 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+mod cleanup;
 mod diff;
 mod freeze;
-mod cleanup;
 mod hot_queries;
 mod invariants;
 mod level;
 mod probes;
 mod traffic;
 
+pub use cleanup::*;
 pub use diff::*;
 pub use freeze::*;
-pub use cleanup::*;
 pub use hot_queries::*;
 pub use invariants::*;
 pub use level::*;

@@ -1,8 +1,8 @@
 //! Combinations that no plan may have. Owns which, and for each the way out; single values are judged where they are read.
 
-mod invariants;
 mod cleanup;
 mod in_place;
+mod invariants;
 mod logical;
 mod probes;
 

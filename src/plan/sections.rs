@@ -1,8 +1,8 @@
 //! The plan's sections, one function each, from the document's form to the resolved one. Owns the defaults that depend on other values.
 
+mod cleanup;
 mod diff;
 mod freeze;
-mod cleanup;
 mod hot_queries;
 mod invariants;
 mod level;
@@ -10,9 +10,9 @@ mod probes;
 
 use super::document as typed;
 use super::model::{
-    Adapter, CarryTable, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen, Live,
-    LoadSettings, Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak,
-    Sql, System, TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
+    Adapter, CarryTable, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen, Live, LoadSettings,
+    Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak, Sql, System,
+    TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
 };
 use super::place::Place;
 use super::references;

@@ -27,7 +27,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gates", &["plan", "database", "traffic::figures"]),
     ("steps", &["plan", "engine", "journal", "database", "revocations", "traffic", "gates"]),
     ("report", &["plan", "journal", "engine"]),
-    ("sandbox", &["plan", "database::client", "database::sql", "traffic::protocol", "traffic::stand", "traffic::figures"]),
+    (
+        "sandbox",
+        &["plan", "database::client", "database::sql", "traffic::protocol", "traffic::stand", "traffic::figures"],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

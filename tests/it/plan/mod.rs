@@ -2,8 +2,8 @@
 
 mod diff;
 mod hot_queries;
-mod invariants;
 mod in_place;
+mod invariants;
 mod keeping_level;
 mod meaning;
 mod mistakes;
