@@ -143,8 +143,11 @@ impl Known {
     fn judge(&self, tracking: &TableName, elsewhere: &BTreeSet<String>) -> Result<(), MigrateError> {
         // A folder may begin where an earlier one ended: what is older than its first file is not its matter.
         let first = self.files.iter().map(|(version, _)| version).chain(elsewhere).min();
+        // Unless it may be the shorter version of one of its files: applying that again could only do harm.
+        let is_older =
+            |version: &String| first.is_none_or(|first| version < first) && self.of_legacy(version).next().is_none();
         let is_known = |version: &&String| {
-            first.is_none_or(|first| *version < first)
+            is_older(version)
                 || elsewhere.contains(*version)
                 || self.files.iter().any(|(known, _)| known == *version)
                 || (version.len() == LEGACY && self.of_legacy(version).count() == 1)

@@ -94,10 +94,11 @@ fn dirty(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
         let Some(by) = &dirty.handled_by else { continue };
         let is_known = plan.cleanup.iter().any(|rule| rule.name == *by)
             || plan.migrate.iter().any(|migration| migration.name == *by)
+            || plan.repairs.iter().any(|repair| repair.name == *by)
             || document.carry.keys().any(|name| name == by || parse_table(name) == parse_table(by));
         if !is_known {
             let place = place.key("handled_by");
-            let hint = "name a rule of `cleanup`, a table of `carry` or an entry of `migrate`, or write `expect: none`";
+            let hint = "name a rule of `cleanup`, a table of `carry`, an entry of `migrate` or a repair, or write `expect: none`";
             problems.value(&place, format!("`{place}` names `{by}`, which the plan does not have"), hint);
         }
     }

@@ -77,7 +77,9 @@ fn what_no_plan_may_have_is_told_with_its_place() {
     let told = |rest: &str| -> Vec<String> {
         let lookup = |name: &str| {
             let url = name.ends_with("_URL") || name.ends_with("_DSN");
-            Some(if url {
+            Some(if name.ends_with("_KEY") {
+                "0123456789abcdef".repeat(4)
+            } else if url {
                 format!("postgres://login@127.0.0.1/{name}")
             } else {
                 format!("http://{}.test", name.to_lowercase().replace('_', "-"))

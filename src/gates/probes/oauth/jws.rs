@@ -63,6 +63,30 @@ mod tests {
         (format!("{text}.{}", encoded(signature.as_ref())), key)
     }
 
+    /// Signed by OpenSSL, with a key that was thrown away.
+    const RSA_MODULUS: &str = concat!(
+        "xT4S7ait774KBoQ8mshyy6xoyeye67mpllCe1AEXQ1ebknV8TbM0-ZQKxxKAQroUBvPLHpMiJh8C734X93wVTYdiLf5vMuNAQFKi",
+        "npGIdMqMbT8bQWRLR9IWTmlqYVAQ7D-m9PrJB2omI-t9WPp7pC3dkDseUrlMlPOb9epmPpyrQPK0bRlCtfFvn-zAuvKde1Bzfifx",
+        "PdMfKGBJZOX8Z2t16pIfoiM3a_hAk3zf_p2jSgvWIAkNpLHmwH4LEkNdsBrz1pvs3vFAQrGdOMvmqdFj-p-ZI7l5LpMpgsKPoznd",
+        "DXi3bzlemm1zKlAoDXNnylo6NNiU7GxsxTgLrUS8pQ",
+    );
+    const RSA_TOKEN: &str = concat!(
+        "eyJhbGciOiAiUlMyNTYiLCAia2lkIjogInB1YmxpYzpvbmUifQ.eyJzdWIiOiAic29tZWJvZHkifQ.MGavVEnrY0pdy23myzZSD7",
+        "8I-_-A70I9qt0NhCkLJx1Dkgai0NuQXZ6CsRxqpd7EHXUuiEvX8NC1_CzZwOxKxCMmMxC7UT2TnUSuGZe2fqVqg19zgWmZZidOof",
+        "YfxLJinH6lqMlklGrQ_7h6uyf7RYDHYcsPQIXEUWAEh4_4JHSovE4AStLdtzrIzdQTiQa1vkKZVXfoKpQsqhFc4p2_tAsPVx4s31",
+        "VoEMJS0n_-PDvjIoP0IKhZh3vZ0sGHlIVlWZ8Q4eDPnJSnkhlxzXpThg3sfa83URXpcXesfABUXIDwe8EzWdJQy0DqmXIuHXnLR0",
+        "vZd_rls1LSMNwddqzbNQ",
+    );
+
+    #[test]
+    fn gates_verify_what_an_rsa_key_has_signed() {
+        let keys = |kid: &str, n: &str| json!({ "keys": [{ "kid": kid, "kty": "RSA", "n": n, "e": "AQAB" }] });
+        assert_eq!(verify(RSA_TOKEN, &keys("public:one", RSA_MODULUS)), Ok(()));
+        assert!(verify(RSA_TOKEN, &keys("public:two", RSA_MODULUS)).is_err_and(|why| why.contains("not published")));
+        let other = RSA_MODULUS.replacen("xT4", "xT5", 1);
+        assert!(verify(RSA_TOKEN, &keys("public:one", &other)).is_err_and(|why| why.contains("another signature")));
+    }
+
     #[test]
     fn gates_verify_a_signature_by_the_key_that_it_names() {
         let ((token, key), (other, stranger)) = (signed("a"), signed("a"));
