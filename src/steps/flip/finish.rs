@@ -53,7 +53,7 @@ impl Flip {
         let to = self.route.to();
         let found = Registers::read(world).await?;
         if found.of(to).state != State::Open {
-            self.nobody_went_back(found.of(to), lockstep)?;
+            self.nobody_went_back(world, found.of(to), lockstep)?;
             let switched = lockstep.switch(to, self.hold).await;
             switched.map_err(|error| lockstep_failed("switch the systems", error))?;
             let verified = lockstep.verify(to, self.hold).await;
@@ -73,8 +73,10 @@ impl Flip {
     }
 
     /// A way back from a decided flip begins by a higher epoch of the side that is not open yet; at ours it can open no more.
-    fn nobody_went_back(&self, register: &Register, lockstep: &Lockstep) -> Result<(), StepError> {
-        if register.epoch < lockstep.epoch() {
+    /// In place there is one row, which has ours from the decision on.
+    fn nobody_went_back(&self, world: &World, register: &Register, lockstep: &Lockstep) -> Result<(), StepError> {
+        let is_ours = world.plan.databases.is_in_place && register.epoch == lockstep.epoch();
+        if is_ours || register.epoch < lockstep.epoch() {
             return Ok(());
         }
         let (from, to) = (self.route.from(), self.route.to());
