@@ -5,7 +5,7 @@
 
 use super::migrate::{Applied, Apply, MigrateError, Source, worker};
 use super::migrate_worker::{File, Worker};
-use super::migrations::{Folder, Kind};
+use super::migrations::{Folder, Kind, MigrationFile};
 use super::sql::{literal, qualified};
 use crate::plan::TableName;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +76,12 @@ pub async fn engine_folder(
         worker.apply(at, &format!("insert into {table} (version) values ({}); {pin}", literal(version))).await?;
     }
     Ok(worker.applied)
+}
+
+/// Which of an engine's files, in order, a table with these versions lacks.
+pub(super) fn missing(files: &[MigrationFile], applied: BTreeSet<String>) -> Vec<usize> {
+    let files = files.iter().map(|file| (file.version.clone(), file.sha256.clone())).collect();
+    Known { files, applied, pins: BTreeMap::new() }.missing()
 }
 
 /// The engine's table as the engine would have made it, and ours.

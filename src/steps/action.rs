@@ -19,6 +19,7 @@ use super::freeze::{Freeze, Thaw};
 use super::invariants::Invariants;
 use super::issue_canaries::IssueCanaries;
 use super::level_backlog::LevelBacklog;
+use super::lint_migrations::LintMigrations;
 use super::log_guard;
 use super::migrate::{Migrate, Rows};
 use super::migrate_live::MigrateLive;
@@ -113,6 +114,7 @@ macro_rules! actions {
 
 actions! {
     CheckServers: "Every server is as the plan needs it.",
+    LintMigrations: "No migration would keep clients of the database that serves waiting.",
     ClaimSides: "Our schema, identity, term and register on both sides.",
     CopySchema: "Green gets blue's own schema.",
     Migrate: "Green gets its schema, or a change of it.",

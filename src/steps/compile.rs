@@ -20,6 +20,7 @@ use super::freeze::{Freeze, Thaw};
 use super::invariants::Invariants;
 use super::issue_canaries::IssueCanaries;
 use super::level_backlog::LevelBacklog;
+use super::lint_migrations::LintMigrations;
 use super::migrate::{Migrate, Rows};
 use super::migrate_live::MigrateLive;
 use super::park_rows::ParkRows;
@@ -137,7 +138,9 @@ fn in_place(plan: &Plan) -> Vec<Action> {
             Action::MigrateLive(MigrateLive { migration: migration.clone(), bound: plan.window.migrate })
         })
     };
-    let mut steps = vec![Action::CheckServers(CheckServers), Action::ClaimSides(ClaimSides)];
+    // Asked before anything of ours is on it.
+    let mut steps = vec![Action::CheckServers(CheckServers), Action::LintMigrations(LintMigrations)];
+    steps.push(Action::ClaimSides(ClaimSides));
     steps.extend(live(false));
     if plan.systems.is_empty() {
         return steps;

@@ -8,8 +8,9 @@ use super::migrate::{beside, counted};
 use super::world::World;
 use crate::database::claim;
 use crate::database::migrate::{Apply, Pace, Source, engine_folder, refinery_folder};
+use crate::database::pending::usual_history;
 use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
-use crate::plan::{Migration, MigrationSource, Side, TableName};
+use crate::plan::{Migration, MigrationSource, Side};
 use serde_json::json;
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ impl Step for MigrateLive {
                 engine_folder(&apply, Source { name, folder, history: None }, versions, &beside).await
             }
             MigrationSource::Refinery { folder, history } => {
-                let usual = TableName { schema: "public".to_owned(), name: "refinery_schema_history".to_owned() };
+                let usual = usual_history();
                 let history = Some(history.as_ref().unwrap_or(&usual));
                 refinery_folder(&apply, Source { name, folder, history }).await
             }

@@ -29,6 +29,7 @@ pub mod invariants;
 mod issue_canaries;
 mod level_backlog;
 mod levelling;
+pub mod lint_migrations;
 pub mod live;
 mod log_guard;
 mod migrate;

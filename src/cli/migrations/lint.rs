@@ -6,6 +6,7 @@ use crate::cli::exit::{CommandError, Ending};
 use crate::cli::screen::Screen;
 use crate::database::migrations::lint::{Finding, Known, Linter, Phase, Severity, advice, is_in_the_way};
 use crate::database::migrations::{MigrationFile, live};
+use crate::database::pending;
 use crate::plan::{MigrationSource, Plan};
 use crate::report::words::count;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
@@ -65,9 +66,8 @@ pub(super) async fn run(arguments: &LintArgs) -> Result<Ending, CommandError> {
         None if plan.as_ref().is_some_and(|plan| !plan.databases.is_in_place) => Phase::Empty,
         None => Phase::Live,
     };
-    let (known, applied) = looked(arguments, plan.as_ref(), screen, &files).await?;
     let before = files.len();
-    files.retain(|file| file.version.is_empty() || !applied.contains(&file.version));
+    let (known, files) = looked(arguments, plan.as_ref(), screen, files).await?;
     let skipped = before - files.len();
     let findings = judged(screen, &files, known, phase)?;
     show(arguments, screen, &files, &findings, phase);
@@ -92,29 +92,44 @@ fn paths(arguments: &LintArgs, plan: Option<&Plan>) -> Result<Vec<PathBuf>, Comm
     Ok(found)
 }
 
-/// What the live database says, and the versions that it has already.
+/// What the live database says, and the files that it lacks.
 async fn looked(
     arguments: &LintArgs,
     plan: Option<&Plan>,
     screen: Screen,
-    files: &[MigrationFile],
-) -> Result<(Known, std::collections::BTreeSet<String>), CommandError> {
+    mut files: Vec<MigrationFile>,
+) -> Result<(Known, Vec<MigrationFile>), CommandError> {
     let given = arguments.url.as_deref().map(place::url).transpose()?;
     let Some(url) = given.or_else(|| plan.map(|plan| plan.databases.blue.url.clone())) else {
-        return Ok((Known::default(), Default::default()));
+        return Ok((Known::default(), files));
     };
     let client = place::look(&url, "blue").await?;
     let failed =
         |error: tokio_postgres::Error| CommandError::failed("read what blue holds", &error, "nothing was touched");
     let known = live::read(&client).await.map_err(failed)?;
-    let applied = live::engine_versions(&client).await.map_err(failed)?;
-    let pending = files.iter().filter(|file| !applied.contains(&file.version)).count();
+    let before = files.len();
+    match plan.filter(|plan| plan.databases.is_in_place && arguments.path.is_none()) {
+        // Each folder has its own record of what was applied, and the gate of a run goes by it.
+        Some(plan) => {
+            files.clear();
+            for migration in &plan.migrate {
+                let pending = pending::pending(&client, migration).await.map_err(|error| {
+                    CommandError::failed("see what blue lacks", &error, "correct the plan; nothing was touched")
+                })?;
+                files.extend(pending);
+            }
+        }
+        None => {
+            let applied = live::engine_versions(&client).await.map_err(failed)?;
+            files.retain(|file| file.version.is_empty() || !applied.contains(&file.version));
+        }
+    }
     screen.say(&format!(
-        "judged by the live database: {} tables; {pending} of {} files are not applied yet",
+        "judged by the live database: {} tables; {} of {before} files are not applied yet",
         known.tables.len(),
         files.len()
     ));
-    Ok((known, applied))
+    Ok((known, files))
 }
 
 fn judged(screen: Screen, files: &[MigrationFile], known: Known, phase: Phase) -> Result<Vec<Finding>, CommandError> {

@@ -67,6 +67,11 @@ impl Stage {
         std::fs::write(path, text).expect("the file");
     }
 
+    /// Where a file of the plan's lies.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     fn command(&self, arguments: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cutover"));
         let words = arguments.iter().take_while(|word| !word.starts_with('-')).count();

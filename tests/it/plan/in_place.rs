@@ -26,7 +26,7 @@ fn a_plan_in_place_migrates_what_serves_and_contracts_after_the_soak() {
     assert_eq!(plan.databases.green.url, plan.databases.blue.url);
     let runbook = cutover::steps::compile(&plan).expect("a runbook");
     let steps: Vec<String> = runbook.steps().iter().map(|step| step.id().to_string()).collect();
-    let wanted = "check-servers claim-sides migrate-expand ready-to-flip flip ready-to-return return soak soaked migrate-contract finalize";
+    let wanted = "check-servers lint-migrations claim-sides migrate-expand ready-to-flip flip ready-to-return return soak soaked migrate-contract finalize";
     assert_eq!(steps.join(" "), wanted);
     assert_eq!(cutover::steps::flip_point(&plan).as_str(), "migrate-expand");
     let reversal =

@@ -174,3 +174,51 @@ async fn in_place_the_demo_goes_there_and_back_under_load_and_the_prober_has_not
         assert!(last[way]["flip"]["hold_ms_max"].as_f64().is_some(), "the switch was seen: {last}");
     }
 }
+
+/// As an engine brings it: writers wait until the index is built, and the table is read under an exclusive lock.
+const STOCK: &str = "alter table note add column kind text not null default 'plain';\ncreate index note_by_kind on note (kind);\nalter table note add constraint note_kind_known check (kind <> '');";
+
+impl InPlace {
+    /// A table that is large enough for its work to be felt, and an engine's own files for it.
+    async fn stock() -> Self {
+        let world = Self::up().await;
+        world.stage.pair.blue.execute(GROW).await;
+        std::fs::remove_file(world.stage.path("expand/20200101000001_kind.autocommit.up.sql")).expect("removed");
+        world.stage.write_file("expand/20200101000001_kind.up.sql", STOCK);
+        world
+    }
+}
+
+const GROW: &str = "insert into note (account_id, body) select 1 + n % 500, repeat('text ', 200) || n from generate_series(1, 50000) n; analyze note";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_a_stock_folder_is_refused_before_anything_is_touched_and_a_person_may_answer_for_it() {
+    let world = InPlace::stock().await;
+    let mut run = world.stage.start(&["run"]);
+    let noted = |event: &Value| event["event"] == "note" && event["step"] == "lint-migrations";
+    let note = run.until(noted).await.expect("the statements are kept");
+    assert_eq!(note["body"]["statements"][0]["file"], "20200101000001_kind.up.sql", "{note}");
+    let (code, said) = run.end().await;
+    let why = said["why"].as_str().unwrap_or_default();
+    assert_eq!(code, 3, "{said}");
+    for word in [
+        "step lint-migrations",
+        "20200101000001_kind.up.sql:2",
+        "share on note",
+        "create index concurrently note_by_kind",
+    ] {
+        assert!(why.contains(word), "{word}: {why}");
+    }
+    assert!(said["next"].as_str().is_some_and(|next| next.contains("migrations lint --plan")), "{said}");
+    assert_eq!(world.stage.left_on_blue().await, 0, "nothing of ours is there");
+    assert!(!world.has(HAS_KIND).await, "untouched");
+
+    // Whose word it is stands in the journal; then it goes on, and what is still to come is judged no more.
+    let waived = ["run", "--waive", "lint-migrations", "--because", "nobody is awake"];
+    world.done(&waived, "blue").await;
+    assert!(world.has(HAS_KIND).await);
+    world.done(&["rollback", "--yes"], "blue").await;
+    // What was applied is not judged again.
+    let (code, said) = world.stage.verb(&["run"]).await;
+    assert_eq!(code, 0, "{said}");
+}
