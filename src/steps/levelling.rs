@@ -23,6 +23,7 @@ use crate::plan::{Adapter, Level, Side, TableName, Unexplained};
 use crate::revocations::proof::{Drained, Proof, drained, prove, prove_alone, prove_on_target};
 use crate::revocations::replay::replay_each;
 use crate::revocations::{Event, Ledger, Shape};
+use crate::traffic::register;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -95,6 +96,7 @@ impl Levelling {
             worker.touch_everything();
         }
         let (source, target) = (world.side(from).await?, world.side(to).await?);
+        require_closed(&target, to).await?;
         let queue = Queue::open(world, from, &source, &target).await?;
         let cap = world.plan.window.unexplained;
         let renamed = world.renamed(route);
@@ -296,6 +298,16 @@ impl Revoked {
         let Queue { source_shape, target_shape, events, .. } = queue;
         Ok(Some(Self { source_shape, target_shape, events }))
     }
+}
+
+/// Only a side that takes no client's writes is levelled. One that was left for dead comes back with its register open.
+async fn require_closed(target: &Client, to: Side) -> Result<(), StepError> {
+    let register = register::read(target).await.map_err(|error| fail(format!("read {to}'s register"), error))?;
+    if register.is_none_or(|register| register.state != register::State::Open) {
+        return Ok(());
+    }
+    let why = format!("{to}'s register is open: it takes the writes of clients, and nothing else may write it");
+    Err(StepError::refused(why, "see which side serves, and why: cutover status PLAN"))
 }
 
 /// The mapping of the way back; and blue notes where bringing it level begins: where green's log stood when green opened.

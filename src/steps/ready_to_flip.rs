@@ -68,7 +68,7 @@ impl Step for ReadyToFlip {
             verdicts.push(green_closed(world, context).await?);
             verdicts.push(captured(world, context).await?);
         }
-        verdicts.extend(systems(world, context.run(), Route::Out).await);
+        verdicts.extend(systems_that_go(world, context.run(), Route::Out, found.blue.epoch).await);
         verdicts.extend(still_frozen(world, context).await);
         match Verdict::all(verdicts) {
             Verdict::Go => Ok(json!({ "blue_epoch": found.blue.epoch }).into()),
@@ -107,11 +107,18 @@ async fn captured(world: &World, context: &Context) -> Result<Verdict, StepError
 
 /// Whether every system answers and serves the side to be left.
 pub(super) async fn systems(world: &World, run: Uuid, route: Route) -> Vec<Verdict> {
+    systems_that_go(world, run, route, i64::MAX).await
+}
+
+/// The same before a move. A system that refuses since a proposal above the open register lost its owner is no reason against it: the move begins by
+/// settling that proposal, and nothing else would.
+pub(super) async fn systems_that_go(world: &World, run: Uuid, route: Route, open_at: i64) -> Vec<Verdict> {
     let lockstep = Lockstep::new(&world.plan.systems, &world.http, run, 0, Uuid::nil());
     let mut verdicts = Vec::new();
     for system in lockstep.systems() {
         let reading = match system.standing(PATIENCE).await {
             Err(error) => SystemReading::Silent(chain(&error)),
+            Ok(standing) if standing.state == Participant::Refusing && standing.epoch > open_at => continue,
             Ok(standing) if standing.state == Participant::Refusing => SystemReading::Refuses,
             Ok(standing) => SystemReading::Serves(standing.side),
         };

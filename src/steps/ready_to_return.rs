@@ -3,7 +3,7 @@
 use super::failure::fail;
 use super::flip::{Registers, Route};
 use super::migrate_live::CONTRACTING;
-use super::ready_to_flip::systems;
+use super::ready_to_flip::systems_that_go;
 use super::world::World;
 use crate::database::claim;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -75,7 +75,7 @@ impl Step for ReadyToReturn {
             true => still_expanded(world, context).await?,
             false => captured(world, context).await?,
         }];
-        verdicts.extend(systems(world, context.run(), Route::Back).await);
+        verdicts.extend(systems_that_go(world, context.run(), Route::Back, found.green.epoch).await);
         match Verdict::all(verdicts) {
             Verdict::Go => Ok(json!({ "green_epoch": found.green.epoch }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => {

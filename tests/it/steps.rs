@@ -198,7 +198,11 @@ fn every_example_plan_compiles_into_a_runbook() {
         let value = |name: &str| {
             let host = name.to_lowercase().replace('_', "-");
             let is_database = name.ends_with("_URL") || name.ends_with("_DSN");
-            Some(if is_database { format!("postgres://cutover@{host}/db") } else { format!("http://{host}:4444") })
+            Some(match name {
+                _ if is_database => format!("postgres://cutover@{host}/db"),
+                _ if name.ends_with("_KEY") => "0123456789abcdef".repeat(4),
+                _ => format!("http://{host}:4444"),
+            })
         };
         let plan =
             cutover::plan::load(&path, &value).unwrap_or_else(|problems| panic!("{}: {problems:?}", path.display()));
