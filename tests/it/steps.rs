@@ -211,5 +211,5 @@ fn every_example_plan_compiles_into_a_runbook() {
         names.push(plan.name);
     }
     names.sort();
-    assert_eq!(names, ["hydra-1x-to-2x", "hydra-logical", "minimal"]);
+    assert_eq!(names, ["hydra-0x-to-1x", "hydra-1x-to-2x", "hydra-logical", "minimal"]);
 }
