@@ -31,6 +31,7 @@ mod measured;
 pub mod migrate;
 mod migrate_worker;
 pub mod migrations;
+pub mod old_statements;
 pub mod pending;
 pub mod pgoutput;
 pub mod preflight;
