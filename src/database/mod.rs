@@ -20,6 +20,7 @@ pub mod diff;
 pub mod dirty;
 mod engine_folder;
 pub mod fence;
+pub mod foretold;
 pub mod hot_queries;
 pub mod indexes;
 pub mod invariants;

@@ -45,6 +45,7 @@ const CASES: &[Case] = &[
             "25:1 carry: `carry` in a plan in place",
             "37:1 reverse: `reverse` in a plan in place",
             "40:1 revocations: `revocations` in a plan in place",
+            "54:1 probes: `probes` in a plan in place",
         ],
     ),
     (

@@ -219,7 +219,14 @@ async fn in_place_a_stock_folder_is_refused_before_anything_is_touched_and_a_per
 
     // Whose word it is stands in the journal; then it goes on, and what is still to come is judged no more.
     let waived = ["run", "--waive", "lint-migrations", "--because", "nobody is awake"];
-    world.done(&waived, "blue").await;
+    let mut run = world.stage.start(&waived);
+    let applied = |event: &Value| event["event"] == "step_done" && event["step"] == "migrate-expand";
+    let receipt = run.until(applied).await.expect("it is applied")["receipt"].clone();
+    assert_eq!(run.end().await.0, 0, "{receipt}");
+    let file = &receipt["files"][0];
+    assert_eq!(file["locks"]["public.note"], "AccessExclusive", "{receipt}");
+    assert_eq!(file["foretold"]["locks"]["note"], "access exclusive", "{receipt}");
+    assert_eq!(file["otherwise"].as_array().map(Vec::len), Some(0), "lint said as much: {receipt}");
     assert!(world.has(HAS_KIND).await);
     world.done(&["rollback", "--yes"], "blue").await;
     // What was applied is not judged again.
