@@ -11,7 +11,7 @@ use crate::journal::StepPhase;
 use crate::plan::{Plan, Side};
 use crate::steps::flip::{self, Route};
 use crate::steps::{
-    self, Action, World, abandon_green, compare_plans, diff, finalize, lint_migrations, live, probe_green, soak,
+    self, Action, World, abandon_green, compare_plans, compat, diff, finalize, lint_migrations, live, probe_green, soak,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -65,7 +65,7 @@ pub(super) struct SureArgs {
 /// Arguments of the verbs with a gate that a person may answer for.
 #[derive(Debug, Clone, clap::Args)]
 struct WaiveArgs {
-    /// Answers for a gate in this call instead of asking it: `compare-plans`, `diff`, `probe-green` or `lint-migrations` of run, `probe-green` of flip,
+    /// Answers for a gate in this call instead of asking it: `compare-plans`, `diff`, `probe-green`, `lint-migrations` or `compat` of run, `probe-green` of flip,
     /// `soak` of finalize, `green-isolated` of rollback.
     /// Kept in the journal.
     #[arg(long, value_name = "GATE", requires = "because")]
@@ -96,7 +96,8 @@ impl WaiveArgs {
 /// `cutover run`: everything up to the flip point.
 pub(super) async fn run(arguments: &RunArgs) -> Ending {
     let through = arguments.through.clone().map(StepId::named);
-    let waiver = arguments.waive.waiver(&[compare_plans::ID, diff::ID, probe_green::ID, lint_migrations::ID]);
+    let waiver =
+        arguments.waive.waiver(&[compare_plans::ID, diff::ID, probe_green::ID, lint_migrations::ID, compat::ID]);
     act(&arguments.act, "run", true, Aim::Step(through), waiver, &arguments.allow_repairs).await
 }
 

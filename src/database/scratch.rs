@@ -1,4 +1,4 @@
-//! A scratch database beside green, on its server: made for one purpose, marked as ours, and dropped with all that is in it.
+//! A scratch database beside green, or in place beside blue, on its server: made for one purpose, marked as ours, and dropped with all that is in it.
 //!
 //! Owns its name, its mark and the URLs that lead there. May call `client` and `sql`. Never drops a database without our mark.
 
@@ -25,16 +25,16 @@ pub enum ScratchError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The URL is no URL, so that no other database of its server can be named.
-    #[error("make a scratch database beside green: green's URL is not of the form postgres://login@host/name")]
+    #[error("make a scratch database: its server's URL is not of the form postgres://login@host/name")]
     NoUrl,
     /// A database of that name is somebody else's.
-    #[error("make a scratch database beside green: {name} exists and is not marked as ours; rename or drop it")]
+    #[error("make a scratch database: {name} exists and is not marked as ours; rename or drop it")]
     Foreign {
         /// Its name.
         name: String,
     },
     /// The server refused; our login must be allowed to create databases there.
-    #[error("{act} scratch database {name} on green's server")]
+    #[error("{act} scratch database {name}")]
     Server {
         /// What was tried.
         act: &'static str,
@@ -55,13 +55,17 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes an empty one of this name; one that an earlier call has left is dropped first.
+    /// Makes an empty one of this name beside the database at `green`; one that an earlier call has left is dropped first.
     ///
     /// # Errors
     /// When the name is taken by somebody else, or the server refuses.
     pub async fn create(green: &Secret, name: &str) -> Result<Self, ScratchError> {
         let url = Url::parse(green.expose()).map_err(|_| ScratchError::NoUrl)?;
-        let scratch = Self { name: name.to_owned(), green: url, beside: connect(green, "green").await? };
+        let scratch = Self {
+            name: name.to_owned(),
+            green: url,
+            beside: connect(green, "the server of a scratch database").await?,
+        };
         let failed = |source| scratch.failed("create", source);
         if let Some(row) = scratch.beside.query_opt(MARKED, &[&name]).await.map_err(failed)? {
             if row.get::<_, Option<&str>>(0) != Some(MARK) {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 mod cleanup;
+mod compat;
 mod diff;
 mod freeze;
 mod hot_queries;
@@ -15,6 +16,7 @@ mod probes;
 mod traffic;
 
 pub use cleanup::*;
+pub use compat::*;
 pub use diff::*;
 pub use freeze::*;
 pub use hot_queries::*;
@@ -57,6 +59,9 @@ pub struct Document {
     /// What gives green its schema, in this order.
     #[serde(default)]
     pub migrate: Vec<Migration>,
+    /// Statements of the engine that serves, in a plan in place: the new schema must not break them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compat: Option<Compat>,
     /// Tables that are green's own and that the carry never writes, such as the table that tracks migrations. With `copy.method: logical`
     /// those that blue has come along with its schema, rows and all, once.
     #[serde(default)]

@@ -96,6 +96,7 @@ fn resolve<'a>(
         cleanup: r.cleanup(&document.cleanup),
         dirty: r.dirty(&document.dirty),
         migrate: r.migrations(&document.migrate),
+        compat: document.compat.as_ref().map(|compat| r.compat(compat)),
         own: r.tables("own", &document.own),
         drop: r.tables("drop", &document.drop),
         values: r.values(&document.values),

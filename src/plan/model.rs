@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 mod cleanup;
+mod compat;
 mod diff;
 mod freeze;
 mod hot_queries;
@@ -18,6 +19,7 @@ mod probes;
 mod traffic;
 
 pub use cleanup::*;
+pub use compat::*;
 pub use diff::*;
 pub use freeze::*;
 pub use hot_queries::*;
@@ -171,6 +173,8 @@ pub struct Plan {
     pub dirty: Vec<Dirty>,
     /// What gives green its schema.
     pub migrate: Vec<Migration>,
+    /// Statements that must live with the new schema, in place.
+    pub compat: Option<Compat>,
     /// Tables that are green's own and are never written by the carry.
     pub own: Vec<TableName>,
     /// Tables of blue that nobody carries.

@@ -171,7 +171,7 @@ impl Resolver<'_, '_> {
     }
 
     /// The text of a named file, kept for the digest.
-    fn file(&mut self, place: &Place, typed: &str) -> Option<String> {
+    pub(super) fn file(&mut self, place: &Place, typed: &str) -> Option<String> {
         let path = self.folder.join(typed);
         match read_bounded(&path) {
             Ok(text) => {

@@ -1,6 +1,7 @@
 //! The plan's sections, one function each, from the document's form to the resolved one. Owns the defaults that depend on other values.
 
 mod cleanup;
+mod compat;
 mod diff;
 mod freeze;
 mod hot_queries;

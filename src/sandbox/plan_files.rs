@@ -47,6 +47,7 @@ pub(super) fn write_engine_bug(layout: &Layout) -> Result<(), EnvironmentError> 
 
 const IN_PLACE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/plans/hydra-0x-to-1x.yaml"));
 const IN_PLACE_FILES: &[(&str, &str)] = &[
+    plan_file!("hydra-0x-to-1x/old_engine.sql"),
     plan_file!("hydra-0x-to-1x/rewritten/20190201000001000000_access_expiry.autocommit.up.sql"),
     plan_file!("hydra-0x-to-1x/rewritten/20190201000002000000_access_by_subject.autocommit.up.sql"),
     plan_file!("hydra-0x-to-1x/rewritten/20190201000003000000_fill_audience.autocommit.up.sql"),

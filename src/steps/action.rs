@@ -9,6 +9,7 @@ use super::capture::Capture;
 use super::check_servers::CheckServers;
 use super::claim_sides::ClaimSides;
 use super::compare_plans::ComparePlans;
+use super::compat::HoldStatements;
 use super::copy_rows::CopyRows;
 use super::copy_schema::CopySchema;
 use super::diff::DiffSides;
@@ -115,6 +116,7 @@ macro_rules! actions {
 actions! {
     CheckServers: "Every server is as the plan needs it.",
     LintMigrations: "No migration would keep clients of the database that serves waiting.",
+    HoldStatements: "Statements of the engine that serves live with the new schema.",
     ClaimSides: "Our schema, identity, term and register on both sides.",
     CopySchema: "Green gets blue's own schema.",
     Migrate: "Green gets its schema, or a change of it.",

@@ -10,6 +10,7 @@ use super::capture::Capture;
 use super::check_servers::CheckServers;
 use super::claim_sides::{self, ClaimSides};
 use super::compare_plans::ComparePlans;
+use super::compat::HoldStatements;
 use super::copy_rows::CopyRows;
 use super::copy_schema::CopySchema;
 use super::diff::DiffSides;
@@ -140,6 +141,8 @@ fn in_place(plan: &Plan) -> Vec<Action> {
     };
     // Asked before anything of ours is on it.
     let mut steps = vec![Action::CheckServers(CheckServers), Action::LintMigrations(LintMigrations)];
+    let held = plan.compat.clone().map(|compat| HoldStatements { compat, bound: plan.window.migrate });
+    steps.extend(held.map(Action::HoldStatements));
     steps.push(Action::ClaimSides(ClaimSides));
     steps.extend(live(false));
     if plan.systems.is_empty() {

@@ -7,11 +7,13 @@ use super::failure::fail;
 use super::migrate::{beside, counted};
 use super::world::World;
 use crate::database::claim;
-use crate::database::migrate::{Apply, Pace, Source, engine_folder, refinery_folder};
+use crate::database::foretold::{self, Foretold};
+use crate::database::migrate::{Applied, Apply, Pace, Source, engine_folder, refinery_folder};
 use crate::database::pending::usual_history;
 use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::{Migration, MigrationSource, Side};
-use serde_json::json;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Noted before a contracting folder is begun.
@@ -39,6 +41,17 @@ impl MigrateLive {
             MigrationSource::Command { run, .. } => run.join(" "),
         }
     }
+}
+
+/// What each file did, with what lint had said of it and where it did otherwise.
+fn beside_foretold(mut body: Value, applied: &Applied, foretold: &BTreeMap<String, Foretold>) -> Value {
+    for (at, measured) in applied.files.iter().enumerate() {
+        if let Some(said) = foretold.get(&measured.file) {
+            body["files"][at]["foretold"] = json!(said);
+            body["files"][at]["otherwise"] = json!(foretold::otherwise(said, measured));
+        }
+    }
+    body
 }
 
 impl Step for MigrateLive {
@@ -94,6 +107,10 @@ impl Step for MigrateLive {
             noted.map_err(|error| fail("note that the schema is contracted", error))?;
         }
         let tell = |line: &str| context.progress(0, None, "lines", line);
+        let foretold = foretold::foretell(&blue, &self.migration).await.unwrap_or_else(|error| {
+            tell(&format!("lint cannot say what to expect: {}", crate::engine::chain(&error)));
+            BTreeMap::new()
+        });
         let (pace, owner) = (Pace::live(&self.migration.live), Some(world.plan.databases.blue.role.as_str()));
         let apply = Apply { url: world.url(Side::Blue), side: "blue", term: &term, owner, pace, tell: &tell };
         let name = &self.migration.name;
@@ -114,7 +131,8 @@ impl Step for MigrateLive {
                 ));
             }
         };
-        let body = counted(&applied.map_err(|error| fail(what, error).effect(Effect::Unknown))?);
+        let applied = applied.map_err(|error| fail(what, error).effect(Effect::Unknown))?;
+        let body = beside_foretold(counted(&applied), &applied, &foretold);
         let noted = claim::note(&mut blue, &term, context.run(), &self.name(), &body).await;
         noted.map_err(|error| fail("note what was migrated", error))?;
         Ok(body.into())

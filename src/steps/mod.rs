@@ -13,6 +13,7 @@ mod capture;
 mod check_servers;
 mod claim_sides;
 pub mod compare_plans;
+pub mod compat;
 mod compile;
 mod copy_rows;
 mod copy_schema;

@@ -4,7 +4,7 @@ use crate::cli::arguments::PlanArgs;
 use crate::cli::exit::{CommandError, Ending};
 use crate::cli::screen::Screen;
 use crate::database::client::connect;
-use crate::database::migrations::split::split;
+use crate::database::migrations::compare;
 use crate::database::schema::PgDump;
 use crate::database::sql::ident;
 use crate::plan::{Plan, Secret};
@@ -176,20 +176,10 @@ impl Workshop {
     }
 }
 
-/// Runs a schema's text; what only psql understands in a dump is left out.
+/// Runs a schema's text.
 pub(super) async fn lay(client: &Client, schema: &str) -> Result<(), CommandError> {
-    let is_for_psql = |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
-    let text: String = schema.split_inclusive('\n').filter(|line| !is_for_psql(line)).collect();
-    for statement in split(&text) {
-        client.batch_execute(&statement.text).await.map_err(|error| {
-            let what =
-                format!("lay the schema on a throw-away database: line {}: {}", statement.line, statement.summary());
-            CommandError::failed(&what, &error, "correct the schema's file; nothing else was touched")
-        })?;
-    }
-    // A dump sets the search path to nothing.
-    client
-        .batch_execute("reset all")
-        .await
-        .map_err(|error| CommandError::failed("reset a session", &error, "run again"))
+    compare::lay(client, schema).await.map_err(|error| {
+        let next = "correct the schema's file; nothing else was touched";
+        CommandError::failed("lay the schema on a throw-away database", &error, next)
+    })
 }

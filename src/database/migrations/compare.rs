@@ -4,9 +4,11 @@
 //! that were made for it.
 
 use super::source::{Folder, MigrationFile};
+use super::split::split;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use thiserror::Error;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
 
 /// Everything that a schema says, one line for each part. Names of the two databases do not occur in it.
@@ -48,6 +50,28 @@ pub struct Difference {
     pub first: Option<String>,
     /// As it is after the second.
     pub second: Option<String>,
+}
+
+/// Lays a dumped schema on an empty database; what only psql understands in it is left out, and an extension that our login may not create:
+/// what needs it fails in its own place.
+///
+/// # Errors
+/// At the first statement that the server refuses.
+pub async fn lay(client: &Client, schema: &str) -> Result<(), CompareError> {
+    let is_for_psql = |line: &&str| line.starts_with("\\restrict") || line.starts_with("\\unrestrict");
+    let text: String = schema.split_inclusive('\n').filter(|line| !is_for_psql(line)).collect();
+    for statement in split(&text) {
+        let Err(source) = client.batch_execute(&statement.text).await else { continue };
+        let is_extension =
+            statement.begins(&["create", "extension"]) || statement.begins(&["comment", "on", "extension"]);
+        let is_forbidden = source.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE);
+        if !(is_extension && (is_forbidden || source.code() == Some(&SqlState::UNDEFINED_OBJECT))) {
+            let (file, line) = ("the schema".to_owned(), statement.line);
+            return Err(CompareError::Statement { file, line, statement: statement.summary(), source });
+        }
+    }
+    // A dump sets the search path to nothing.
+    client.batch_execute("reset all").await.map_err(|source| CompareError::Server { act: "reset a session on", source })
 }
 
 /// Runs every file of a folder.

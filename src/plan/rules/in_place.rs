@@ -107,6 +107,10 @@ fn sources(plan: &Plan, problems: &mut Problems<'_>) {
 }
 
 fn only_in_place(document: &Document, problems: &mut Problems<'_>) {
+    if document.compat.is_some() {
+        let hint = "blue's engine never meets green's schema: `hot_queries` compares how both sides plan; leave it out";
+        problems.key(&Place::top("compat"), "`compat` is for plans in place, without `databases.green`", hint);
+    }
     for (index, typed) in document.migrate.iter().enumerate() {
         let place = Place::top("migrate").index(index);
         let (place, live, contract, history) = match typed {

@@ -38,12 +38,18 @@ pub(crate) fn fresh_folder(name: &str) -> PathBuf {
 
 /// Starts one server with the application's role.
 pub(crate) async fn server(name: &str) -> Server {
+    server_with(name, &[]).await
+}
+
+/// The same with settings of its own.
+pub(crate) async fn server_with(name: &str, settings: &[(&str, &str)]) -> Server {
     let bin = std::env::var_os("CUTOVER_PG_BIN").map(PathBuf::from);
     let binaries = Binaries::find(bin.as_deref()).expect("PostgreSQL's programs are installed");
     let mut options = ServerOptions::new(name, fresh_folder(name));
     options.templates = Some(folder());
     options.fsync = false;
     options.shared_buffers_mb = 64;
+    options.settings.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     let server = Server::start(&binaries, &options).await.expect("a throw-away server starts");
     server.create_role(APPLICATION, "").await.expect("the application's role is created");
     server

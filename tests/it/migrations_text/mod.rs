@@ -2,6 +2,7 @@
 
 mod compat;
 mod measured;
+mod old_statements;
 mod rewriting;
 mod verbs;
 

@@ -26,7 +26,7 @@ fn a_plan_in_place_migrates_what_serves_and_contracts_after_the_soak() {
     assert_eq!(plan.databases.green.url, plan.databases.blue.url);
     let runbook = cutover::steps::compile(&plan).expect("a runbook");
     let steps: Vec<String> = runbook.steps().iter().map(|step| step.id().to_string()).collect();
-    let wanted = "check-servers lint-migrations claim-sides migrate-expand ready-to-flip flip ready-to-return return soak soaked migrate-contract finalize";
+    let wanted = "check-servers lint-migrations compat claim-sides migrate-expand ready-to-flip flip ready-to-return return soak soaked migrate-contract finalize";
     assert_eq!(steps.join(" "), wanted);
     assert_eq!(cutover::steps::flip_point(&plan).as_str(), "migrate-expand");
     let reversal =
@@ -35,6 +35,9 @@ fn a_plan_in_place_migrates_what_serves_and_contracts_after_the_soak() {
     assert!(matches!(reversal("flip"), Reversal::OneWay));
     let other = parse(&example().replace("block: 500ms", "block: 501ms")).expect("a plan");
     assert_ne!(plan.digest, other.digest);
+    let compat = plan.compat.as_ref().expect("the older engine's statements");
+    assert!(compat.statements[0].1.contains("from hydra_client") && !compat.statistics, "{compat:?}");
+    assert!(plan.files.contains_key("hydra-0x-to-1x/old_engine.sql"), "part of the digest");
     assert_eq!(other.migrate[0].live.block, Duration::from_millis(501));
     assert_eq!(plan.migrate[1].live.lock_timeout, Duration::from_millis(300), "the default");
 }
@@ -70,6 +73,12 @@ fn what_a_plan_in_place_cannot_have_is_told() {
         1,
         "names that no engine has"
     );
+    assert_eq!(
+        wrong("statements: [hydra-0x-to-1x/old_engine.sql]", "statistics: false"),
+        ["`compat` asks for no statement"]
+    );
+    let unread = wrong("old_engine.sql]", "no_such.sql]");
+    assert!(unread[0].contains("no_such.sql"), "{unread:?}");
     assert_eq!(wrong("migrate:\n", "values: { one: select 1 }\nmigrate:\n"), ["`values` in a plan in place"]);
     assert_eq!(
         wrong("migrate:\n", "migrate:\n  - command: { run: [hydra, migrate] }\n"),
@@ -83,6 +92,9 @@ fn what_is_for_plans_in_place_is_refused_elsewhere() {
     let wrong = parse(&whole().replacen("migrate:\n", engine, 1)).expect_err("green serves nobody");
     let for_in_place = |key: &str| format!("`{key}` is for plans in place, without `databases.green`");
     assert_eq!(wrong, [for_in_place("contract"), for_in_place("live")]);
+    let compat = "compat: { statistics: true }\nmigrate:\n";
+    let wrong = parse(&whole().replacen("migrate:\n", compat, 1)).expect_err("blue's engine stays on blue");
+    assert_eq!(wrong, [for_in_place("compat")]);
     let engine = "migrate:\n  - engine: { folder: hydra-0x-to-1x/stock }\n";
     let plan = parse(&whole().replacen("migrate:\n", engine, 1)).expect("an engine's folder is for every plan");
     assert_eq!(

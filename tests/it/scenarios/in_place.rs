@@ -25,7 +25,11 @@ struct InPlace {
 
 impl InPlace {
     async fn up() -> Self {
-        let stage = Stage::with_accounts(500).await;
+        Self::up_on(Stage::with_accounts(500).await, "").await
+    }
+
+    /// On a stage of the test's own, with more text at the plan's end.
+    async fn up_on(stage: Stage, more: &str) -> Self {
         stage.write_file("expand/20200101000001_kind.autocommit.up.sql", EXPAND);
         stage.write_file("contract/20200201000001_body.up.sql", CONTRACT);
         let control = stage.pair.control.url();
@@ -40,7 +44,7 @@ impl InPlace {
             upstream(&engines[0]),
             upstream(&engines[1]),
         );
-        stage.write_file("plan.yaml", &plan);
+        stage.write_file("plan.yaml", &(plan + more));
         let mut gateway = stage.start(&["gateway"]);
         gateway.until(|event| event["event"] == "listening").await.expect("the gateway listens");
         let http = cutover::traffic::http_client().expect("a client");
@@ -215,10 +219,58 @@ async fn in_place_a_stock_folder_is_refused_before_anything_is_touched_and_a_per
 
     // Whose word it is stands in the journal; then it goes on, and what is still to come is judged no more.
     let waived = ["run", "--waive", "lint-migrations", "--because", "nobody is awake"];
-    world.done(&waived, "blue").await;
+    let mut run = world.stage.start(&waived);
+    let applied = |event: &Value| event["event"] == "step_done" && event["step"] == "migrate-expand";
+    let receipt = run.until(applied).await.expect("it is applied")["receipt"].clone();
+    assert_eq!(run.end().await.0, 0, "{receipt}");
+    let file = &receipt["files"][0];
+    assert_eq!(file["locks"]["public.note"], "AccessExclusive", "{receipt}");
+    assert_eq!(file["foretold"]["locks"]["note"], "access exclusive", "{receipt}");
+    assert_eq!(file["otherwise"].as_array().map(Vec::len), Some(0), "lint said as much: {receipt}");
     assert!(world.has(HAS_KIND).await);
     world.done(&["rollback", "--yes"], "blue").await;
     // What was applied is not judged again.
     let (code, said) = world.stage.verb(&["run"]).await;
     assert_eq!(code, 0, "{said}");
+}
+
+/// What an engine sends that has been written for one schema.
+const OLD_ENGINE: &str = "select id, body from note where account_id = ?;
+select * from note where id = ?;
+insert into note values (?, ?, ?);
+select nowhere from note;";
+const SCRATCH: &str = "(select count(*) from pg_database where datname like 'cutover%')";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_an_engine_that_does_not_live_with_the_new_schema_is_found_before_anything_is_touched() {
+    let stage = Stage::with_accounts(500).await;
+    stage.write_file("old_engine.sql", OLD_ENGINE);
+    let world = InPlace::up_on(stage, "compat: { statements: [old_engine.sql] }\n").await;
+    // A process that died left its copy; it is ours by its mark.
+    let number: i64 =
+        world.stage.pair.blue.ask("select oid::int8 from pg_database where datname = current_database()").await;
+    let made = world.stage.killed("run", |event| event.to_string().contains("on the copy: 20200101000001_kind")).await;
+    made.expect("the copy is made");
+    let left: i64 = world.stage.pair.blue.ask(&format!("select {SCRATCH}")).await;
+    assert_eq!(left, 1, "cutover_compat_{number} was left, or this shows nothing");
+
+    let (code, said) = world.stage.verb(&["run"]).await;
+    let why = said["why"].as_str().unwrap_or_default();
+    assert_eq!(code, 3, "{said}");
+    for word in [
+        "step compat: ",
+        "old_engine.sql:2 breaks: select * from note where id = $1",
+        "write: select id, account_id, body from note where id = $1",
+        "old_engine.sql:3 changes: insert into note values ($1, $2, $3)",
+        "write: insert into note (id, account_id, body) values ($1, $2, $3)",
+    ] {
+        assert!(why.contains(word), "{word}: {why}");
+    }
+    assert!(!why.contains("nowhere") && !why.contains("old_engine.sql:1"), "{why}");
+    let left: i64 = world.stage.pair.blue.ask(&format!("select {SCRATCH}")).await;
+    assert_eq!((left, world.stage.left_on_blue().await), (0, 0), "nothing of ours is there");
+    assert!(!world.has(HAS_KIND).await, "untouched");
+
+    let (code, said) = world.stage.verb(&["run", "--waive", "compat", "--because", "that engine is gone"]).await;
+    assert_eq!((code, world.has(HAS_KIND).await), (0, true), "{said}");
 }

@@ -20,6 +20,10 @@ pub struct Asked {
 }
 
 const IS_THERE: &str = "select n.nspname::text from pg_catalog.pg_extension e join pg_catalog.pg_namespace n on n.oid = e.extnamespace where e.extname = 'pg_stat_statements'";
+/// What a login reads in place of others' statements.
+const HIDDEN: &str = "<insufficient privilege>";
+/// Where such statements are from.
+pub(super) const STATISTICS: &str = "pg_stat_statements";
 const VERBS: [&str; 6] = ["select", "insert", "update", "delete", "with", "merge"];
 
 /// What clients of this database asked, the most called first; nothing when the extension is not there.
@@ -36,8 +40,12 @@ pub async fn from_statistics(client: &Client) -> Result<Option<Vec<Asked>>, Comp
         super::MOST_STATEMENTS
     );
     let rows = client.query(&query, &[]).await.map_err(server)?;
+    let hidden = rows.iter().filter(|row| row.get::<_, &str>(0) == HIDDEN).map(|row| row.get::<_, i64>(1)).sum();
+    if hidden > 0 {
+        return Err(CompatError::Hidden { calls: hidden });
+    }
     let asked = rows.iter().map(|row| Asked {
-        from: "pg_stat_statements".to_owned(),
+        from: STATISTICS.to_owned(),
         line: None,
         sql: row.get(0),
         calls: Some(row.get(1)),
@@ -52,20 +60,46 @@ pub async fn from_statistics(client: &Client) -> Result<Option<Vec<Asked>>, Comp
 pub fn from_file(path: &Path) -> Result<Vec<Asked>, CompatError> {
     let text =
         std::fs::read_to_string(path).map_err(|source| CompatError::Unreadable { path: path.to_owned(), source })?;
-    let is_go = path.extension().is_some_and(|ending| ending == "go");
-    let found = if is_go { go_strings(&text) } else { vec![(1, text)] };
+    Ok(from_text(&path.display().to_string(), &text))
+}
+
+/// The statements of a file that was read already.
+#[must_use]
+pub fn from_text(name: &str, text: &str) -> Vec<Asked> {
+    let found = if name.ends_with(".go") { go_strings(text) } else { vec![(1, text.to_owned())] };
     let mut asked = Vec::new();
     let mut seen = BTreeSet::new();
     for (line, text) in found {
         for statement in split(&text) {
             let sql = numbered(&statement.text);
             if is_query(&sql) && seen.insert(sql.clone()) {
-                let from = path.display().to_string();
+                let from = name.to_owned();
                 asked.push(Asked { from, line: Some(line + statement.line - 1), sql, calls: None });
             }
         }
     }
-    Ok(asked)
+    asked
+}
+
+/// A statement without its strings and comments, and the strings: statistics may keep one as a client sent it.
+pub(super) fn masked(sql: &str) -> (String, Vec<String>) {
+    use super::super::split::{Token, next};
+    let (mut out, mut at, mut strings) = (String::new(), 0, Vec::new());
+    while let Some((token, length)) = next(&sql[at..]) {
+        let piece = &sql[at..at + length];
+        if token == Some(Token::Sign('\'')) {
+            strings.push(piece.trim_matches(|c| c == '\'').to_owned());
+            out.push_str("'…'");
+        } else if token.is_none() && piece.starts_with(['-', '/']) {
+            // Comments of clients carry what they like.
+            out.push(' ');
+        } else {
+            out.push_str(piece);
+        }
+        at += length;
+    }
+    strings.retain(|string| !string.is_empty());
+    (out, strings)
 }
 
 fn is_query(sql: &str) -> bool {
@@ -178,6 +212,13 @@ mod tests {
         assert_eq!(strings[1], (7, "UPDATE t SET a = 1 WHERE b = \"x\"".to_owned()));
         assert_eq!(strings.len(), 3);
         assert!(!is_query("selected") && is_query("-- why\nWITH a AS (SELECT 1) SELECT * FROM a"));
+    }
+
+    #[test]
+    fn takes_strings_out() {
+        let (sql, strings) = masked("select a from t where b = 'se''cret' and c = $1 and d = ''");
+        assert_eq!(sql, "select a from t where b = '…' and c = $1 and d = '…'");
+        assert_eq!(strings, ["se''cret"]);
     }
 
     #[test]

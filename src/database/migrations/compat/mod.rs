@@ -6,7 +6,7 @@
 mod form;
 mod gather;
 
-pub use gather::{Asked, from_file, from_statistics};
+pub use gather::{Asked, from_file, from_statistics, from_text};
 
 use super::lint::parse;
 use serde::Serialize;
@@ -68,6 +68,12 @@ pub enum CompatError {
         #[source]
         source: std::io::Error,
     },
+    /// Others' statements are not shown to our login.
+    #[error("pg_stat_statements hides statements that were called {calls} times from our login")]
+    Hidden {
+        /// How often they were called.
+        calls: i64,
+    },
     /// A server refused what has to do with no statement.
     #[error("{act}")]
     Server {
@@ -115,25 +121,62 @@ async fn judge(old: &Client, new: &Client, asked: &Asked) -> Result<Judged, Comp
             return Ok(judged);
         }
     };
-    let parsed = parse(&asked.sql).ok();
-    match described(new, &asked.sql).await? {
-        Err(why) => judged.because(Fate::Breaks, why),
-        Ok(after) => compare(&before, &after, parsed.as_ref(), &mut judged),
-    }
-    if let Some(Stmt::Insert(insert)) = &parsed {
-        inserted(old, new, insert, &mut judged).await?;
-    }
-    if judged.fate >= Fate::Changes {
-        let columns = match &parsed {
-            Some(Stmt::Insert(insert)) => columns_of(old, insert).await?.into_iter().map(|(name, _)| name).collect(),
-            _ => before.columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
-        };
-        judged.explicit = parsed.and_then(|parsed| form::explicit(&asked.sql, &parsed, &columns));
-    }
+    let after = described(new, &asked.sql).await?;
+    let columns = match filled(&asked.sql) {
+        Some(table) => Some((columns_of(old, &table).await?, columns_of(new, &table).await?)),
+        None => None,
+    };
+    weigh(&before, after, columns, &mut judged);
     Ok(judged)
 }
 
+/// The table of an insert.
+fn filled(sql: &str) -> Option<String> {
+    let Ok(Stmt::Insert(insert)) = parse(sql) else { return None };
+    Some(insert.relation_name_ref().map(|table| table.syntax().text().to_string()).unwrap_or_default())
+}
+
+/// The columns of an insert's table in order, and whether one must be given.
+type Columns = Vec<(String, bool)>;
+
+/// What both servers said, compared; no syntax tree is held while a server is asked.
+fn weigh(
+    before: &Described,
+    after: Result<Described, String>,
+    columns: Option<(Columns, Columns)>,
+    judged: &mut Judged,
+) {
+    let sql = judged.statement.clone();
+    let parsed = parse(&sql).ok();
+    match after {
+        Err(why) => judged.because(Fate::Breaks, why),
+        Ok(after) => compare(before, &after, parsed.as_ref(), judged),
+    }
+    if let (Some(Stmt::Insert(insert)), Some((old, new))) = (&parsed, &columns) {
+        inserted(old, new, insert, judged);
+    }
+    if judged.fate >= Fate::Changes {
+        let names = match &columns {
+            Some((old, _)) => old.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(),
+            None => before.columns.iter().map(|(name, _)| name.clone()).collect(),
+        };
+        judged.explicit = parsed.and_then(|parsed| form::explicit(&sql, &parsed, &names));
+    }
+}
+
 impl Judged {
+    /// The same without values that a client may have sent: only a statement out of a file is its author's own word.
+    #[must_use]
+    pub fn told(&self) -> Self {
+        if self.from != gather::STATISTICS {
+            return self.clone();
+        }
+        let (statement, strings) = gather::masked(&self.statement);
+        let bare = |why: &String| strings.iter().fold(why.clone(), |why, string| why.replace(string.as_str(), "…"));
+        let explicit = self.explicit.as_deref().map(|form| gather::masked(form).0);
+        Self { statement, explicit, why: self.why.iter().map(bare).collect(), ..self.clone() }
+    }
+
     fn because(&mut self, fate: Fate, why: impl Into<String>) {
         self.fate = self.fate.max(fate);
         self.why.push(why.into());
@@ -199,15 +242,14 @@ fn compare(before: &Described, after: &Described, parsed: Option<&Stmt>, judged:
 }
 
 /// An insert without columns fills them by place; one with columns may leave out what the new schema wants.
-async fn inserted(old: &Client, new: &Client, insert: &ast::Insert, judged: &mut Judged) -> Result<(), CompatError> {
-    let (before, after) = (columns_of(old, insert).await?, columns_of(new, insert).await?);
+fn inserted(before: &Columns, after: &Columns, insert: &ast::Insert, judged: &mut Judged) {
     if before.is_empty() || after.is_empty() {
-        return Ok(());
+        return;
     }
+    let names = |columns: &Columns| columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     let listed = insert.column_target_list().map(|list| super::lint::columns(list.syntax()));
     let Some(listed) = listed else {
-        let names = |columns: &[(String, bool)]| columns.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
-        let (old, new) = (names(&before), names(&after));
+        let (old, new) = (names(before), names(after));
         if old != new {
             let by_place = new.starts_with(&old);
             let fate = if by_place { Fate::Changes } else { Fate::Breaks };
@@ -216,29 +258,22 @@ async fn inserted(old: &Client, new: &Client, insert: &ast::Insert, judged: &mut
                 format!("it fills columns by place, and they are {}, they were {}", new.join(", "), old.join(", ")),
             );
         }
-        return wanted(&before, &after, &before.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), judged);
+        return wanted(before, after, &names(before), judged);
     };
-    wanted(&before, &after, &listed, judged)
+    wanted(before, after, &listed, judged);
 }
 
-fn wanted(
-    before: &[(String, bool)],
-    after: &[(String, bool)],
-    given: &[String],
-    judged: &mut Judged,
-) -> Result<(), CompatError> {
+fn wanted(before: &Columns, after: &Columns, given: &[String], judged: &mut Judged) {
     for (name, is_wanted) in after {
         let was_wanted = before.iter().any(|(other, wanted)| other == name && *wanted);
         if *is_wanted && !was_wanted && !given.contains(name) {
             judged.because(Fate::Breaks, format!("column {name} refuses null and has no default, and it is not given"));
         }
     }
-    Ok(())
 }
 
-/// The columns of an insert's table in order, and whether one must be given; none when the table is not there.
-async fn columns_of(client: &Client, insert: &ast::Insert) -> Result<Vec<(String, bool)>, CompatError> {
-    let table = insert.relation_name_ref().map(|table| table.syntax().text().to_string()).unwrap_or_default();
+/// None when the table is not there.
+async fn columns_of(client: &Client, table: &str) -> Result<Columns, CompatError> {
     let rows = client
         .query(COLUMNS, &[&table])
         .await
