@@ -65,7 +65,7 @@ pub struct DiffOptions<'a> {
 /// How a call ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// Everything was compared: see [`found`].
+    /// Everything was compared: see [`found()`].
     Whole,
     /// The snapshot must go before that, for blue's sake; bring green level to another and call again for the rest.
     Part {
