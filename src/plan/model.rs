@@ -5,7 +5,7 @@ pub use super::document::DeclaredRows;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod cleanup;
@@ -398,6 +398,17 @@ pub enum MigrationSource {
         /// The engine's table of versions.
         versions: TableName,
     },
+}
+
+impl MigrationSource {
+    /// The folder with its files; none of a command.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Refinery { folder, .. } | Self::Engine { folder, .. } => Some(folder),
+            Self::Command { .. } => None,
+        }
+    }
 }
 
 /// A mapping that is not the obvious one.

@@ -26,5 +26,5 @@ pub use ledger::{Counts, Ledger, Standing};
 pub use link::Link;
 pub use minted::{Minted, minted};
 pub use producer::{Install, Producer, Receipt};
-pub use shape::Shape;
+pub use shape::{Shape, is_revocable};
 pub use touched::{Touched, TouchedRows};

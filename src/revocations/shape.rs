@@ -3,6 +3,7 @@
 //! Never assumes a version: the 2.x flow table or the 1.x request tables are used as they are found.
 
 use crate::database::sql::qualified;
+use crate::plan::TableName;
 use std::collections::BTreeMap;
 use tokio_postgres::GenericClient;
 use tokio_postgres::types::Type;
@@ -16,6 +17,13 @@ order by c.relname, (n.nspname = 'public')";
 /// The five token tables, all of one shape.
 const TOKENS: [&str; 5] =
     ["hydra_oauth2_access", "hydra_oauth2_refresh", "hydra_oauth2_code", "hydra_oauth2_oidc", "hydra_oauth2_pkce"];
+
+/// Whether rows of this table are revoked, by a door or along with their chain.
+#[must_use]
+pub fn is_revocable(table: &TableName) -> bool {
+    let others = ["hydra_oauth2_flow", "hydra_oauth2_authentication_session", "hydra_client"];
+    TOKENS.contains(&table.name.as_str()) || others.contains(&table.name.as_str())
+}
 
 /// The tables of Hydra that a database holds, by plain name, with the quoted name to use.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -279,27 +279,6 @@ fn with_archives(mut mapping: Mapping, context: &Context) -> Result<Mapping, Ste
     Ok(mapping)
 }
 
-/// Every revocation that counts, and the engine's tables on both sides; for one who writes token rows on green while it serves.
-pub(super) struct Revoked {
-    pub(super) source_shape: Shape,
-    pub(super) target_shape: Shape,
-    pub(super) events: BTreeMap<Uuid, Event>,
-}
-
-impl Revoked {
-    /// Reads them; none when the plan has no queue.
-    ///
-    /// # Errors
-    /// When control or a side does not answer.
-    pub(super) async fn read(world: &World) -> Result<Option<Self>, StepError> {
-        let (source, target) = (world.side(Side::Blue).await?, world.side(Side::Green).await?);
-        let Some(mut queue) = Queue::open(world, Side::Blue, &source, &target).await? else { return Ok(None) };
-        queue.refresh(Duration::ZERO).await?;
-        let Queue { source_shape, target_shape, events, .. } = queue;
-        Ok(Some(Self { source_shape, target_shape, events }))
-    }
-}
-
 /// Only a side that takes no client's writes is levelled. One that was left for dead comes back with its register open.
 async fn require_closed(target: &Client, to: Side) -> Result<(), StepError> {
     let register = register::read(target).await.map_err(|error| fail(format!("read {to}'s register"), error))?;

@@ -1,8 +1,6 @@
 //! What `cleanup preview` and `cleanup restore` ask: what rules leave behind and what hangs on it; and parked rows back on green.
 
-use super::again::{Again, Established};
 use super::failure::fail;
-use super::levelling::Revoked;
 use super::park_rows::{archives, said};
 use super::resolve_mapping::{Form, left_behind, mapping_as_it_is};
 use super::world::World;
@@ -11,6 +9,7 @@ use crate::database::cleanup::{self, Cascade, Hanging, Preview, Restorable, Rest
 use crate::database::mapping::LeftBehind;
 use crate::engine::{Context, StepError};
 use crate::plan::{CopyMethod, Side};
+use crate::revocations::is_revocable;
 use serde::Serialize;
 
 /// What a rule would leave behind, and what hangs on it.
@@ -94,6 +93,17 @@ impl Parked {
             };
             return Err(StepError::refused(why, hint));
         };
+        if world.plan.revocations.is_some() && is_revocable(&left.table) {
+            // The engine revokes by the rows it sees: whoever is revoked between our look at the queue and our commit would live again.
+            let why = format!(
+                "{} holds what people revoke: a row that comes back while green serves could be one of these",
+                left.table
+            );
+            return Err(StepError::refused(
+                why,
+                "nothing was changed; the rows stay in the archive, for a person to look at",
+            ));
+        }
         let wanted = left.rows.key.len();
         if let Some(key) = keys.iter().find(|key| key.len() != wanted) {
             let names: Vec<&str> = left.rows.key.iter().map(|column| column.name.as_str()).collect();
@@ -128,7 +138,7 @@ impl Parked {
         counted.map_err(|error| said("count the parked rows", error))
     }
 
-    /// Brings them back under our term, while green serves. What was revoked since is revoked again in the same transactions.
+    /// Brings them back under our term, while green serves.
     ///
     /// # Errors
     /// When green does not serve or a server refuses; batches that have committed stand.
@@ -138,14 +148,7 @@ impl Parked {
         let tell =
             |restored: &Restored| context.progress(restored.rows, None, "rows", format!("restored by {}", self.rule));
         let asked = self.asked(context);
-        let restored = match Revoked::read(world).await? {
-            None => cleanup::restore(&mut green, &asked, &(), &stop, &tell).await,
-            Some(revoked) => {
-                let nothing = Established::default();
-                let again = Again::new(&revoked.source_shape, &revoked.target_shape, &revoked.events, &nothing);
-                cleanup::restore(&mut green, &asked, &again, &stop, &tell).await
-            }
-        };
+        let restored = cleanup::restore(&mut green, &asked, &(), &stop, &tell).await;
         restored.map_err(|error| said("restore parked rows", error))
     }
 }

@@ -6,9 +6,9 @@ use crate::cli::exit::{CommandError, Ending};
 use crate::cli::screen::Screen;
 use crate::database::migrations::compare;
 use crate::database::migrations::compat::{self, Asked, CompatError, Fate, Judged, check, is_in_the_way};
-use crate::plan::{MigrationSource, Plan};
+use crate::plan::Plan;
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio_postgres::Client;
 
 /// Arguments of `migrations compat`.
@@ -67,12 +67,12 @@ fn folders(arguments: &CompatArgs, plan: Option<&Plan>) -> Result<Vec<PathBuf>, 
     if arguments.new.is_some() || !arguments.migrations.is_empty() {
         return Ok(arguments.migrations.clone());
     }
-    let folder = |source: &MigrationSource| match source {
-        MigrationSource::Refinery { folder, .. } | MigrationSource::Engine { folder, .. } => Some(folder.clone()),
-        MigrationSource::Command { .. } => None,
-    };
-    let found: Vec<PathBuf> =
-        plan.iter().flat_map(|plan| &plan.migrate).filter_map(|one| folder(&one.source)).collect();
+    let found: Vec<PathBuf> = plan
+        .iter()
+        .flat_map(|plan| &plan.migrate)
+        .filter_map(|one| one.source.folder())
+        .map(Path::to_path_buf)
+        .collect();
     if found.is_empty() {
         let next = "give --new URL or --migrations DIR; nothing was touched";
         return Err(CommandError::new(Ending::Usage, "nothing says what the new schema is", next));

@@ -7,13 +7,13 @@ use crate::cli::screen::Screen;
 use crate::database::migrations::lint::{Finding, Known, Linter, Phase, Severity, advice, is_in_the_way};
 use crate::database::migrations::{MigrationFile, live};
 use crate::database::pending;
-use crate::plan::{MigrationSource, Plan};
+use crate::plan::Plan;
 use crate::report::words::count;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is at the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -79,12 +79,12 @@ fn paths(arguments: &LintArgs, plan: Option<&Plan>) -> Result<Vec<PathBuf>, Comm
     if let Some(path) = &arguments.path {
         return Ok(vec![path.clone()]);
     }
-    let folder = |source: &MigrationSource| match source {
-        MigrationSource::Refinery { folder, .. } | MigrationSource::Engine { folder, .. } => Some(folder.clone()),
-        MigrationSource::Command { .. } => None,
-    };
-    let found: Vec<PathBuf> =
-        plan.iter().flat_map(|plan| &plan.migrate).filter_map(|one| folder(&one.source)).collect();
+    let found: Vec<PathBuf> = plan
+        .iter()
+        .flat_map(|plan| &plan.migrate)
+        .filter_map(|one| one.source.folder())
+        .map(Path::to_path_buf)
+        .collect();
     if found.is_empty() {
         let next = "name a folder or file: cutover migrations lint PATH; nothing was touched";
         return Err(CommandError::new(Ending::Usage, "no migrations are named, and no plan names a folder", next));

@@ -82,6 +82,10 @@ async fn a_run_killed_while_it_parks_parks_every_row_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn parked_rows_come_back_once_green_serves() {
     let sandbox = Sandbox::up("parked", 2000, 30).await;
+    let path = sandbox.dir.join("plan.yaml");
+    let rule = "cleanup:\n  - { name: old-codes, table: hydra_oauth2_code, where: \"requested_at < '1990-01-01'\", cap: { rows: 10, percent: 1 }, because: a test }\n";
+    let plan = std::fs::read_to_string(&path).expect("the plan").replacen("cleanup:\n", rule, 1);
+    std::fs::write(&path, plan).expect("the plan");
     assert_eq!(sandbox.run("run").await.0, 0);
     let (code, said) = sandbox.run("flip").await;
     assert_eq!((code, said["live"].as_str()), (0, Some("green")), "{said}");
@@ -89,6 +93,8 @@ async fn parked_rows_come_back_once_green_serves() {
     assert!(code == 3 && unknown["why"].as_str().unwrap_or_default().contains("no cleanup rule nothing"), "{unknown}");
     let (code, alone) = sandbox.run("cleanup restore --rule legacy-batch-tokens --yes").await;
     assert!(code == 3 && alone["why"].as_str().unwrap_or_default().contains("park: false"), "{alone}");
+    let (code, revocable) = sandbox.run("cleanup restore --rule old-codes --yes").await;
+    assert!(code == 3 && revocable["why"].as_str().unwrap_or_default().contains("what people revoke"), "{revocable}");
     let (code, unsure) = sandbox.run("cleanup restore --rule unfinished-logouts").await;
     assert_eq!(code, 3, "nobody agreed: {unsure}");
     let (code, restored) = sandbox.run("cleanup restore --rule unfinished-logouts --yes").await;
