@@ -7,7 +7,7 @@
 //! cli → steps → { engine → journal ; database, revocations, traffic, gates → plan }
 //! gateway → revocations, traffic (registers and protocol)
 //! database::client and database::term are a floor that journal, revocations, traffic and gateway stand on
-//! report looks at records and events; sandbox uses the product as a user would
+//! report looks at records and events; sandbox uses the product as a user would; prober knows nobody
 //! ```
 //!
 //! Four promises outrank everything else, in this order:
@@ -25,6 +25,7 @@ pub mod gates;
 pub mod gateway;
 pub mod journal;
 pub mod plan;
+pub mod prober;
 pub mod report;
 pub mod revocations;
 pub mod sandbox;

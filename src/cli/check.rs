@@ -6,8 +6,12 @@ use super::screen::{Screen, Standing};
 use super::session::prepare;
 use crate::database::preflight::{self, Finding, Severity};
 use crate::journal::Journal;
-use crate::steps::{World, live};
+use crate::plan::Side;
+use crate::revocations::queue;
+use crate::revocations::sinks::Flaw;
+use crate::steps::{World, flaws, live};
 use serde_json::json;
+use std::time::Duration;
 
 /// `cutover check`.
 pub(super) async fn run(arguments: &PlanArgs) -> Ending {
@@ -19,6 +23,8 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
     let mut findings =
         preflight::check(&world.plan, unfinished_run(&world).await.as_deref(), world.programs.as_deref()).await;
     findings.extend(preflight::dirty(&world.plan).await);
+    findings.extend(queue(&world).await);
+    findings.extend(statements(&world).await);
     findings.sort_by_key(|finding| finding.severity);
     for finding in &findings {
         tell(screen, finding);
@@ -59,6 +65,35 @@ fn tell(screen: Screen, finding: &Finding) {
         event.extend(fields);
     }
     screen.line(&text, &event);
+}
+
+/// Longest wait for one call on the queue.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A queue outside control is asked whether it can lose nothing; the one in control comes with the journal's tables.
+async fn queue(world: &World) -> Option<Finding> {
+    let revocations = world.plan.revocations.as_ref()?;
+    let queue = queue::open(&revocations.queue, &world.plan.control, &world.plan.name, QUEUE_PATIENCE);
+    let error = if queue.is_outside() { queue.check().await.err()? } else { return None };
+    Some(Finding {
+        severity: Severity::Error,
+        server: "queue",
+        what: crate::engine::chain(&error),
+        why: "revocations could not be kept, or could be lost on their way; gateways would refuse them".to_owned(),
+        next: "set it up as docs/revocations.md says, then check again".to_owned(),
+    })
+}
+
+/// The plan's own statements for revocations, prepared on both sides. A side that cannot be asked is told of already.
+async fn statements(world: &World) -> Vec<Finding> {
+    let told = |(side, flaw): (Side, Flaw)| Finding {
+        severity: Severity::Error,
+        server: side.as_str(),
+        what: flaw.what,
+        why: "revocations could not be replayed there, and the traffic would not move".to_owned(),
+        next: "correct the statement, then check again".to_owned(),
+    };
+    flaws(world).await.unwrap_or_default().into_iter().map(told).collect()
 }
 
 /// The run whose marks on both sides are no finding, if one is under way.

@@ -81,9 +81,14 @@ fn refused(plan: &PlanArgs, screen: Screen, live: &str, error: &CommandError) ->
 fn words(rule: &Looked) -> String {
     let preview = &rule.preview;
     let mark = if preview.is_over_cap { "over its cap" } else { "within its cap" };
-    let kept = if rule.parked { "kept in green's archive" } else { "on blue alone" };
+    let (act, kept) = match (rule.swept, rule.parked) {
+        (false, true) => ("leaves behind", "kept in green's archive"),
+        (false, false) => ("leaves behind", "on blue alone"),
+        (true, true) => ("takes out", "kept in the archive until the run is finalized"),
+        (true, false) => ("takes out", "for good"),
+    };
     let mut words = format!(
-        "{}: leaves {} of {} rows of {} behind, {kept}, {mark} ({} rows, {} %)",
+        "{}: {act} {} of {} rows of {}, {kept}, {mark} ({} rows, {} %)",
         preview.rule,
         count(preview.rows),
         count(preview.source_rows),

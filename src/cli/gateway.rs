@@ -3,17 +3,28 @@
 use super::arguments::PlanArgs;
 use super::exit::{CommandError, Ending};
 use super::screen::Screen;
-use crate::gateway::{Config, serve};
+use crate::gateway::{Config, NotTold, serve};
 use crate::journal::Journal;
 use crate::plan::Secret;
 use crate::revocations::Install;
+use clap::Args;
 use serde_json::json;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
+/// Which gateway to run.
+#[derive(Debug, Args)]
+pub(super) struct GatewayArgs {
+    #[command(flatten)]
+    plan: PlanArgs,
+    /// Which of the plan's gateways this one is, when it has several; otherwise the one whose address is `gateway.listen.control`.
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+}
+
 /// `cutover gateway`.
-pub(super) async fn run(arguments: &PlanArgs) -> Ending {
-    let screen = Screen::new(arguments.json);
+pub(super) async fn run(arguments: &GatewayArgs) -> Ending {
+    let screen = Screen::new(arguments.plan.json);
     let result = serve_plan(arguments, screen).await;
     if let Err(error) = &result {
         screen.error("not known to this command", error);
@@ -23,10 +34,15 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
     ending
 }
 
-async fn serve_plan(arguments: &PlanArgs, screen: Screen) -> Result<(), CommandError> {
-    let plan = arguments.load(&screen)?;
-    let config = Config::from_plan(&plan, install(plan.control.clone())).ok_or_else(|| {
-        CommandError::new(Ending::Usage, "the plan has no gateway: section", "write one, see the plan reference")
+async fn serve_plan(arguments: &GatewayArgs, screen: Screen) -> Result<(), CommandError> {
+    let plan = arguments.plan.load(&screen)?;
+    let config = Config::from_plan(&plan, arguments.name.as_deref(), install(plan.control.clone()));
+    let config = config.map_err(|error| {
+        let hint = match error {
+            NotTold::NoSection => "write one, see the plan reference",
+            NotTold::Which(_) | NotTold::Unknown { .. } => "say which one this is: --name NAME",
+        };
+        CommandError::new(Ending::Usage, error.to_string(), hint)
     })?;
     let listen = config.gateway.listen.clone();
     let text =

@@ -10,10 +10,14 @@ mod exit;
 mod gateway;
 mod journal;
 mod migrations;
+mod participant;
 mod pause;
 mod plan;
+mod probe;
 mod prove;
 mod rehearse;
+mod report;
+mod revocations;
 mod run;
 pub mod sandbox;
 mod screen;
@@ -61,14 +65,22 @@ enum Verb {
     Prove(PlanArgs),
     /// Says which side is live, where the run stands and why, and what to do next.
     Status(PlanArgs),
+    /// Says what people have answered for: gates, revocations, messages and gateways, with who, when and why.
+    Report(PlanArgs),
     /// Looks at the records of the plan's last run.
     Journal(journal::JournalArgs),
+    /// Looks at captured revocations, puts dead ones back, and answers for what cannot be proved.
+    Revocations(revocations::RevocationsArgs),
     /// Looks at the plan's cleanup rules.
     Cleanup(cleanup::CleanupArgs),
     /// Judges migrations before they meet a live database, and writes them in the form that hurts nobody.
     Migrations(migrations::MigrationsArgs),
+    /// Asks URLs at a fixed rate beside any flip, and says what clients felt of it.
+    Probe(probe::ProbeArgs),
+    /// Tries whether a system keeps the participant protocol.
+    Participant(participant::ParticipantArgs),
     /// Serves the plan's gateway.
-    Gateway(PlanArgs),
+    Gateway(gateway::GatewayArgs),
     /// A whole blue-green upgrade on throw-away servers under load, judged by an independent prober.
     Demo(demo::DemoArgs),
     /// Throw-away servers, engines and systems under load, to try every verb on.
@@ -109,20 +121,26 @@ async fn dispatch(verb: Verb) -> u8 {
         Verb::Diff(arguments) => diff::run(&arguments).await.code(),
         Verb::Prove(arguments) => prove::run(&arguments).await.code(),
         Verb::Status(arguments) => status::run(&arguments).await.code(),
+        Verb::Report(arguments) => report::run(&arguments).await.code(),
         Verb::Journal(arguments) => journal::run(&arguments).await.code(),
+        Verb::Revocations(arguments) => revocations::run(&arguments).await.code(),
         Verb::Cleanup(arguments) => cleanup::run(&arguments).await.code(),
         Verb::Migrations(arguments) => migrations::run(&arguments).await.code(),
+        Verb::Probe(arguments) => probe::run(&arguments).await.code(),
+        Verb::Participant(arguments) => participant::run(&arguments).await.code(),
         Verb::Gateway(arguments) => gateway::run(&arguments).await.code(),
         Verb::Demo(arguments) => demo::run(arguments).await,
         Verb::Sandbox(arguments) => sandbox::run(arguments).await,
     }
 }
 
-/// Logs go to standard error; `CUTOVER_LOG` sets what is told (default: warnings).
+/// Logs go to standard error; `CUTOVER_LOG` sets what is told (default: warnings), `CUTOVER_LOG_FORMAT=json` how.
 fn start_log() {
     let filter = std::env::var("CUTOVER_LOG").unwrap_or_else(|_| "warn,tokio_postgres=error".to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
     let colour = std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
+    let is_json = std::env::var("CUTOVER_LOG_FORMAT").is_ok_and(|format| format == "json");
     // Only the first subscriber of a process is taken.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).try_init();
+    let _ = if is_json { log.json().try_init() } else { log.try_init() };
 }

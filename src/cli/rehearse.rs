@@ -3,6 +3,7 @@
 use super::exit::Ending;
 use super::sandbox::interrupted;
 use super::screen::Screen;
+use crate::database::migrations::lint::Lock;
 use crate::engine::chain;
 use crate::plan::env_file;
 use crate::sandbox::environment::Layout;
@@ -42,6 +43,9 @@ pub(super) struct RehearseArgs {
     /// Token rows of throw-away servers.
     #[arg(long, default_value_t = 20_000)]
     rows: u32,
+    /// Requests a second of the load on throw-away servers.
+    #[arg(long, value_name = "RPS", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
     /// One JSON event a line, the summary last: the record.
     #[arg(long)]
     json: bool,
@@ -99,6 +103,7 @@ fn options(arguments: &RehearseArgs) -> Result<RehearsalOptions, String> {
         env_file: arguments.env_file.clone(),
         dir,
         rows: arguments.rows,
+        rate: arguments.rate,
         soak: arguments.soak.into(),
         prove_mapping: arguments.prove_mapping,
         allow_repairs: arguments.allow_repairs.clone(),
@@ -165,9 +170,76 @@ fn tell(screen: Screen, heard: &Heard) {
             if event["event"] == "step_done" {
                 let (step, ms) = (event["step"].as_str().unwrap_or_default(), event["took_ms"].as_u64().unwrap_or(0));
                 screen.say(&format!("  {step:22}  {}", crate::report::words::millis(ms)));
+                let files = event["receipt"]["files"].as_array().map(Vec::as_slice).unwrap_or_default();
+                lines_of(files).iter().for_each(|line| screen.say(&format!("    {line}")));
             }
         }
     }
+}
+
+/// What files of migrations did: each that clients would feel, or where lint was wrong, with what lint had said; the others in sum.
+fn lines_of(files: &[Value]) -> Vec<String> {
+    let (mut lines, mut quiet) = (Vec::new(), Vec::new());
+    for file in files {
+        let told = lines_of_one(file);
+        if told.is_empty() { quiet.push(file) } else { lines.extend(told) }
+    }
+    if !quiet.is_empty() {
+        let sum = |name: &str| quiet.iter().map(|file| file[name].as_u64().unwrap_or(0)).sum();
+        let words = figures(sum("ms"), sum("wal_bytes"), sum("temp_bytes"));
+        let more = if lines.is_empty() { "" } else { " more" };
+        lines.push(format!("{}{more} of which clients feel nothing  {words}", quiet.len()));
+    }
+    lines
+}
+
+/// What one file did to tables that were there before it, and what lint had said of it.
+fn lines_of_one(file: &Value) -> Vec<String> {
+    let locks = file["locks"].as_object().map(|locks| locks.iter().filter(|(_, mode)| is_felt(mode)));
+    let mut did: Vec<String> =
+        locks.into_iter().flatten().map(|(table, mode)| format!("{table} {}", of(mode))).collect();
+    let rewritten = file["rewritten"].as_array().into_iter().flatten();
+    did.extend(rewritten.map(|table| format!("{} written anew", of(table))));
+    let otherwise = file["otherwise"].as_array().into_iter().flatten();
+    let otherwise: Vec<String> = otherwise.map(|one| format!("not as lint said: {}", of(one))).collect();
+    if did.is_empty() && otherwise.is_empty() {
+        return otherwise;
+    }
+    let number = |name: &str| file[name].as_u64().unwrap_or(0);
+    let words = figures(number("ms"), number("wal_bytes"), number("temp_bytes"));
+    let mut lines = vec![format!("{}  {words}: {}", of(&file["file"]), did.join(", ")), foretold(&file["foretold"])];
+    lines.extend(otherwise);
+    lines
+}
+
+fn figures(ms: u64, wal: u64, temp: u64) -> String {
+    let bytes = crate::report::words::bytes;
+    format!("{}, log {}, temporary {}", crate::report::words::millis(ms), bytes(wal), bytes(temp))
+}
+
+/// What lint had said of a file, as far as clients would feel it. Of a command it cannot say anything.
+fn foretold(said: &Value) -> String {
+    let Some(locks) = said["locks"].as_object() else {
+        return "lint could not read it before: it is a command, or no SQL that is understood".to_owned();
+    };
+    let is_felt = |(_, lock): &(&String, &Value)| Lock::of(of(lock)).is_some_and(Lock::stops_writers);
+    let mut words: Vec<String> =
+        locks.iter().filter(is_felt).map(|(table, lock)| format!("{table} {}", of(lock))).collect();
+    words.extend(said["rewritten"].as_array().into_iter().flatten().map(|table| format!("{} written anew", of(table))));
+    if words.is_empty() {
+        "lint said: nothing that clients feel".to_owned()
+    } else {
+        format!("lint said: {}", words.join(", "))
+    }
+}
+
+fn of(text: &Value) -> &str {
+    text.as_str().unwrap_or_default()
+}
+
+/// Whether clients of a table that serves would feel the lock.
+fn is_felt(mode: &Value) -> bool {
+    !["AccessShare", "RowShare", "RowExclusive", "ShareUpdateExclusive"].contains(&of(mode))
 }
 
 fn words(record: &Value) -> String {
@@ -195,6 +267,33 @@ mod tests {
     fn of(url: &str) -> BTreeSet<Place> {
         let variables = BTreeMap::from([("A".to_owned(), url.to_owned())]);
         places(&variables).remove("A").unwrap_or_default()
+    }
+
+    #[test]
+    fn a_file_is_told_beside_what_lint_said_when_clients_would_have_felt_it_or_lint_was_wrong() {
+        let quiet = json!({"file": "1_a", "ms": 4, "locks": {"public.a": "RowExclusive"}, "rewritten": [], "wal_bytes": 1024, "temp_bytes": 0});
+        let told = lines_of(&[quiet.clone(), quiet.clone()]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with("2 of which clients feel nothing  8 ms, log "), "{told:?}");
+        let mut loud = json!({
+            "file": "2_b", "ms": 40, "locks": {"public.a": "AccessExclusive"}, "rewritten": ["public.a"],
+            "wal_bytes": 2048, "temp_bytes": 0, "otherwise": ["a: written anew, lint said no"],
+            "foretold": {"locks": {"a": "access exclusive", "b": "row exclusive"}, "rewritten": []},
+        });
+        let lines = lines_of(&[loud.clone(), quiet]);
+        assert!(
+            lines[0].starts_with("2_b  40 ms") && lines[0].ends_with("public.a AccessExclusive, public.a written anew")
+        );
+        assert_eq!(lines[1], "lint said: a access exclusive");
+        assert_eq!(lines[2], "not as lint said: a: written anew, lint said no");
+        assert!(lines[3].starts_with("1 more of which"), "{lines:?}");
+        loud["foretold"]["rewritten"] = json!(["a"]);
+        assert_eq!(lines_of(&[loud.clone()])[1], "lint said: a access exclusive, a written anew");
+        loud["locks"] = json!({});
+        loud["rewritten"] = json!([]);
+        assert_eq!(lines_of(&[loud.clone()]).len(), 3, "what lint said and did not come is told too");
+        let command = json!({"file": "engine", "ms": 4, "locks": {"public.a": "Share"}, "rewritten": []});
+        assert!(lines_of(&[command])[1].starts_with("lint could not read it before"));
     }
 
     #[test]

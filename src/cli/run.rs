@@ -11,7 +11,8 @@ use crate::journal::StepPhase;
 use crate::plan::{Plan, Side};
 use crate::steps::flip::{self, Route};
 use crate::steps::{
-    self, Action, World, abandon_green, compare_plans, compat, diff, finalize, lint_migrations, live, probe_green, soak,
+    self, Action, World, abandon_green, compare_plans, compat, diff, finalize, lint_migrations, live, prepare,
+    probe_green, soak,
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -96,8 +97,14 @@ impl WaiveArgs {
 /// `cutover run`: everything up to the flip point.
 pub(super) async fn run(arguments: &RunArgs) -> Ending {
     let through = arguments.through.clone().map(StepId::named);
-    let waiver =
-        arguments.waive.waiver(&[compare_plans::ID, diff::ID, probe_green::ID, lint_migrations::ID, compat::ID]);
+    let waiver = arguments.waive.waiver(&[
+        compare_plans::ID,
+        diff::ID,
+        probe_green::ID,
+        lint_migrations::ID,
+        compat::ID,
+        prepare::JWT_GATE,
+    ]);
     act(&arguments.act, "run", true, Aim::Step(through), waiver, &arguments.allow_repairs).await
 }
 

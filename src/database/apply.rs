@@ -16,17 +16,18 @@ use self::equal::{EqualSql, Temporary, found_columns};
 use super::catalog::{Catalog, ForeignKey};
 use super::changes::{CapturedTable, Key};
 use super::copy::format::{Form, TEXT, form};
-use super::mapping::{KeyColumn, TableMapping};
+use super::mapping::{KeyColumn, TableMapping, Touch};
 use super::repair;
 use super::sql::{ident, literal, qualified};
 use crate::plan::TableName;
+use sha2::{Digest, Sha256};
 use tokio_postgres::Client;
 
 /// All statements for one carried table.
 #[derive(Debug)]
 pub(super) struct TableSql {
     pub(super) target: TableName,
-    /// Creates the temporary tables, emptied at each commit.
+    /// Creates the temporary tables.
     pub(super) create: String,
     /// `copy … from stdin` of touched keys.
     pub(super) keys_in: String,
@@ -47,19 +48,27 @@ pub(super) struct TableSql {
     pub(super) touched_rows: String,
     /// For each touch: the captured table, the query on the source, the statement on the target.
     pub(super) touches: Vec<TouchSql>,
-    select: String,
+    /// The derived rows, whole.
+    pub(super) select: String,
     columns: Vec<KeyColumn>,
-    key: Vec<KeyColumn>,
+    /// The target's key.
+    pub(super) key: Vec<KeyColumn>,
     /// In which derived rows travel.
     form: Form,
     rows: String,
     keys: String,
+    found: String,
     gone: String,
 }
 
 /// From touched rows of one captured table to keys of the target.
 #[derive(Debug)]
 pub(super) struct TouchSql {
+    /// Its name: another for every other way and every other mapping.
+    pub(super) name: String,
+    /// The captured table, and its key.
+    pub(super) source: TableName,
+    pub(super) source_key: Vec<KeyColumn>,
     /// Place of the captured table.
     pub(super) captured: usize,
     /// Query on the source: keys derived from the rows as they are.
@@ -71,6 +80,7 @@ pub(super) struct TouchSql {
 /// The temporary table of touched keys of captured table `place`, and how to create and fill it.
 #[derive(Debug)]
 pub(super) struct TouchedSql {
+    pub(super) name: String,
     pub(super) create: String,
     pub(super) keys_in: String,
 }
@@ -80,11 +90,9 @@ impl TouchedSql {
         let columns: Vec<String> = (1..=table.key.len()).map(|at| format!("c{at} text")).collect();
         let name = touched_name(place);
         Self {
-            create: format!(
-                "create temporary table {name} ({}) on commit delete rows; analyze {name}",
-                columns.join(", ")
-            ),
+            create: format!("create temporary table {name} ({}); analyze {name}", columns.join(", ")),
             keys_in: format!("copy pg_temp.{name} from stdin"),
+            name,
         }
     }
 }
@@ -103,7 +111,9 @@ impl TableSql {
         Self {
             create: [(&keys, key_list.as_str()), (&rows, &column_list), (&found, &found_list), (&gone, "*")]
                 .map(|(name, columns)| {
-                    format!("create temporary table {name} on commit delete rows as select {columns} from {target} with no data; analyze {name}")
+                    format!(
+                        "create temporary table {name} as select {columns} from {target} with no data; analyze {name}"
+                    )
                 })
                 .join("; "),
             keys_in: format!("copy pg_temp.{keys} from stdin"),
@@ -133,6 +143,7 @@ impl TableSql {
             key: table.key.clone(),
             rows,
             keys,
+            found,
             gone,
         }
     }
@@ -216,6 +227,11 @@ impl TableSql {
         )
     }
 
+    /// The names of its temporary tables.
+    pub(super) fn temporary(&self) -> [String; 4] {
+        [&self.keys, &self.rows, &self.found, &self.gone].map(Clone::clone)
+    }
+
     /// The temporary table of rows that were taken away, those replaced included.
     pub(super) fn gone(&self) -> &str {
         &self.gone
@@ -281,6 +297,9 @@ fn touches_sql(
             .map(|(at, back)| format!("g.{} = t.c{}::{}", ident(back), at + 1, column_type(back)))
             .collect();
         touches.push(TouchSql {
+            name: touch_name(table, touch),
+            source: touch.source.clone(),
+            source_key: touch.source_key.clone(),
             captured: place,
             on_source: touch.keys_sql.clone(),
             on_target: (!joined.is_empty()).then(|| {
@@ -294,6 +313,11 @@ fn touches_sql(
         });
     }
     touches
+}
+
+fn touch_name(table: &TableMapping, touch: &Touch) -> String {
+    let way = Sha256::digest(format!("{}\0{}", table.select, touch.keys_sql));
+    format!("{} from {} {}", table.target, touch.source, hex::encode(&way[..8]))
 }
 
 fn list(prefix: &str, columns: &[KeyColumn]) -> String {

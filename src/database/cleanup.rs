@@ -11,6 +11,7 @@ mod keys;
 mod restore;
 mod shown;
 mod sweep;
+mod swept;
 mod tuning;
 
 pub use clean::{Dangling, dangling};
@@ -19,6 +20,7 @@ pub use error::CleanupError;
 pub use restore::{Restorable, Restore, Restored, restorable, restore};
 pub use shown::shown;
 pub use sweep::{Batches, Sweep, Swept, children_first, sweep};
+pub use swept::{as_parked, forget_swept, swept};
 pub use tuning::Tuning;
 
 use super::copy::{CopyError, count_source, is_over_cap};

@@ -32,6 +32,10 @@ const SESSION: &str = "select set_config(s.name, v.value, false) from (values
 join pg_catalog.pg_settings s on s.name = v.name
 where s.name <> 'client_connection_check_interval' or pg_catalog.version() ~* '(linux|darwin|bsd)'";
 
+/// The last of these alone, for a session in which everything else is to be as the role and the database have it.
+pub(super) const LOOKS_FOR_US: &str = "select pg_catalog.set_config('client_connection_check_interval', '1s', false)
+where pg_catalog.version() ~* '(linux|darwin|bsd)'";
+
 /// Why a connection could not be had; nothing was changed on any server.
 #[derive(Debug, Error)]
 pub enum ConnectError {

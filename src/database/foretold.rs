@@ -1,10 +1,10 @@
-//! What lint says of each file of a folder before it is applied to the database that serves, and where the server then did otherwise.
+//! What lint says of each file of a folder before it is applied, and where the server then did otherwise.
 
 use super::migrate::Measured;
 use super::migrations::lint::{Linter, Lock, Phase, Work};
 use super::migrations::live;
-use super::pending::{PendingError, pending};
-use crate::plan::Migration;
+use super::pending::{PendingError, pending_in};
+use crate::plan::{Migration, TableName};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::Client;
@@ -18,15 +18,20 @@ pub struct Foretold {
     pub rewritten: BTreeSet<String>,
 }
 
-/// Judges the files that the database lacks, by their names without `.sql`, as a receipt has them; reads only.
+/// Judges the files that the database lacks by refinery's `history` or the engine's, under their names without `.sql`, as a receipt has them;
+/// reads only.
 ///
 /// # Errors
 /// When something cannot be read or is no SQL that is understood.
-pub async fn foretell(client: &Client, migration: &Migration) -> Result<BTreeMap<String, Foretold>, PendingError> {
-    let failed = |source| PendingError::Server { act: "read what blue holds", source };
+pub async fn foretell(
+    client: &Client,
+    migration: &Migration,
+    history: &TableName,
+) -> Result<BTreeMap<String, Foretold>, PendingError> {
+    let failed = |source| PendingError::Server { act: "read what the database holds", source };
     let mut linter = Linter::new(live::read(client).await.map_err(failed)?, Phase::Live);
     let mut files = BTreeMap::new();
-    for file in pending(client, migration).await? {
+    for file in pending_in(client, migration, history).await? {
         let mut foretold = Foretold::default();
         for finding in linter.file(&file).map_err(|problem| PendingError::Broken(vec![problem]))? {
             let Some(table) = finding.table else { continue };

@@ -5,6 +5,7 @@
 //! [`ask_values`].
 
 mod back;
+mod in_place;
 mod judge;
 mod one_to_one;
 mod parked;
@@ -15,6 +16,7 @@ mod text;
 mod types;
 
 pub use back::resolve_back;
+pub use in_place::left_in_place;
 pub use judge::judge;
 use one_to_one::plan_one_to_one as resolve_one_to_one_plan;
 pub use one_to_one::resolve_one_to_one;

@@ -1,13 +1,13 @@
 //! What a file of migrations did to a database, as the server tells: locks, rewritten tables, log written, temporary bytes, time.
 //!
 //! Locks are read at the end of each transaction, when it holds all it ever took, and sampled beside statements outside one. Tables that
-//! the file made itself are left out: nobody waits for them.
+//! the file made itself are left out: nobody waits for them. A command's are sampled over all sessions but ours.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tokio::time::Instant;
-use tokio_postgres::{Client, GenericClient};
+use tokio::time::{Instant, sleep};
+use tokio_postgres::{Client, GenericClient, Row};
 
 /// Locks on tables from the weakest to the strongest.
 const STRENGTH: [&str; 8] = [
@@ -24,6 +24,13 @@ const LOCKS: &str = "
 select l.relation, l.mode from pg_catalog.pg_locks l
  where l.pid = $1 and l.granted and l.locktype = 'relation'
    and l.database = (select oid from pg_catalog.pg_database where datname = current_database())";
+/// Those of every session that is not ours: a command connects as often as it likes.
+const LOCKS_OF_OTHERS: &str = "
+select l.relation, l.mode from pg_catalog.pg_locks l
+ where l.pid <> pg_catalog.pg_backend_pid() and l.granted and l.locktype = 'relation'
+   and l.database = (select oid from pg_catalog.pg_database where datname = current_database())";
+/// Between two looks at a command's locks; one that is held for less may not be seen.
+const LOOK: Duration = Duration::from_millis(20);
 const TABLES: &str = "
 select c.oid, format('%I.%I', n.nspname, c.relname), coalesce(pg_catalog.pg_relation_filenode(c.oid), 0)
   from pg_catalog.pg_class c
@@ -42,12 +49,16 @@ pub(super) struct Locks(BTreeMap<u32, usize>);
 impl Locks {
     /// Adds what `pid` holds now.
     pub(super) async fn sample(&mut self, client: &impl GenericClient, pid: i32) -> Result<(), tokio_postgres::Error> {
-        for row in client.query(LOCKS, &[&pid]).await? {
+        self.take(&client.query(LOCKS, &[&pid]).await?);
+        Ok(())
+    }
+
+    fn take(&mut self, rows: &[Row]) {
+        for row in rows {
             let mode: &str = row.get(1);
             let strength = STRENGTH.iter().position(|known| *known == mode).unwrap_or(STRENGTH.len() - 1);
             self.add(row.get(0), strength);
         }
-        Ok(())
     }
 
     /// Adds what others have seen.
@@ -118,6 +129,50 @@ impl Before {
             wal_bytes: grown(0, self.wal),
             temp_bytes: grown(1, self.temp),
         })
+    }
+}
+
+/// Watches a database beside a command that changes it by itself.
+pub struct Beside<'a> {
+    watcher: &'a Client,
+    before: Before,
+}
+
+/// Locks that were seen beside a command.
+pub struct LocksSeen(Locks);
+
+impl<'a> Beside<'a> {
+    /// Looks at the database before the command starts; `watcher` is for this alone.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn begin(watcher: &'a Client) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self { before: Before::read(watcher).await?, watcher })
+    }
+
+    /// Waits for the command and looks on, as often as every 20 ms: what was locked for less than that may not be seen.
+    pub async fn attend<T>(&self, command: impl Future<Output = T>) -> (T, LocksSeen) {
+        let mut command = std::pin::pin!(command);
+        let mut locks = Locks::default();
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut command => return (done, LocksSeen(locks)),
+                () = sleep(LOOK) => {}
+            }
+            // What cannot be seen is not counted: the command itself is what matters.
+            if let Ok(rows) = self.watcher.query(LOCKS_OF_OTHERS, &[]).await {
+                locks.take(&rows);
+            }
+        }
+    }
+
+    /// What the command did, under `name`.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn end(self, name: &str, locks: &LocksSeen) -> Result<Measured, tokio_postgres::Error> {
+        self.before.after(self.watcher, name, &locks.0).await
     }
 }
 

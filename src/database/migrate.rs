@@ -8,7 +8,7 @@ pub use super::engine_folder::engine_folder;
 
 use super::client::{ConnectError, connect};
 use super::measured::Locks;
-pub use super::measured::Measured;
+pub use super::measured::{Beside, Measured};
 use super::migrate_worker::{File, Worker};
 use super::migrations::{Folder, Kind, MigrationFile, SourceError};
 use super::sql::qualified;
@@ -215,13 +215,19 @@ pub struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Refinery's history of this folder, quoted. Names in plans are short enough for the whole to be no longer than a name may be.
+    /// Refinery's history of this folder. Names in plans are short enough for the whole to be no longer than a name may be.
     #[must_use]
-    pub fn history(&self) -> String {
-        match self.history {
-            Some(table) => qualified(&table.schema, &table.name),
-            None => qualified("cutover", &format!("migration_history_{}", self.name)),
-        }
+    pub fn history(&self) -> TableName {
+        self.history.cloned().unwrap_or_else(|| TableName {
+            schema: "cutover".to_owned(),
+            name: format!("migration_history_{}", self.name),
+        })
+    }
+
+    /// The same, quoted.
+    fn quoted_history(&self) -> String {
+        let TableName { schema, name } = self.history();
+        qualified(&schema, &name)
     }
 }
 
@@ -254,7 +260,7 @@ pub async fn refinery_folder(apply: &Apply<'_>, source: Source<'_>) -> Result<Ap
     let (migrations, files) = load(source)?.into_iter().unzip::<_, _, Vec<Migration>, Vec<File>>();
     let mut worker = worker(apply, files).await?;
     let mut runner = Runner::new(&migrations);
-    runner.set_migration_table_name(source.history());
+    runner.set_migration_table_name(source.quoted_history());
     match runner.run_async(&mut worker).await {
         Ok(_) => Ok(worker.applied),
         Err(error) => Err(worker.failure.take().unwrap_or_else(|| history(&error))),
@@ -329,7 +335,7 @@ pub async fn forget(green: &mut Client, term: &Term, source: Source<'_>) -> Resu
     let pins_stand = is_there(green, "cutover.migration_pin").await?;
     let transaction = green.transaction().await.map_err(failed())?;
     hold(&transaction, term).await?;
-    transaction.batch_execute(&format!("drop table if exists {}", source.history())).await.map_err(failed())?;
+    transaction.batch_execute(&format!("drop table if exists {}", source.quoted_history())).await.map_err(failed())?;
     if pins_stand {
         transaction.execute(FORGET_PINS, &[&source.name]).await.map_err(failed())?;
     }

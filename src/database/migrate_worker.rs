@@ -3,6 +3,7 @@
 //! Owns retries for locks and the sentence an error carries. Files that must run outside a transaction go to `concurrent`.
 
 use super::attend::{Seen, Watch, attend};
+use super::client::LOOKS_FOR_US;
 use super::concurrent;
 use super::measured::{Before, FLUSH, Locks};
 use super::migrate::{Applied, MigrateError};
@@ -181,7 +182,7 @@ impl Worker<'_> {
 
     async fn begin_session(&mut self) -> Result<(), MigrateError> {
         let rest = if self.owner.is_some() { "" } else { NOT_OUR_SCHEMA };
-        let session = format!("{SESSION}; {}; {rest}", self.pace.setting());
+        let session = format!("{SESSION}; {LOOKS_FOR_US}; {}; {rest}", self.pace.setting());
         self.client.batch_execute(&session).await.map_err(MigrateError::server("set up a session"))
     }
 

@@ -7,7 +7,7 @@ use super::migrations::compare::{self, CompareError};
 use super::migrations::compat::{Asked, CompatError, Fate, Judged, MOST_STATEMENTS, check, from_statistics, from_text};
 use super::pending;
 use super::schema::{PgDump, SchemaError};
-use super::scratch::{Scratch, ScratchError};
+use super::scratch::{self, Scratch, ScratchError};
 use crate::plan::{Compat, Migration, Secret};
 use std::path::Path;
 use std::time::Duration;
@@ -86,14 +86,34 @@ pub async fn judge(asking: &Asking<'_>, tell: &(dyn Fn(&str) + Sync)) -> Result<
     pending::look(&blue).await.map_err(|source| OldError::Server { act: "set up a session on blue", source })?;
     let asked = gather(&blue, asking.compat).await?;
     tell(&format!("{} statements of the engine that serves", asked.len()));
-    let number = blue.query_one(OWN_NUMBER, &[]).await;
-    let number: i64 = number.map_err(|source| OldError::Server { act: "ask blue who it is", source })?.get(0);
-    let scratch = Scratch::create(asking.blue, &format!("cutover_compat_{number}")).await?;
+    let name = scratch_name(&blue).await?;
+    let scratch = Scratch::create(asking.blue, &name).await?;
     let judged = on_copy(asking, &blue, &scratch, asked, tell).await;
     let removed = scratch.remove().await;
     let judged = judged?;
     removed?;
     Ok(judged)
+}
+
+/// Drops the scratch database beside `blue` that a process has left which died while it judged; somebody else's stays.
+///
+/// # Errors
+/// When the server refuses; it is still there then.
+pub async fn clear(blue: &Secret) -> Result<(), OldError> {
+    let client = connect(blue, "blue").await?;
+    let name = scratch_name(&client).await?;
+    match scratch::clear(blue, &name).await {
+        // Where none can be made none is left.
+        Err(ScratchError::NoUrl) => Ok(()),
+        cleared => Ok(cleared?),
+    }
+}
+
+/// Each database of a server has a scratch database of its own.
+async fn scratch_name(blue: &Client) -> Result<String, OldError> {
+    let number = blue.query_one(OWN_NUMBER, &[]).await;
+    let number: i64 = number.map_err(|source| OldError::Server { act: "ask blue who it is", source })?.get(0);
+    Ok(format!("cutover_compat_{number}"))
 }
 
 async fn gather(blue: &Client, compat: &Compat) -> Result<Vec<Asked>, OldError> {

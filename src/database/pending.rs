@@ -56,6 +56,18 @@ pub fn usual_history() -> TableName {
 /// # Errors
 /// When the folder or the history cannot be read.
 pub async fn pending(client: &Client, migration: &Migration) -> Result<Vec<MigrationFile>, MigrateError> {
+    pending_in(client, migration, &usual_history()).await
+}
+
+/// The same, where refinery keeps its history in `usual` unless the plan says otherwise.
+///
+/// # Errors
+/// When the folder or the history cannot be read.
+pub async fn pending_in(
+    client: &Client,
+    migration: &Migration,
+    usual: &TableName,
+) -> Result<Vec<MigrationFile>, MigrateError> {
     match &migration.source {
         MigrationSource::Engine { folder, versions } => {
             let files: Vec<MigrationFile> = Folder::read_as(folder, Kind::Engine)?.files().cloned().collect();
@@ -65,13 +77,34 @@ pub async fn pending(client: &Client, migration: &Migration) -> Result<Vec<Migra
         }
         MigrationSource::Refinery { folder, history } => {
             let folder = Folder::read_as(folder, Kind::Refinery)?;
-            let applied = versions_of(client, history.as_ref().unwrap_or(&usual_history())).await?;
-            let plain = |version: &str| version.trim_start_matches('0').to_owned();
-            let is_missing = |file: &&MigrationFile| !applied.contains(&plain(&file.version));
-            Ok(folder.files().filter(is_missing).cloned().collect())
+            let applied = versions_of(client, history.as_ref().unwrap_or(usual)).await?;
+            Ok(unlisted(folder.files().cloned().collect(), &applied))
         }
         MigrationSource::Command { .. } => Ok(Vec::new()),
     }
+}
+
+/// The files of a folder that no plan names which a database lacks by the engine's own table, or by refinery's where refinery keeps it itself.
+///
+/// # Errors
+/// When the history cannot be read.
+pub async fn lacking(client: &Client, folder: Folder) -> Result<Vec<MigrationFile>, MigrateError> {
+    let files: Vec<MigrationFile> = folder.versions.into_iter().map(|version| version.up).collect();
+    match folder.kind {
+        Kind::Engine => {
+            let table = TableName { schema: "public".to_owned(), name: "schema_migration".to_owned() };
+            let missing = engine_folder::missing(&files, versions_of(client, &table).await?);
+            Ok(missing.into_iter().map(|at| files[at].clone()).collect())
+        }
+        Kind::Refinery => Ok(unlisted(files, &versions_of(client, &usual_history()).await?)),
+    }
+}
+
+/// The files whose number is not among refinery's.
+fn unlisted(files: Vec<MigrationFile>, applied: &BTreeSet<String>) -> Vec<MigrationFile> {
+    let number =
+        |version: &str| version.parse::<i64>().map_or_else(|_| version.to_owned(), |number| number.to_string());
+    files.into_iter().filter(|file| !applied.contains(&number(&file.version))).collect()
 }
 
 async fn versions_of(client: &impl GenericClient, table: &TableName) -> Result<BTreeSet<String>, MigrateError> {
@@ -85,7 +118,7 @@ async fn versions_of(client: &impl GenericClient, table: &TableName) -> Result<B
 }
 
 /// Makes a session one that only looks, and that waits for nobody.
-pub(super) async fn look(client: &Client) -> Result<(), tokio_postgres::Error> {
+pub(crate) async fn look(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute(SESSION).await
 }
 

@@ -6,6 +6,7 @@
 mod dirty;
 mod green;
 mod invariants;
+mod jwt;
 mod pair;
 mod queries;
 mod schema;
@@ -39,7 +40,7 @@ pub enum Severity {
 pub struct Finding {
     /// How bad it is.
     pub severity: Severity,
-    /// Where: `blue`, `green`, `control`, `standby`.
+    /// Where: `blue`, `green`, `control`, `standby`, `queue`.
     pub server: &'static str,
     /// What was found.
     pub what: String,
@@ -82,6 +83,9 @@ pub async fn check(plan: &Plan, run: Option<&str>, programs: Option<&Path>) -> V
         && !plan.invariants.is_empty()
     {
         findings.all.extend(invariants::examine(blue, &plan.invariants).await.all);
+    }
+    if let Some(blue) = blue {
+        findings.all.extend(jwt::examine(blue, plan).await.all);
     }
     if let (Some(blue), Some(hot)) = (blue, &plan.hot_queries) {
         findings.all.extend(queries::examine(blue, hot).await.all);

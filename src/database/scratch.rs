@@ -17,6 +17,14 @@ const LIKE_GREEN: &str =
 from pg_catalog.pg_database where datname = pg_catalog.current_database()";
 const MARKED: &str =
     "select pg_catalog.shobj_description(oid, 'pg_database') from pg_catalog.pg_database where datname = $1";
+/// Whether a database holds nothing but what every new one holds.
+const IS_EMPTY: &str = "
+select not exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                    where n.nspname <> 'information_schema' and n.nspname !~ '^pg_')
+   and not exists (select from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+                    where n.nspname <> 'information_schema' and n.nspname !~ '^pg_')
+   and not exists (select from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+                    where n.nspname <> 'information_schema' and n.nspname !~ '^pg_')";
 
 /// Why a scratch database cannot be had; blue and green are as they were.
 #[derive(Debug, Error)]
@@ -46,6 +54,28 @@ pub enum ScratchError {
     },
 }
 
+/// What stands under the name of a scratch database.
+enum Left {
+    /// No database.
+    Nothing,
+    /// One that we made.
+    Ours,
+    /// Somebody else's.
+    Foreign,
+}
+
+/// Drops the one that an earlier process has left; somebody else's stays.
+///
+/// # Errors
+/// When the URL is none, or the server refuses; it is still there then.
+pub async fn clear(green: &Secret, name: &str) -> Result<(), ScratchError> {
+    let scratch = Scratch::beside(green, name).await?;
+    match scratch.left().await? {
+        Left::Ours => scratch.drop_it().await,
+        Left::Nothing | Left::Foreign => Ok(()),
+    }
+}
+
 /// A scratch database.
 #[derive(Debug)]
 pub struct Scratch {
@@ -60,18 +90,12 @@ impl Scratch {
     /// # Errors
     /// When the name is taken by somebody else, or the server refuses.
     pub async fn create(green: &Secret, name: &str) -> Result<Self, ScratchError> {
-        let url = Url::parse(green.expose()).map_err(|_| ScratchError::NoUrl)?;
-        let scratch = Self {
-            name: name.to_owned(),
-            green: url,
-            beside: connect(green, "the server of a scratch database").await?,
-        };
+        let scratch = Self::beside(green, name).await?;
         let failed = |source| scratch.failed("create", source);
-        if let Some(row) = scratch.beside.query_opt(MARKED, &[&name]).await.map_err(failed)? {
-            if row.get::<_, Option<&str>>(0) != Some(MARK) {
-                return Err(ScratchError::Foreign { name: name.to_owned() });
-            }
-            scratch.drop_it().await?;
+        match scratch.left().await? {
+            Left::Nothing => {}
+            Left::Ours => scratch.drop_it().await?,
+            Left::Foreign => return Err(ScratchError::Foreign { name: name.to_owned() }),
         }
         let row = scratch.beside.query_one(LIKE_GREEN, &[]).await.map_err(failed)?;
         let (encoding, collate, kind): (&str, &str, &str) = (row.get(0), row.get(1), row.get(2));
@@ -85,6 +109,30 @@ impl Scratch {
         let mark = format!("comment on database {} is {}", ident(name), literal(MARK));
         scratch.beside.batch_execute(&mark).await.map_err(failed)?;
         Ok(scratch)
+    }
+
+    async fn beside(green: &Secret, name: &str) -> Result<Self, ScratchError> {
+        let url = Url::parse(green.expose()).map_err(|_| ScratchError::NoUrl)?;
+        let beside = connect(green, "the server of a scratch database").await?;
+        Ok(Self { name: name.to_owned(), green: url, beside })
+    }
+
+    /// What stands under its name.
+    async fn left(&self) -> Result<Left, ScratchError> {
+        let found = self.beside.query_opt(MARKED, &[&self.name]).await;
+        let Some(row) = found.map_err(|source| self.failed("look for", source))? else { return Ok(Left::Nothing) };
+        match row.get::<_, Option<&str>>(0) {
+            Some(MARK) => Ok(Left::Ours),
+            Some(_) => Ok(Left::Foreign),
+            None => self.unmarked().await,
+        }
+    }
+
+    /// Without any mark it may be one that a process had made and not marked yet when it died: then nothing at all is in it.
+    async fn unmarked(&self) -> Result<Left, ScratchError> {
+        let client = connect(&self.url(), "a database that may be ours").await?;
+        let is_empty = client.query_one(IS_EMPTY, &[]).await.map_err(|source| self.failed("look into", source))?;
+        Ok(if is_empty.get(0) { Left::Ours } else { Left::Foreign })
     }
 
     /// Our login there.

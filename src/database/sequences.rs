@@ -217,14 +217,11 @@ pub async fn carry(
     renamed: &BTreeMap<TableName, TableName>,
 ) -> Result<Vec<Carried>, SequenceError> {
     let (sources, targets) = both(blue, green).await?;
-    let tables = super::catalog::read(green).await.map_err(server("look for the owners of", Side::Green))?;
-    let mut carried = Vec::new();
-    let mut moves = Vec::new();
+    let (mut carried, mut moves) = (Vec::new(), Vec::new());
     for source in &sources {
         let Some(target) = counterpart(source, &targets, renamed) else {
             let owner = source.owner.as_ref().map(|(table, _)| renamed.get(table).unwrap_or(table));
-            let is_dropped = owner.is_some_and(|table| tables.table(table).is_none());
-            let outcome = if is_dropped { Outcome::OwnerDropped } else { Outcome::Missing };
+            let outcome = if is_dropped(green, owner).await? { Outcome::OwnerDropped } else { Outcome::Missing };
             carried.push(Carried { sequence: source.name.clone(), value: source.last_value, outcome });
             continue;
         };
@@ -238,6 +235,14 @@ pub async fn carry(
     Ok(carried)
 }
 
+/// Whether a sequence had an owner that green does not have.
+async fn is_dropped(green: &impl GenericClient, owner: Option<&TableName>) -> Result<bool, SequenceError> {
+    let Some(table) = owner else { return Ok(false) };
+    let name = qualified(&table.schema, &table.name);
+    let row = green.query_one("select to_regclass($1::text) is null", &[&name]).await;
+    Ok(row.map_err(server("look for the owner of", Side::Green))?.get(0))
+}
+
 fn server(act: &'static str, side: Side) -> impl FnOnce(tokio_postgres::Error) -> SequenceError {
     move |source| SequenceError::Server { act, side, source }
 }
@@ -246,9 +251,8 @@ async fn both(
     blue: &impl GenericClient,
     green: &impl GenericClient,
 ) -> Result<(Vec<Sequence>, Vec<Sequence>), SequenceError> {
-    let sources = read(blue).await.map_err(server("read", Side::Blue))?;
-    let targets = read(green).await.map_err(server("read", Side::Green))?;
-    Ok((sources, targets))
+    let (sources, targets) = tokio::join!(read(blue), read(green));
+    Ok((sources.map_err(server("read", Side::Blue))?, targets.map_err(server("read", Side::Green))?))
 }
 
 fn counterpart<'a>(

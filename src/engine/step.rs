@@ -48,7 +48,8 @@ impl fmt::Display for StepId {
 pub enum Reversal {
     /// `undo` takes it back.
     Undo,
-    /// It changes nothing: `verify` and `undo` are never asked, and it is asked anew when its answer must last.
+    /// It changes nothing: `verify` and `undo` are never asked, and it is asked anew when its answer must last. What it makes for itself
+    /// goes with it, or with `settle` when it was cut off.
     ReadOnly,
     /// It cannot be taken back; it has a gate before it and ends the range that undo can reach. Its `undo` is asked only while
     /// its outcome is unknown, and must then settle the question by writing against it, never by reading.
@@ -208,7 +209,8 @@ pub trait Step: Send + Sync {
     ) -> impl Future<Output = Result<Receipt, StepError>> + Send;
     /// Before an undo of an act whose outcome is unknown: ends what may still be under way and does not hold the term row (a
     /// server process of ours, a hung call), so that it cannot land after the undo. Effects that hold the term row need nothing:
-    /// the term was raised before the undo began.
+    /// the term was raised before the undo began. Of a step that only reads it is asked on the way back when it was begun and has no good
+    /// end, and when somebody answers for it instead: what it makes for itself goes then.
     fn settle(&self, _world: &Self::World, _context: &Context) -> impl Future<Output = Result<(), StepError>> + Send {
         async { Ok(()) }
     }

@@ -41,6 +41,8 @@ impl<S: Step, L: Log> Session<'_, S, L> {
                     return Err(stopped(&self.engine.stop).at(step.id()));
                 }
                 self.take_back(step).await?;
+            } else if self.may_be_under_way(step) {
+                self.settle(step).await.map_err(|error| halt_at(step, error))?;
             }
         }
         self.append(Entry::of_run(Kind::RolledBack, Value::Null)).await.map(drop)
@@ -49,6 +51,11 @@ impl<S: Step, L: Log> Session<'_, S, L> {
     fn must_undo(&self, step: &S) -> bool {
         let open = self.phase(step).is_some_and(|phase| phase != StepPhase::Undone);
         open && step.reversal() == Reversal::Undo
+    }
+
+    /// A step that only reads has nothing to undo, but one that was cut off may still be at it.
+    fn may_be_under_way(&self, step: &S) -> bool {
+        step.reversal() == Reversal::ReadOnly && self.phase(step).is_some_and(|phase| phase != StepPhase::Done)
     }
 
     /// Sees that no one-way step stands: refuses when one is done, and has an unknown one written against.

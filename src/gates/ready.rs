@@ -44,6 +44,18 @@ pub fn captured(side: Side, lost: Option<String>) -> Verdict {
     lost.map_or(Verdict::Go, |why| Verdict::NoGo(format!("the capture on {side} is lost: {why}")))
 }
 
+/// Whether queue and tables agree: `alive` revocations were executed, the engine on `side` said, and live there; `named` are the first.
+#[must_use]
+pub fn witness(side: Side, alive: usize, named: &[String]) -> Verdict {
+    match alive {
+        0 => Verdict::Go,
+        n => Verdict::NoGo(format!(
+            "{n} revocations were executed, says {side}'s engine, and live there: {}",
+            named.join("; ")
+        )),
+    }
+}
+
 /// What a system answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SystemReading {
@@ -88,6 +100,13 @@ mod tests {
         assert!(matches!(system("a", Side::Blue, SystemReading::Serves(Side::Green)), Verdict::NoGo(_)));
         assert!(matches!(system("a", Side::Blue, SystemReading::Refuses), Verdict::NoGo(_)));
         assert!(matches!(system("a", Side::Blue, SystemReading::Silent("late".into())), Verdict::Unclear(_)));
+    }
+
+    #[test]
+    fn gates_before_a_move_hear_the_second_witness() {
+        assert_eq!(witness(Side::Blue, 0, &[]), Verdict::Go);
+        let verdict = witness(Side::Blue, 2, &["e1: consent c1 stands".to_owned()]);
+        assert!(matches!(verdict, Verdict::NoGo(why) if why.contains("2 revocations") && why.contains("e1")));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 /// Any error of a body.
@@ -23,6 +23,22 @@ pub(super) fn error(status: StatusCode, code: &str, description: &str) -> Respon
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
+
+/// 400 to a request that two servers could read in two ways; what follows it on its connection is not read either.
+pub(super) fn turned_away(description: &str) -> Response<Body> {
+    broken_off(StatusCode::BAD_REQUEST, description)
+}
+
+/// An error after which nothing more is read of the connection, because nobody knows where the next request would begin.
+pub(super) fn broken_off(status: StatusCode, description: &str) -> Response<Body> {
+    let mut response = error(status, "invalid_request", description);
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// Marks an answer of our own where the engine's was expected: it says nothing of what the engine did.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unheard;
 
 /// 503: nothing was done, the client may come again.
 pub(super) fn come_again(description: &str) -> Response<Body> {

@@ -4,24 +4,34 @@
 //! promise that nobody could keep.
 
 use crate::gateway::gate::Pass;
+use crate::gateway::overlay::Overlay;
 use crate::revocations::chain::Lookups;
 use crate::revocations::hydra::Knock;
 use crate::revocations::{Captured, Door, Outcome, Producer, Receipt, RevocationError};
 use hyper::StatusCode;
+use std::sync::Arc;
 
 /// The means of capturing.
 pub(super) struct Capture {
     lookups: Lookups,
     producer: Producer,
+    overlay: Arc<Overlay>,
 }
 
 impl Capture {
-    pub(super) fn new(lookups: Lookups, producer: Producer) -> Self {
-        Self { lookups, producer }
+    pub(super) fn new(lookups: Lookups, producer: Producer, overlay: Arc<Overlay>) -> Self {
+        Self { lookups, producer, overlay }
     }
 
-    /// Queues a revocation durably; only then may it be forwarded to the side of `pass`.
-    pub(super) async fn take(&self, knock: &Knock, pass: &Pass) -> Result<Receipt, RevocationError> {
+    /// Queues a revocation durably, with who asked for it as far as that can be seen, and denies what it kills; only then may it be forwarded
+    /// to the side of `pass`. Gives what was queued with its receipt.
+    pub(super) async fn take(
+        &self,
+        knock: &Knock,
+        pass: &Pass,
+        actor: String,
+    ) -> Result<(Receipt, Captured), RevocationError> {
+        self.overlay.require_room()?;
         let found = self.lookups.both(knock, pass.side).await?;
         let captured = Captured {
             door: knock.door(),
@@ -31,12 +41,15 @@ impl Capture {
             blue: found.blue,
             green: found.green,
         };
-        self.producer.append(captured).await
+        let receipt = self.producer.append_by(captured.clone(), Some(actor)).await?;
+        self.overlay.deny(&receipt, &captured);
+        Ok((receipt, captured))
     }
 
     /// Writes what the engine said; an answer that leaves it open leaves the event as captured, and so it is replayed.
     pub(super) async fn settle(&self, receipt: Receipt, door: Door, status: StatusCode) {
         if let Some(outcome) = outcome(door, status) {
+            self.overlay.settle(receipt.id, outcome);
             self.producer.settle(receipt.id, outcome, Some(i32::from(status.as_u16()))).await;
         }
     }

@@ -1,11 +1,13 @@
 //! The gateway's own listener: the participant protocol, the answer to "which side, now?" for other participants, and the figures.
 
 use super::figures::Tallies;
+use super::metrics::Metrics;
 use super::participant::{Participant, Refused};
 use crate::traffic::figures::LONGEST_S;
 use crate::traffic::protocol::{Order, Resolution, Standing};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -13,14 +15,35 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tokio::time::Instant;
 
-pub(super) fn router(participant: Arc<Participant>, tallies: Arc<Tallies>) -> Router {
+pub(super) fn router(participant: Arc<Participant>, tallies: Arc<Tallies>, metrics: Arc<Metrics>) -> Router {
     let told = Router::new().route("/cutover/v1/figures", get(figures)).with_state(tallies);
+    let measured = Router::new()
+        .route("/metrics", get(measured))
+        .route("/ready", get(ready))
+        .route("/healthz", get(async || "ok"))
+        .with_state(metrics);
     Router::new()
         .route("/cutover/v1/state", get(state))
         .route("/cutover/v1/{verb}", post(order))
         .route("/resolve", get(resolve))
+        .route("/cutover/v1/gate", get(super::asked::gate))
         .with_state(participant)
         .merge(told)
+        .merge(measured)
+}
+
+async fn measured(State(metrics): State<Arc<Metrics>>) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.text()).into_response()
+}
+
+/// Whether requests are answered here: a side is settled. A hold is no reason to send clients elsewhere: they would be held there too.
+async fn ready(State(metrics): State<Arc<Metrics>>) -> Response {
+    if metrics.gate.is_closed() {
+        let why = "which side serves is not settled: every request is refused";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    }
+    let overlay = if metrics.overlay.is_loaded() { "loaded" } else { "not loaded: control was not to be had" };
+    format!("ready; deny overlay {overlay}").into_response()
 }
 
 /// How far back figures are wanted.

@@ -209,6 +209,16 @@ impl Asked {
         self.client = client;
     }
 
+    /// Whether it is the client who is being waited for: its request has not come whole.
+    pub(super) fn awaits_client(&self) -> bool {
+        self.awaited.is_client()
+    }
+
+    /// Whether its client has broken off in the request, or sent what nobody takes.
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.awaited.is_broken()
+    }
+
     /// The engine began to answer.
     pub(super) fn answered(&mut self, status: StatusCode) {
         self.status = Some(status);

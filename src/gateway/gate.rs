@@ -245,6 +245,16 @@ impl Gate {
         self.lock().in_flight
     }
 
+    /// Whether everything is refused.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().mode == Mode::Closed
+    }
+
+    /// How many requests are held.
+    pub(super) fn held(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     fn turn(&self, mode: Mode, change: impl FnOnce(&mut Inner)) -> u64 {
         let mut inner = self.lock();
         inner.mode = mode;

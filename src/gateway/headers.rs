@@ -1,13 +1,16 @@
-//! Headers that end at a proxy, and those that are ours alone. Pure.
+//! Headers that end at a proxy, those that are ours alone, and who asks. Pure.
 
+use super::clients;
 use crate::plan::Side;
-use hyper::HeaderMap;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Uri};
 use std::net::IpAddr;
 
 const OURS: &str = "x-cutover-";
 const SIDE: HeaderName = HeaderName::from_static("x-cutover-side");
 const EPOCH: HeaderName = HeaderName::from_static("x-cutover-epoch");
+/// Most of a name that is kept.
+const ACTOR_CHARS: usize = 255;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
@@ -59,6 +62,16 @@ pub(super) fn add_client(headers: &mut HeaderMap, client: IpAddr) {
     }
 }
 
+/// Who asks, as far as it can be seen: the client that the head names, which the engine has yet to believe, and the address it came from.
+pub(super) fn actor(headers: &HeaderMap) -> String {
+    let from = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let from: String = from.rsplit(", ").next().unwrap_or_default().chars().take(ACTOR_CHARS).collect();
+    match clients::named(headers, b"") {
+        Some(client) => format!("client {} from {from}", client.chars().take(ACTOR_CHARS).collect::<String>()),
+        None => from,
+    }
+}
+
 /// Says which side answered, at which epoch.
 pub(super) fn stamp(headers: &mut HeaderMap, side: Side, epoch: i64) {
     strip_ours(headers);
@@ -71,6 +84,24 @@ pub(super) fn stamp(headers: &mut HeaderMap, side: Side, epoch: i64) {
 pub(super) fn is_ambiguous(headers: &HeaderMap) -> bool {
     let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
     lengths > 1 || (lengths == 1 && headers.contains_key(header::TRANSFER_ENCODING))
+}
+
+/// Whether a body comes in a coding that ends at the next server and that we do not undo: all but one plain `chunked`.
+pub(super) fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let (first, second) = (codings.next(), codings.next());
+    second.is_some() || first.is_some_and(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+}
+
+/// Whether a request names its host in two ways, by which two servers could take it for two different ones.
+pub(super) fn names_two_hosts(uri: &Uri, headers: &HeaderMap) -> bool {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let differs = uri
+        .authority()
+        .zip(first)
+        .is_some_and(|(named, host)| !host.as_bytes().eq_ignore_ascii_case(named.as_str().as_bytes()));
+    second.is_some() || differs
 }
 
 /// The declared length of a body, when there is one.
@@ -91,6 +122,15 @@ mod tests {
         }
         strip_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
+    }
+
+    #[test]
+    fn who_asks_is_named_by_the_address_that_we_saw() {
+        let mut headers = HeaderMap::from_iter([(FORWARDED_FOR, HeaderValue::from_static("10.0.0.1"))]);
+        add_client(&mut headers, IpAddr::from([10, 0, 0, 2]));
+        assert_eq!(actor(&headers), "10.0.0.2", "what came before it says what it likes");
+        headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic YXBwOnNlY3JldA=="));
+        assert_eq!(actor(&headers), "client app from 10.0.0.2");
     }
 
     #[test]

@@ -3,27 +3,36 @@
 //! It is a participant of the lockstep (`participant`) and a resolver for the others. It never guesses a side: without a definite
 //! answer from the registers it refuses with 503 and `Retry-After`.
 
+mod added;
 mod answer;
+mod asked;
 mod capture;
 mod clients;
 mod config;
 mod control;
+mod counters;
 mod error;
 mod figures;
 mod form;
 mod gate;
 mod headers;
+mod log;
+mod metrics;
+mod overlay;
 mod participant;
 mod proxy;
+mod recognize;
+mod refresh;
 mod registers;
 mod server;
 mod settle;
 mod state;
+mod taken;
 mod times;
 mod upload;
 mod upstream;
 mod waiting;
 
-pub use config::Config;
+pub use config::{Config, NotTold};
 pub use error::GatewayError;
 pub use server::{Addresses, Bound, bind, serve};

@@ -1,20 +1,25 @@
 //! One request through the gateway: through the gate, past the doors, to the engine of the side, and its answer back.
 //!
-//! Bodies are streamed both ways, save a token revocation's (read to find the chain), a token request's (read to see whether it is a
-//! refresh) and small answers (read whole, so that the request is over when the engine is done, however slow the client reads). No POST
+//! Bodies are streamed both ways, save a revocation's form (read to find the chain), those in which tokens are presented (`recognize`) and
+//! small answers (read whole, so that the request is over when the engine is done, however slow the client reads). No POST
 //! is ever sent twice.
 
-use super::answer::{Body, BoxError, come_again, error, full};
+use super::answer::{self, Body, BoxError, Unheard, come_again, error, full};
 use super::capture::Capture;
-use super::clients;
+use super::counters::Counters;
 use super::figures::{Asked, Question, Tallies};
 use super::form::{self, FORM_BYTES, Form};
 use super::gate::{Gate, Pass, Refusal};
 use super::headers;
+use super::log::Logged;
+use super::overlay::{Doorway, Overlay, Verdict, denied};
+use super::recognize::{Recognized, recognized};
+use super::refresh::{Asking, Refreshes};
 use super::upstream::{Upstreams, chain_of};
-use crate::revocations::hydra::{self, Class, Knock, Listener, Reading};
+use crate::revocations::doors::{Doors, InForm, Reading};
+use crate::revocations::hydra::{self, Class, Knock, Listener};
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
@@ -36,21 +41,32 @@ const VERSION: &str = "/version";
 /// Everything a request needs.
 pub(super) struct Proxy {
     gate: Arc<Gate>,
+    doors: Doors,
     upstreams: Arc<Upstreams>,
     capture: Arc<Capture>,
     tallies: Arc<Tallies>,
+    pub(super) overlay: Arc<Overlay>,
+    refreshes: Option<Arc<Refreshes>>,
+    pub(super) counters: Arc<Counters>,
     request_timeout: Duration,
 }
 
+/// What a proxy is made of.
+pub(super) struct Parted {
+    pub(super) gate: Arc<Gate>,
+    pub(super) doors: Doors,
+    pub(super) upstreams: Arc<Upstreams>,
+    pub(super) capture: Arc<Capture>,
+    pub(super) tallies: Arc<Tallies>,
+    pub(super) overlay: Arc<Overlay>,
+    pub(super) refreshes: Option<Arc<Refreshes>>,
+    pub(super) counters: Arc<Counters>,
+}
+
 impl Proxy {
-    pub(super) fn new(
-        gate: Arc<Gate>,
-        upstreams: Arc<Upstreams>,
-        capture: Arc<Capture>,
-        tallies: Arc<Tallies>,
-        request_timeout: Duration,
-    ) -> Arc<Self> {
-        Arc::new(Self { gate, upstreams, capture, tallies, request_timeout })
+    pub(super) fn new(parts: Parted, request_timeout: Duration) -> Arc<Self> {
+        let Parted { gate, doors, upstreams, capture, tallies, overlay, refreshes, counters } = parts;
+        Arc::new(Self { gate, doors, upstreams, capture, tallies, overlay, refreshes, counters, request_timeout })
     }
 
     /// Answers one request of one listener.
@@ -60,20 +76,16 @@ impl Proxy {
         client: IpAddr,
         request: Request<Incoming>,
     ) -> Response<Body> {
-        if headers::is_ambiguous(request.headers()) {
-            return error(StatusCode::BAD_REQUEST, "invalid_request", "the request gives its length twice");
+        if let Some(refused) = objection(&request) {
+            return refused;
         }
         let length = headers::declared_length(request.headers());
-        if length.is_some_and(|bytes| bytes > BODY_BYTES as u64) {
-            return error(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the request's body is too large");
-        }
         let (mut head, body) = request.into_parts();
-        let query = head.uri.query();
-        let reading = hydra::read(listener, &head.method, head.uri.path(), query);
-        let class = if reading == Reading::Passes {
-            hydra::class(listener, &head.method, head.uri.path(), query)
-        } else {
-            Class::Revocation
+        let reading = self.doors.read(listener, &head.method, head.uri.path(), head.uri.query());
+        let class = match &reading {
+            Reading::Passes => hydra::class(listener, &head.method, head.uri.path()),
+            Reading::Unclear(why) => return error(StatusCode::BAD_REQUEST, "invalid_request", why),
+            Reading::Knocks(_) | Reading::InForm(_) => Class::Revocation,
         };
         headers::strip_hop_by_hop(&mut head.headers);
         headers::strip_ours(&mut head.headers);
@@ -84,9 +96,22 @@ impl Proxy {
             self.gate.enter(class, length.unwrap_or(FORM_BYTES as u64)).await
         };
         match entered {
-            Ok(pass) => self.pass_on(listener, reading, head, body, pass).await,
-            Err(Refusal::Full) => come_again("too many requests are waiting for a change-over"),
-            Err(Refusal::Unsettled) => come_again("which engine serves is not settled yet"),
+            Ok(pass) => {
+                let side = pass.side;
+                let logged = Logged::of(&head, client, &pass);
+                let response = self.pass_on(listener, reading, head, body, class, pass).await;
+                self.counters.answered(side, class, response.status());
+                logged.inspect(|logged| logged.answered(response.status()));
+                response
+            }
+            Err(Refusal::Full) => {
+                self.counters.refused_full.add(1);
+                come_again("too many requests are waiting for a change-over")
+            }
+            Err(Refusal::Unsettled) => {
+                self.counters.refused_unsettled.add(1);
+                come_again("which engine serves is not settled yet")
+            }
         }
     }
 
@@ -96,11 +121,13 @@ impl Proxy {
         reading: Reading,
         head: Parts,
         body: Incoming,
+        class: Class,
         pass: Pass,
     ) -> Response<Body> {
         let until = Instant::now() + self.request_timeout;
         if reading == Reading::Passes {
-            return self.ask(listener, head, body, pass, until).await;
+            let doorway = Doorway::of(listener, &head, class);
+            return self.ask(listener, doorway, head, body, pass, until).await;
         }
         // A revocation runs to its end even when its client goes away: what is queued must also be executed.
         let proxy = Arc::clone(self);
@@ -111,20 +138,41 @@ impl Proxy {
         })
     }
 
-    /// Passes on what is no revocation.
-    async fn ask(&self, listener: Listener, head: Parts, body: Incoming, pass: Pass, until: Instant) -> Response<Body> {
-        match recognized(listener, &head, body, until).await {
-            Some((asked, body)) => self.forward(listener, head, body, asked, pass, until).await,
-            None => {
-                let mut response = not_in_time();
-                headers::stamp(response.headers_mut(), pass.side, pass.epoch);
-                response
-            }
+    /// Passes on what is no revocation, unless it presents what was revoked.
+    async fn ask(
+        self: &Arc<Self>,
+        listener: Listener,
+        doorway: Option<Doorway>,
+        head: Parts,
+        body: Incoming,
+        pass: Pass,
+        until: Instant,
+    ) -> Response<Body> {
+        let stamped = |mut response: Response<Body>| {
+            headers::stamp(response.headers_mut(), pass.side, pass.epoch);
+            response
+        };
+        let (mut known, body) = match recognized(doorway, &head, body, until, !self.overlay.is_empty()).await {
+            Ok(recognized) => recognized,
+            Err(response) => return stamped(*response),
+        };
+        if let Some((doorway, presented)) = known.presented.take()
+            && self.overlay.judge(pass.side, &presented).await == Verdict::Denied
+        {
+            self.counters.denied(doorway);
+            return stamped(denied(doorway));
         }
+        if let (Some(refreshes), Some(form)) = (&self.refreshes, known.refresh.take())
+            && let Some(key) = refreshes.key(&head.headers, &form)
+        {
+            let asking = Asking { listener, head, form, recognized: known, until };
+            return self.share(refreshes, key, asking, pass).await;
+        }
+        self.forward(listener, head, body, known, pass, until).await
     }
 
     async fn revoke(
-        &self,
+        self: &Arc<Self>,
         listener: Listener,
         reading: Reading,
         head: Parts,
@@ -134,27 +182,31 @@ impl Proxy {
     ) -> Response<Body> {
         let read = match reading {
             Reading::Knocks(knock) => Ok((knock, streamed(body))),
-            Reading::TokenInBody => read_token(&head, body, until).await,
-            Reading::Passes => return self.ask(listener, head, body, pass, until).await,
+            Reading::InForm(form) => read_form(&form, &head, body, until).await,
+            Reading::Passes | Reading::Unclear(_) => return self.ask(listener, None, head, body, pass, until).await,
         };
         let (knock, body) = match read {
             Ok(read) => read,
             Err(response) => return *response,
         };
-        let receipt = match self.capture.take(&knock, &pass).await {
-            Ok(receipt) => receipt,
+        let receipt = match self.capture.take(&knock, &pass, headers::actor(&head.headers)).await {
+            Ok((receipt, _)) => receipt,
             Err(failed) => {
+                self.counters.capture_refused.add(1);
                 tracing::warn!(error = %chain_of(&failed), door = knock.door().as_str(), "revocation refused");
                 return come_again("the revocation could not be recorded; nothing was revoked");
             }
         };
+        self.counters.captured.add(1);
         let response = self.forward(listener, head, body, Recognized::of(Question::Other), pass, until).await;
-        // Our own 502 and 504 say nothing of what the engine did, and neither does any other 5xx.
-        self.capture.settle(receipt, knock.door(), response.status()).await;
+        // Our own answers say nothing of what the engine did, and neither does any 5xx.
+        if response.extensions().get::<Unheard>().is_none() {
+            self.capture.settle(receipt, knock.door(), response.status()).await;
+        }
         response
     }
 
-    async fn forward(
+    pub(super) async fn forward(
         &self,
         listener: Listener,
         head: Parts,
@@ -170,12 +222,14 @@ impl Proxy {
             Ok(Ok(response)) => self.bring_back(response, pass, asked, until).await,
             Ok(Err(failed)) => {
                 asked.broke();
-                tracing::warn!(error = %chain_of(&failed), %side, "the engine did not answer");
-                error(StatusCode::BAD_GATEWAY, "server_error", "the engine did not answer")
+                unheard(not_sent_whole(&asked, &failed).unwrap_or_else(|| {
+                    tracing::warn!(error = %chain_of(&failed), %side, "the engine did not answer");
+                    error(StatusCode::BAD_GATEWAY, "server_error", "the engine did not answer")
+                }))
             }
             Err(_) => {
                 asked.broke();
-                not_in_time()
+                unheard(if asked.awaits_client() { not_sent_in_time() } else { not_in_time() })
             }
         };
         headers::stamp(response.headers_mut(), side, epoch);
@@ -201,65 +255,81 @@ impl Proxy {
             Ok(Err(failed)) => {
                 asked.broke();
                 tracing::warn!(error = %chain_of(&failed), "the engine's answer broke off");
-                error(StatusCode::BAD_GATEWAY, "server_error", "the engine's answer broke off")
+                unheard(error(StatusCode::BAD_GATEWAY, "server_error", "the engine's answer broke off"))
             }
             Err(_) => {
                 asked.broke();
-                error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not finish in time")
+                unheard(error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not finish in time"))
             }
         }
     }
 }
 
-fn asks_version(head: &Parts) -> bool {
+/// Why a request is not looked at any further.
+fn objection(request: &Request<Incoming>) -> Option<Response<Body>> {
+    let headers = request.headers();
+    if *request.method() == Method::CONNECT {
+        return Some(answer::broken_off(StatusCode::METHOD_NOT_ALLOWED, "this is no way to anywhere else"));
+    }
+    if headers::is_ambiguous(headers) {
+        return Some(answer::turned_away("the request gives its length twice"));
+    }
+    if headers::is_coded(headers) {
+        return Some(answer::turned_away("the request's body comes in another coding than chunked"));
+    }
+    if headers::names_two_hosts(request.uri(), headers) {
+        return Some(answer::turned_away("the request names two hosts"));
+    }
+    let is_large = headers::declared_length(headers).is_some_and(|bytes| bytes > BODY_BYTES as u64);
+    is_large.then(too_large)
+}
+
+fn too_large() -> Response<Body> {
+    answer::broken_off(StatusCode::PAYLOAD_TOO_LARGE, "the request's body is too large")
+}
+
+/// What a client is told whose body the engine did not get whole; none when that was not the client's doing.
+fn not_sent_whole(asked: &Asked, failed: &(dyn std::error::Error + 'static)) -> Option<Response<Body>> {
+    if !asked.is_broken_off() {
+        return None;
+    }
+    let mut causes = std::iter::successors(Some(failed), |cause| cause.source());
+    let is_large = causes.any(|cause| cause.is::<LengthLimitError>());
+    Some(if is_large { too_large() } else { answer::turned_away("the request's body broke off") })
+}
+
+fn unheard(mut response: Response<Body>) -> Response<Body> {
+    response.extensions_mut().insert(Unheard);
+    response
+}
+
+/// 408: the client did not send the whole of its request in time.
+pub(super) fn not_sent_in_time() -> Response<Body> {
+    answer::broken_off(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time")
+}
+
+pub(super) fn asks_version(head: &Parts) -> bool {
     head.method == Method::GET && head.uri.path() == VERSION
 }
 
-fn not_in_time() -> Response<Body> {
+pub(super) fn not_in_time() -> Response<Body> {
     error(StatusCode::GATEWAY_TIMEOUT, "server_error", "the engine did not answer in time")
 }
 
-fn streamed<B>(body: B) -> Body
+pub(super) fn streamed<B>(body: B) -> Body
 where
     B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     Limited::new(body, BODY_BYTES).boxed_unsync()
 }
 
-/// What is known of a request before it is passed on.
-struct Recognized {
-    question: Question,
-    /// Who says to refresh; whether they are is the engine's word.
-    client: Option<String>,
-}
-
-impl Recognized {
-    fn of(question: Question) -> Self {
-        Self { question, client: None }
-    }
-}
-
-/// What is asked, and the body to pass on, as it came. Whether it is a refresh is seen where a token request has a plain form of usual
-/// size; none when that form did not arrive in time.
-async fn recognized(listener: Listener, head: &Parts, body: Incoming, until: Instant) -> Option<(Recognized, Body)> {
-    let is_token = hydra::is_token_endpoint(listener, &head.method, head.uri.path());
-    if !is_token || !form::is_plain(head) || form::is_declared_large(head) {
-        let question = if asks_version(head) { Question::Version } else { Question::Other };
-        return Some((Recognized::of(question), streamed(body)));
-    }
-    match form::read(body, until).await {
-        Form::Whole(bytes) if hydra::is_refresh(&bytes) => {
-            let client = clients::named(&head.headers, &bytes);
-            Some((Recognized { question: Question::Refresh, client }, full(bytes)))
-        }
-        Form::Whole(bytes) => Some((Recognized::of(Question::Other), full(bytes))),
-        Form::Unread(body) => Some((Recognized::of(Question::Other), streamed(body))),
-        Form::Late => None,
-    }
-}
-
-/// Reads a token revocation's form. Anything but one plain form with one token is refused: what cannot be read cannot be captured.
-async fn read_token(head: &Parts, body: Incoming, until: Instant) -> Result<(Knock, Body), Box<Response<Body>>> {
+/// Reads a revocation's form. Anything but one plain form that says once what is revoked is refused: what cannot be read cannot be captured.
+async fn read_form(
+    meant: &InForm,
+    head: &Parts,
+    body: Incoming,
+    until: Instant,
+) -> Result<(Knock, Body), Box<Response<Body>>> {
     let refuse = |status, why: &str| Err(Box::new(error(status, "invalid_request", why)));
     if !form::is_plain(head) {
         return refuse(
@@ -270,10 +340,10 @@ async fn read_token(head: &Parts, body: Incoming, until: Instant) -> Result<(Kno
     let bytes = match form::read(body, until).await {
         Form::Whole(bytes) => bytes,
         Form::Unread(_) => return refuse(StatusCode::BAD_REQUEST, "the form is too large or broke off"),
-        Form::Late => return refuse(StatusCode::REQUEST_TIMEOUT, "the form did not arrive in time"),
+        Form::Late => return Err(Box::new(not_sent_in_time())),
     };
-    match hydra::token_of(&bytes) {
-        Ok(token) => Ok((Knock::Token { signatures: hydra::signature_forms(&token) }, full(bytes))),
+    match meant.knock(&bytes) {
+        Ok(knock) => Ok((knock, full(bytes))),
         Err(why) => refuse(StatusCode::BAD_REQUEST, why),
     }
 }

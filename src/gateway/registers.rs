@@ -60,6 +60,14 @@ async fn read_one(link: &Link, side: Side) -> Seen {
 }
 
 impl Readings {
+    /// One side's.
+    pub(super) fn of(self, side: Side) -> Seen {
+        match side {
+            Side::Blue => self.blue,
+            Side::Green => self.green,
+        }
+    }
+
     /// Which side this gateway may serve, given where it stands; none when it must refuse.
     pub(super) fn settle(&self, stand: &Stand) -> Option<Settled> {
         stand.settle(&self.blue, &self.green)

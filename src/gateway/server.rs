@@ -1,20 +1,27 @@
 //! The gateway's listeners and its parts put together. Ends when told, after the requests under way, within a bound.
 
+use super::added::{self, Added};
 use super::capture::Capture;
 use super::config::Config;
 use super::control;
+use super::counters::Counters;
 use super::error::GatewayError;
 use super::figures::Tallies;
 use super::gate::Gate;
+use super::metrics::Metrics;
+use super::overlay::{Overlay, Retirement, follow};
 use super::participant::Participant;
-use super::proxy::Proxy;
+use super::proxy::{Parted, Proxy};
+use super::refresh::Refreshes;
 use super::registers::Registers;
 use super::state::StateFile;
+use super::taken::Taken;
 use super::upstream::Upstreams;
 use super::waiting::Bounds;
-use crate::revocations::Producer;
 use crate::revocations::chain::Lookups;
+use crate::revocations::doors::Doors;
 use crate::revocations::hydra::Listener;
+use crate::revocations::{Follower, Identities, Install, Producer, Retiring, Setup, queue};
 use crate::traffic::protocol::State;
 use crate::traffic::stand::Stand;
 use hyper::server::conn::http1;
@@ -31,8 +38,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-/// Longest time for the head of a request, and so for an idle connection; longer than clients usually keep theirs.
-const HEAD: Duration = Duration::from_secs(75);
 const HEAD_BYTES: usize = 64 * 1024;
 /// Most connections of one listener; the next wait to be accepted.
 const CONNECTIONS: usize = 8192;
@@ -59,6 +64,19 @@ pub struct Bound {
     participant: Arc<Participant>,
     proxy: Arc<Proxy>,
     tallies: Arc<Tallies>,
+    added: Arc<Added>,
+    metrics: Arc<Metrics>,
+    follower: Follower,
+    retirement: Retirement,
+    install: Install,
+    waits: Waits,
+}
+
+/// Longest waits for a client.
+#[derive(Clone, Copy)]
+struct Waits {
+    head: Duration,
+    taking: Duration,
 }
 
 /// Runs a gateway until `shutdown` is ready.
@@ -85,15 +103,63 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
 
     let gate = Gate::new(Bounds { requests: gateway.held_requests, bytes: gateway.held_bytes as u64 });
     let lookups = Lookups::new(&config.blue, &config.green, config.patience);
-    let producer =
-        Producer::start(&config.control, &config.plan, &config.name, config.patience, Arc::clone(&config.install));
-    let capture = Arc::new(Capture::new(lookups, producer));
+    let counters = Arc::new(Counters::default());
+    let identities = Identities::new(&config.blue, &config.green, config.patience);
+    let overlay = Overlay::new(gateway.overlay_entries, identities, Arc::clone(&counters));
+    let refreshes = gateway.coalesce.as_ref().map(|coalesce| Arc::new(Refreshes::new(coalesce)));
+    let queue = queue::open(&config.queue, &config.control, &config.plan, config.patience);
+    let follower = Follower::new(queue, &config.control, &config.plan, &config.name, config.patience);
+    let capture = Arc::new(Capture::new(lookups, producer(&config), Arc::clone(&overlay)));
+    let added = Added::new(&config, Arc::clone(&gate), Arc::clone(&capture))?;
     let registers = Registers::new(&config.blue, &config.green, config.patience);
     let tallies = Tallies::new(Instant::now());
-    let (at_proxy, counted) = (Arc::clone(&gate), Arc::clone(&tallies));
-    let proxy = Proxy::new(at_proxy, Arc::clone(&upstreams), Arc::clone(&capture), counted, gateway.request_timeout);
+    let parts = Parted {
+        gate: Arc::clone(&gate),
+        doors: Doors::new(gateway.doors.clone()),
+        upstreams: Arc::clone(&upstreams),
+        capture: Arc::clone(&capture),
+        tallies: Arc::clone(&tallies),
+        overlay: Arc::clone(&overlay),
+        refreshes: refreshes.clone(),
+        counters: Arc::clone(&counters),
+    };
+    let proxy = Proxy::new(parts, gateway.request_timeout);
+    let metrics = Arc::new(Metrics { gate: Arc::clone(&gate), overlay, refreshes, counters });
     let participant = Participant::new(gate, registers, upstreams, capture, file, stand, config.hold);
-    Ok(Bound { public, admin, control, addresses, participant, proxy, tallies })
+    let urls = [&config.blue, &config.green, &config.control];
+    let retiring = Retiring::new(urls, &config.plan, config.replay.as_ref(), config.patience);
+    let retirement = Retirement::new(retiring, Arc::clone(&participant), config.denied);
+    let waits = Waits { head: config.head, taking: gateway.request_timeout };
+    let install = config.install;
+    Ok(Bound {
+        public,
+        admin,
+        control,
+        addresses,
+        participant,
+        proxy,
+        tallies,
+        added,
+        metrics,
+        follower,
+        retirement,
+        install,
+        waits,
+    })
+}
+
+/// The spool file stands beside the state file: whoever keeps the one keeps the other.
+fn producer(config: &Config) -> Producer {
+    let queue = queue::open(&config.queue, &config.control, &config.plan, config.patience);
+    Producer::over(Setup {
+        control: config.control.clone(),
+        plan: config.plan.clone(),
+        gateway: config.name.clone(),
+        limit: config.patience,
+        install: Arc::clone(&config.install),
+        queue,
+        spool: Some(config.gateway.state.with_extension("spool")),
+    })
 }
 
 impl Bound {
@@ -103,23 +169,29 @@ impl Bound {
         self.addresses
     }
 
-    /// Finds out which side serves, then serves until `shutdown` is ready.
+    /// Finds out which side serves and what was revoked, then serves until `shutdown` is ready.
     ///
     /// # Errors
     /// When the control listener fails.
     pub async fn serve(self, shutdown: impl Future<Output = ()> + Send) -> Result<(), GatewayError> {
+        let (overlay, metrics) = (Arc::clone(&self.metrics.overlay), self.metrics);
+        let following = follow(overlay, self.follower, self.install, self.retirement).await;
         self.participant.start().await;
+        let mut beside = JoinSet::new();
+        beside.spawn(following);
+        beside.spawn(Arc::clone(&metrics).sweep());
         let (end, ended) = watch::channel(false);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(self.public, Listener::Public, Arc::clone(&self.proxy), ended.clone()));
-        tasks.spawn(accept(self.admin, Listener::Admin, self.proxy, ended.clone()));
-        let router = control::router(self.participant, self.tallies);
+        tasks.spawn(accept(self.public, Listener::Public, Arc::clone(&self.proxy), self.waits, ended.clone()));
+        tasks.spawn(accept(self.admin, Listener::Admin, self.proxy, self.waits, ended.clone()));
+        let router = control::router(self.participant, self.tallies, metrics).merge(added::router(self.added));
         let own = axum::serve(self.control, router).with_graceful_shutdown(until_true(ended));
         let own = tokio::spawn(async move { own.await });
         shutdown.await;
         // No receiver left means that everything has ended already.
         let _ = end.send(true);
         let _ = timeout(LAST_REQUESTS, async { while tasks.join_next().await.is_some() {} }).await;
+        beside.abort_all();
         match timeout(LAST_REQUESTS, own).await {
             Ok(Ok(Err(error))) => Err(GatewayError::Failed(error.to_string())),
             _ => Ok(()),
@@ -145,7 +217,7 @@ async fn until_true(mut ended: watch::Receiver<bool>) {
     let _ = ended.wait_for(|ended| *ended).await;
 }
 
-async fn accept(listener: TcpListener, kind: Listener, proxy: Arc<Proxy>, ended: watch::Receiver<bool>) {
+async fn accept(listener: TcpListener, kind: Listener, proxy: Arc<Proxy>, waits: Waits, ended: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let mut end = pin!(until_true(ended.clone()));
     loop {
@@ -155,7 +227,7 @@ async fn accept(listener: TcpListener, kind: Listener, proxy: Arc<Proxy>, ended:
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if !is_full => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(converse(stream, peer, kind, Arc::clone(&proxy), ended.clone()));
+                    connections.spawn(converse(stream, peer, kind, Arc::clone(&proxy), waits, ended.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "accept a connection");
@@ -173,6 +245,7 @@ async fn converse(
     peer: SocketAddr,
     kind: Listener,
     proxy: Arc<Proxy>,
+    waits: Waits,
     ended: watch::Receiver<bool>,
 ) {
     let _ = stream.set_nodelay(true);
@@ -182,9 +255,9 @@ async fn converse(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD)
+        .header_read_timeout(waits.head)
         .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Taken::new(stream, waits.taking)), service);
     let mut connection = pin!(connection);
     tokio::select! {
         result = connection.as_mut() => log_end(result),

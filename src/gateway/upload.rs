@@ -7,16 +7,26 @@ use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 /// Whether an upload has not come to its end because of its client.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Awaited(Arc<AtomicBool>);
+pub(super) struct Awaited(Arc<AtomicU8>);
+
+const NOBODY: u8 = 0;
+const CLIENT: u8 = 1;
+const BROKEN: u8 = 2;
 
 impl Awaited {
+    /// Its next piece has not come, or it has broken off.
     pub(super) fn is_client(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) != NOBODY
+    }
+
+    /// It has broken off, or sent what nobody takes.
+    pub(super) fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == BROKEN
     }
 }
 
@@ -38,8 +48,12 @@ impl hyper::body::Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        let is_client = !matches!(polled, Poll::Ready(None | Some(Ok(_))));
-        self.awaited.0.store(is_client, Ordering::Relaxed);
+        let awaited = match &polled {
+            Poll::Ready(None | Some(Ok(_))) => NOBODY,
+            Poll::Ready(Some(Err(_))) => BROKEN,
+            Poll::Pending => CLIENT,
+        };
+        self.awaited.0.store(awaited, Ordering::Relaxed);
         polled
     }
 
@@ -71,7 +85,7 @@ mod tests {
         assert!(upload.frame().await.is_some_and(|piece| piece.is_ok()));
         assert!(!awaited.is_client(), "the engine has not asked for more");
         assert!(upload.frame().now_or_never().is_none());
-        assert!(awaited.is_client());
+        assert!(awaited.is_client() && !awaited.is_broken());
     }
 
     #[tokio::test]
@@ -93,6 +107,6 @@ mod tests {
         let awaited = Awaited::default();
         let mut upload = Upload::new(StreamBody::new(broken).boxed_unsync(), awaited.clone());
         assert!(upload.frame().await.is_some_and(|piece| piece.is_err()));
-        assert!(awaited.is_client());
+        assert!(awaited.is_client() && awaited.is_broken());
     }
 }

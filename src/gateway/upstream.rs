@@ -10,6 +10,7 @@ use crate::revocations::hydra::Listener;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::client::legacy::{Client, Error as ClientError, connect::HttpConnector};
@@ -65,6 +66,7 @@ impl Upstreams {
         let engine = self.engine(side);
         head.uri = engine.base(listener).join(&head.uri);
         head.version = hyper::Version::HTTP_11;
+        say_chunked(&mut head, &body);
         let again = is_repeatable(&head, &body).then(|| head.clone());
         match engine.client.request(Request::from_parts(head, body)).await {
             Err(error) if !error.is_connect() => match again {
@@ -152,6 +154,15 @@ fn client() -> Client<HttpConnector, Body> {
         .pool_timer(TokioTimer::new())
         .retry_canceled_requests(true)
         .build(connector)
+}
+
+/// The HTTP library leaves out the body of a GET or a HEAD whose length is not known, unless the head says that it is there.
+fn say_chunked(head: &mut Parts, body: &Body) {
+    use hyper::body::Body as _;
+    let is_bodiless = head.method == Method::GET || head.method == Method::HEAD;
+    if is_bodiless && !body.is_end_stream() && body.size_hint().exact().is_none() {
+        head.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
 }
 
 fn is_repeatable(head: &Parts, body: &Body) -> bool {

@@ -15,6 +15,11 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V1__journal", include_str!("../../migrations/control/V1__journal.sql")),
     ("V2__revocations", include_str!("../../migrations/control/V2__revocations.sql")),
     ("V3__pause", include_str!("../../migrations/control/V3__pause.sql")),
+    ("V4__queue", include_str!("../../migrations/control/V4__queue.sql")),
+    ("V5__revocation_verdicts", include_str!("../../migrations/control/V5__revocation_verdicts.sql")),
+    ("V6__overlay", include_str!("../../migrations/control/V6__overlay.sql")),
+    ("V8__system_stand", include_str!("../../migrations/control/V8__system_stand.sql")),
+    ("V9__retired_revocations", include_str!("../../migrations/control/V9__retired_revocations.sql")),
 ];
 /// Every session: a record is durable when its commit returns, and no wait is without a bound.
 const SESSION: &str = "set synchronous_commit = on; set statement_timeout = '15s'; set lock_timeout = '10s';

@@ -232,7 +232,8 @@ fn next_phase(run: Phase, step: StepPhase, kind: Kind) -> Option<StepPhase> {
         (Phase::Forward, Running, Kind::Done) => Some(Done),
         (Phase::Forward, Running, Kind::Failed) => Some(Failed),
         (Phase::Forward, Running, Kind::Note) => Some(Running),
-        (Phase::Forward, Done, Kind::Held | Kind::Lapsed) => Some(Done),
+        // A gate that is asked again may note what it found before it says no.
+        (Phase::Forward, Done, Kind::Held | Kind::Lapsed | Kind::Note) => Some(Done),
         (Phase::Forward, Done, Kind::Superseded) => Some(Undone),
         (Phase::Unwinding, Running | Done | Failed | UndoFailed | Undoing, Kind::Undoing) => Some(Undoing),
         (Phase::Unwinding, Undoing, Kind::Note) => Some(Undoing),

@@ -34,6 +34,9 @@ impl<'s> Checker<'s, '_, '_> {
         if let Some(words) = words(schema) {
             return self.word(node, schema, &words, place);
         }
+        if is_free(schema) {
+            return self.free(node, place);
+        }
         match (&node.content, wanted(schema)) {
             (Content::Null, _) if allows_null(schema) => Value::Null,
             (Content::Map(_), "object") => self.map(node, schema, place),
@@ -47,6 +50,33 @@ impl<'s> Checker<'s, '_, '_> {
             (Content::Integer(value), "number") => (*value).into(),
             (Content::Number(value), "number") => (*value).into(),
             _ => self.wrong_type(node, schema, place),
+        }
+    }
+
+    /// What somebody else's language says, such as the body of a request; only keys that stand twice are wrong.
+    fn free(&mut self, node: &Node, place: &Place) -> Value {
+        match &node.content {
+            Content::Null => Value::Null,
+            Content::Bool(value) => (*value).into(),
+            Content::Integer(value) => (*value).into(),
+            Content::Number(value) => (*value).into(),
+            Content::Text(text) => text.as_str().into(),
+            Content::List(items) => {
+                let items = items.iter().enumerate();
+                items.map(|(index, item)| self.free(item, &place.index(index))).collect()
+            }
+            Content::Map(entries) => {
+                let mut members = Map::new();
+                for entry in entries {
+                    let below = place.key(&entry.key);
+                    let value = self.free(&entry.node, &below);
+                    if members.insert(entry.key.clone(), value).is_some() {
+                        let message = format!("`{below}` is given twice");
+                        self.problems.at(entry.key_span.clone(), &below, message, "keep one of them");
+                    }
+                }
+                Value::Object(members)
+            }
         }
     }
 
@@ -234,6 +264,12 @@ impl<'s> Checker<'s, '_, '_> {
 }
 
 /// The type that a schema asks for, null apart.
+/// Whether a schema says nothing of what it takes.
+fn is_free(schema: &Value) -> bool {
+    let says = ["type", "properties", "additionalProperties", "items", "allOf"];
+    schema.is_object() && says.iter().all(|word| schema.get(word).is_none())
+}
+
 fn wanted(schema: &Value) -> &str {
     match &schema["type"] {
         Value::String(one) => one,

@@ -40,6 +40,7 @@ fn meaning(document: &Document) -> Value {
         "/copy/throttle/snapshot",
         "/copy/load/checkpoint_timeout",
         "/gateway/request_timeout",
+        "/gateway/refresh/coalesce/ttl",
     ] {
         normalise(&mut value, pointer, |text| parse_length(text).map(|length| format!("{} ns", length.as_nanos())));
     }

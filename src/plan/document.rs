@@ -8,21 +8,29 @@ use std::collections::BTreeMap;
 mod cleanup;
 mod compat;
 mod diff;
+mod doors;
 mod freeze;
 mod hot_queries;
 mod invariants;
 mod level;
+mod prepare;
 mod probes;
+mod replay;
+mod systems;
 mod traffic;
 
 pub use cleanup::*;
 pub use compat::*;
 pub use diff::*;
+pub use doors::*;
 pub use freeze::*;
 pub use hot_queries::*;
 pub use invariants::*;
 pub use level::*;
+pub use prepare::*;
 pub use probes::*;
+pub use replay::*;
+pub use systems::*;
 pub use traffic::*;
 
 /// A plan of `cutover`: how one PostgreSQL database, and the systems on top of it, move from blue to green.
@@ -93,6 +101,9 @@ pub struct Document {
     /// What may put green's rows right when an invariant does not hold, once a person allows it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<Repair>,
+    /// Values outside the databases, such as how long tokens live, that are set before the window and set back at the end, whatever it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepare: Vec<Prepare>,
     /// Cleanup jobs and reconcilers that stand still from before the flip until the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub freeze: Vec<Freeze>,

@@ -7,7 +7,7 @@ use super::model::{Plan, Secret};
 use super::place::Place;
 use super::problem::{Problem, Problems};
 use super::resolve::{Lookup, Resolver, why};
-use super::{rules, sections, tree};
+use super::{rules, tree};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -36,6 +36,18 @@ pub fn load(path: &Path, lookup: Lookup<'_>) -> Result<Plan, Vec<Problem>> {
             Err(unreadable(format!("line {line} is not UTF-8 text")))
         }
     }
+}
+
+/// Whether a plan names one database alone, by its text: for who prepares servers for it before its variables have values. False for
+/// what is no plan.
+#[must_use]
+pub fn is_in_place(path: &Path) -> bool {
+    let Ok(text) = std::fs::read_to_string(path) else { return false };
+    let Ok(root) = tree::read(&text) else { return false };
+    let mut problems = Problems::new(&text, "");
+    let checked = check(&root, &document::schema(), &mut problems);
+    let is_in_place = |document: Document| document.databases.green.is_none();
+    problems.is_empty() && serde_path_to_error::deserialize(checked).is_ok_and(is_in_place)
 }
 
 /// Reads a plan from its text; files it names are looked for in `folder`.
@@ -109,7 +121,8 @@ fn resolve<'a>(
         invariants: r.invariants(&document.invariants),
         repairs: r.repairs(&document.repairs),
         freeze: r.freeze(&document.freeze),
-        revocations: document.revocations.as_ref().map(sections::revocations),
+        revocations: document.revocations.as_ref().map(|typed| r.revocations(typed, &document.name)),
+        prepare: r.prepare(&document.prepare),
         systems: r.systems(&document.systems),
         gateway: document.gateway.as_ref().map(|gateway| r.gateway(gateway)),
         soak: r.soak(&document.soak),

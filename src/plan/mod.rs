@@ -20,9 +20,9 @@ mod sql_tables;
 mod tokens;
 mod tree;
 
-pub use document::{Accepts, CaptureMethod, Flow, When, schema};
+pub use document::{Accepts, CaptureMethod, Door, Flow, Listener, When, schema};
 pub use explain::{Explanation, explain};
-pub use load::{load, parse};
+pub use load::{is_in_place, load, parse};
 pub use model::*;
 pub use overrides::{OVERRIDABLE, SetError};
 pub use problem::Problem;

@@ -11,21 +11,29 @@ use std::time::Duration;
 mod cleanup;
 mod compat;
 mod diff;
+mod doors;
 mod freeze;
 mod hot_queries;
 mod invariants;
 mod level;
+mod prepare;
 mod probes;
+mod replay;
+mod systems;
 mod traffic;
 
 pub use cleanup::*;
 pub use compat::*;
 pub use diff::*;
+pub use doors::*;
 pub use freeze::*;
 pub use hot_queries::*;
 pub use invariants::*;
 pub use level::*;
+pub use prepare::*;
 pub use probes::*;
+pub use replay::*;
+pub use systems::*;
 pub use traffic::*;
 
 /// One of the two sides of a cutover.
@@ -197,6 +205,8 @@ pub struct Plan {
     pub repairs: Vec<Repair>,
     /// Jobs that stand still while the traffic moves.
     pub freeze: Vec<Freeze>,
+    /// Values outside that are set before the window.
+    pub prepare: Vec<Prepare>,
     /// Questions to the engine and to what depends on it.
     pub probes: Vec<Probe>,
     /// The queue and replay of revocations, when the plan has them.

@@ -4,10 +4,12 @@ mod cleanup;
 mod in_place;
 mod invariants;
 mod logical;
+mod prepare;
 mod probes;
+mod systems;
 
 use super::document::{self, Document, ReverseWord};
-use super::model::{Adapter, Plan, Reverse, TableName};
+use super::model::{Plan, Reverse, TableName};
 use super::place::Place;
 use super::problem::Problems;
 use super::resolve::parse_table;
@@ -32,8 +34,9 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
     lost_marks(plan, document, problems);
     hot_queries(plan, problems);
     invariants::check(plan, document, problems);
+    prepare::check(plan, document, problems);
     probes::check(plan, document, problems);
-    systems(plan, document, problems);
+    systems::check(plan, document, problems);
     gateway(plan, problems);
     soak(plan, problems);
 }
@@ -253,35 +256,6 @@ fn hot_queries(plan: &Plan, problems: &mut Problems<'_>) {
     }
 }
 
-fn systems(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
-    let place = Place::top("systems");
-    unique(problems, &place, "name", "systems", document.systems.iter().map(|system| system.name.as_str()));
-    let mut addresses: BTreeMap<&str, &str> = BTreeMap::new();
-    for system in &plan.systems {
-        if let Some(first) = addresses.insert(system.adapter.base(), &system.name) {
-            let index = document.systems.iter().rposition(|typed| typed.name == system.name).unwrap_or_default();
-            let message = format!("`{}` and `{first}` have the same address", system.name);
-            problems.key(&place.index(index), message, "each system answers for itself");
-        }
-    }
-    let Some(first) = document.systems.first() else { return };
-    if first.gateway.is_none() && first.participant.is_some() {
-        let hint = "the first system is the engine, which cannot hold its clients by itself: put it behind the gateway with \
-                    `gateway: { control: … }`";
-        problems.key(&place.index(0), "the first system is not behind a gateway", hint);
-    }
-    if document.revocations.is_none() && !plan.databases.is_in_place {
-        let hint = "add `revocations: { queue: { postgres: {} }, replay: { hydra: {} } }`: without them a token revoked during the run \
-                    would live on green";
-        problems.key(&place, "there are `systems` but no `revocations`", hint);
-    }
-    let behind = plan.systems.iter().any(|system| matches!(system.adapter, Adapter::Gateway { .. }));
-    if behind && document.gateway.is_none() {
-        let hint = "add `gateway: { listen: …, blue: …, green: …, doors: hydra }`";
-        problems.key(&place, "a system is behind the gateway, but there is no `gateway`", hint);
-    }
-}
-
 fn gateway(plan: &Plan, problems: &mut Problems<'_>) {
     let Some(gateway) = &plan.gateway else { return };
     let place = Place::top("gateway");
@@ -304,6 +278,24 @@ fn gateway(plan: &Plan, problems: &mut Problems<'_>) {
             let message = format!("`{place}` is the same address as `gateway.{other}.{other_key}`");
             problems.value(&place, message, "listeners and engines each have an address of their own");
         }
+    }
+    if let Some(coalesce) = gateway.coalesce {
+        coalesced(coalesce.ttl, plan.window.hold, problems);
+    }
+}
+
+/// Kept too short, an answer that was lost in a hold is gone when its client comes again; kept too long, a thief goes unseen.
+fn coalesced(ttl: Duration, hold: Duration, problems: &mut Problems<'_>) {
+    let place = Place::top("gateway").key("refresh").key("coalesce").key("ttl");
+    if problems.is_spoiled(&place) {
+        return;
+    }
+    if ttl < Duration::from_secs(1) || ttl > Duration::from_secs(30) {
+        let hint = "for as long as answers are kept, no engine sees that a token is used twice; 10s is usual";
+        problems.value(&place, "answers to refreshes are kept from 1s to 30s", hint);
+    } else if ttl <= hold && !problems.is_spoiled(&Place::top("window").key("hold")) {
+        let hint = "a client that lost its answer comes again after the hold, and must find it: give the hold's length and a few seconds more";
+        problems.value(&place, "answers to refreshes are not kept as long as `window.hold` lasts", hint);
     }
 }
 

@@ -3,17 +3,22 @@
 mod cleanup;
 mod compat;
 mod diff;
+mod doors;
 mod freeze;
 mod hot_queries;
 mod invariants;
 mod level;
+mod prepare;
 mod probes;
+mod queue;
+mod replay;
+mod systems;
 
 use super::document as typed;
 use super::model::{
-    Adapter, CarryTable, Copy, CopyMethod, Database, Databases, Doors, Gateway, Isolate, Listen, Live, LoadSettings,
-    Migration, MigrationSource, Queue, Replay, Reverse, ReverseCarry, Revocations, Secret, Side, Soak, Sql, System,
-    TableName, Throttle, TouchedBy, Unexplained, Upstream, Window,
+    CarryTable, Coalesce, Copy, CopyMethod, Database, Databases, Gateway, Isolate, Listen, Live, LoadSettings,
+    Migration, MigrationSource, Reverse, ReverseCarry, Secret, Soak, Sql, TableName, Throttle, TouchedBy, Unexplained,
+    Upstream, Window,
 };
 use super::place::Place;
 use super::references;
@@ -129,7 +134,11 @@ impl Resolver<'_, '_> {
     }
 
     pub(super) fn isolate(&mut self, typed: &typed::Isolate) -> Isolate {
-        let (run, env) = self.program(&Place::top("isolate_green"), &typed.run, &typed.env);
+        self.isolate_at(&Place::top("isolate_green"), typed)
+    }
+
+    fn isolate_at(&mut self, place: &Place, typed: &typed::Isolate) -> Isolate {
+        let (run, env) = self.program(place, &typed.run, &typed.env);
         Isolate { run, env }
     }
 
@@ -284,41 +293,6 @@ impl Resolver<'_, '_> {
         ReverseCarry { set: typed.set.iter().map(one).collect(), key: typed.key.clone() }
     }
 
-    pub(super) fn systems(&mut self, typed: &[typed::System]) -> Vec<System> {
-        let place = Place::top("systems");
-        typed.iter().enumerate().filter_map(|(index, system)| self.system(&place.index(index), system)).collect()
-    }
-
-    fn system(&mut self, place: &Place, typed: &typed::System) -> Option<System> {
-        let name = self.name(&place.key("name"), &typed.name);
-        let mut answers = BTreeMap::new();
-        for (side, answer) in [(Side::Blue, &typed.answers.blue), (Side::Green, &typed.answers.green)] {
-            if let Some(answer) = answer {
-                answers
-                    .extend(self.text(&place.key("answers").key(side.as_str()), answer).map(|answer| (side, answer)));
-            }
-        }
-        let adapter = match (&typed.gateway, &typed.participant) {
-            (Some(gateway), None) => {
-                let control = self.http_url(&place.key("gateway").key("control"), &gateway.control)?;
-                Adapter::Gateway { control }
-            }
-            (None, Some(participant)) => {
-                Adapter::Participant { url: self.http_url(&place.key("participant").key("url"), &participant.url)? }
-            }
-            _ => {
-                let hint = "`gateway` for a system behind the built-in gateway, `participant` for one that speaks the protocol itself";
-                self.problems.key(
-                    place,
-                    format!("`{place}` must have exactly one of `gateway` and `participant`"),
-                    hint,
-                );
-                return None;
-            }
-        };
-        Some(System { name, adapter, answers })
-    }
-
     pub(super) fn gateway(&mut self, typed: &typed::Gateway) -> Gateway {
         let place = Place::top("gateway");
         let mut url = |section: &str, key: &str, typed: &str| {
@@ -338,21 +312,29 @@ impl Resolver<'_, '_> {
             admin: url("green", "admin", &typed.green.admin),
         };
         let state = self.text(&place.key("state"), &typed.state).unwrap_or_default();
+        let revocations_token = typed.revocations.as_ref().and_then(|typed| self.added_token(&place, typed));
         let held_bytes = self.size(&place.key("held_bytes"), &typed.held_bytes).unwrap_or(1);
         Gateway {
             listen,
             blue,
             green,
-            doors: match typed.doors {
-                typed::Doors::Hydra => Doors::Hydra,
-            },
+            doors: self.doors(typed),
+            revocations_token,
             state: self.folder.join(PathBuf::from(state)),
             held_requests: typed.held_requests as usize,
             held_bytes: usize::try_from(held_bytes).unwrap_or(usize::MAX),
             request_timeout: self
                 .length(&place.key("request_timeout"), &typed.request_timeout)
                 .unwrap_or(Duration::from_secs(1)),
+            overlay_entries: typed.overlay_entries as usize,
+            coalesce: typed.refresh.as_ref().map(|refresh| self.coalesce(&refresh.coalesce)),
         }
+    }
+
+    fn coalesce(&mut self, typed: &typed::Coalesce) -> Coalesce {
+        let place = Place::top("gateway").key("refresh").key("coalesce").key("ttl");
+        let ttl = self.length(&place, &typed.ttl).unwrap_or(Duration::from_secs(1));
+        Coalesce { ttl, public: typed.public }
     }
 }
 
@@ -404,17 +386,6 @@ impl Resolver<'_, '_> {
 /// One per core, at least 2 (a large table must not hold up the rest) and at most 8 (blue is serving).
 pub(super) fn automatic_workers() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZero::get).clamp(2, 8)
-}
-
-/// The queue and the replay; each has one form so far.
-pub(super) fn revocations(typed: &typed::Revocations) -> Revocations {
-    let queue = match typed.queue {
-        typed::Queue::Postgres(_) => Queue::Postgres,
-    };
-    let replay = match typed.replay {
-        typed::Replay::Hydra(_) => Replay::Hydra,
-    };
-    Revocations { queue, replay }
 }
 
 /// The default name of a command, from what is typed, so that it is the same in every environment: the program's own name, or its

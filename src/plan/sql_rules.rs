@@ -3,7 +3,7 @@
 //! A mapping is asked again for every touched key, so it must be a function of blue's rows and of `values`: an answer that changes by
 //! itself is never levelled, and a table that is read but not named is never watched.
 
-use super::model::TableName;
+use super::model::{ReplayStatements, TableName};
 use super::place::Place;
 use super::problem::Problems;
 use super::resolve::parse_table;
@@ -31,12 +31,16 @@ pub(super) enum Kind {
     Question,
     /// A statement that puts rows of green right.
     Repair,
+    /// A statement that revokes.
+    Revoke,
+    /// Which revocations have something alive.
+    Alive,
 }
 
 impl Kind {
     /// Whether its answer becomes part of rows, which must not change by themselves.
     fn is_mapped(self) -> bool {
-        !matches!(self, Self::Value | Self::Query | Self::Question | Self::Repair)
+        !matches!(self, Self::Value | Self::Query | Self::Question | Self::Repair | Self::Revoke | Self::Alive)
     }
 
     /// Whether an answer that changes by itself makes it worthless.
@@ -46,7 +50,12 @@ impl Kind {
 
     /// Whether nobody asks green for `values` on its behalf.
     fn is_without_values(self) -> bool {
-        matches!(self, Self::Query | Self::Question | Self::Repair)
+        matches!(self, Self::Query | Self::Question | Self::Repair | Self::Revoke | Self::Alive)
+    }
+
+    /// Whether it is asked about revocations, which are its parameters.
+    fn is_of_revocations(self) -> bool {
+        matches!(self, Self::Revoke | Self::Alive)
     }
 }
 
@@ -126,13 +135,9 @@ pub(super) fn check(
         if is_age_of_one {
             judge.unsteady(at, "calls age() of one time");
         }
-        if kind == Kind::Question && is_write(&tokens, index) {
+        if matches!(kind, Kind::Question | Kind::Alive) && is_write(&tokens, index) {
             let written = &sql[at.start..at.end];
-            judge.told(
-                at,
-                &format!("writes or locks (`{written}`)"),
-                "an invariant only asks: a select, without `for update`",
-            );
+            judge.told(at, &format!("writes or locks (`{written}`)"), "it only asks: a select, without `for update`");
         }
         match &at.token {
             Token::Unclosed(what) => judge.told(at, &format!("holds a {what} that never ends"), "close it"),
@@ -140,6 +145,7 @@ pub(super) fn check(
                 judge.told(at, "holds more than one statement", "one statement or expression, without a semicolon")
             }
             Token::Parameter(_) if kind == Kind::Query => {}
+            Token::Parameter(number) if kind.is_of_revocations() => judge.parameter(at, number),
             Token::Parameter(_) => judge.told(at, "holds a parameter", "write `$name` for one of `values`"),
             Token::Value(name) => judge.value(at, name, kind, values),
             Token::Word(word) | Token::Quoted(word) if kind.is_steady() => judge.steadiness(at, word, previous, next),
@@ -186,6 +192,22 @@ impl Judge<'_, '_, '_> {
                 let hint = "one `update table …`, `insert into table …` or `delete from table …`";
                 self.told(first, "is not one update, insert or delete on a table", hint);
             }
+            (Kind::Alive, _) if !starts_query => {
+                self.told(first, "is not a select", "it asks which events are alive: begin it with `select` or `with`");
+            }
+            (Kind::Revoke, _) if !matches!(verb(tokens), Some("insert" | "update" | "delete")) => {
+                let hint = "one `update …`, `insert …` or `delete …`, after a `with` where it needs one";
+                self.told(first, "is not one update, insert or delete", hint);
+            }
+            (Kind::Revoke | Kind::Alive, _) if !names_event(tokens, kind) => {
+                let hint = match kind {
+                    Kind::Revoke => {
+                        "a statement that does not say what was revoked revokes too much: join `unnest($2::text[], …)`"
+                    }
+                    _ => "it answers with the events that are alive: join `unnest($1::uuid[], …)`",
+                };
+                self.told(first, "names no revocation", hint);
+            }
             (Kind::Query, _) if !is_query(tokens) => {
                 let hint = "a query that clients send, as the engine writes it";
                 self.told(first, "is not a select, insert, update or delete", hint);
@@ -214,12 +236,24 @@ impl Judge<'_, '_, '_> {
         }
     }
 
+    /// The parameters of a statement about revocations are given: there are no others.
+    fn parameter(&mut self, at: &At, number: &str) {
+        let count = ReplayStatements::PARAMETERS.len();
+        if !(1..=count).contains(&number.parse().unwrap_or(0)) {
+            let named = ReplayStatements::PARAMETERS.iter().zip(1..).map(|(name, n)| format!("${n} {name}"));
+            let hint = format!("there are {count}: {}", named.collect::<Vec<_>>().join(", "));
+            self.told(at, &format!("has the parameter ${number}, which is not given"), &hint);
+        }
+    }
+
     fn value(&mut self, at: &At, name: &str, kind: Kind, values: &[&str]) {
         if kind == Kind::Value {
             self.told(at, &format!("uses `${name}`"), "a value cannot use another value");
         } else if kind.is_without_values() {
             let hint = match kind {
-                Kind::Query => "write a parameter, such as `$1`: nobody asks green for values here",
+                Kind::Query | Kind::Revoke | Kind::Alive => {
+                    "write a parameter, such as `$1`: nobody asks green for values here"
+                }
                 _ => "write a sub-select, such as `(select id from networks)`: nobody asks green for values here",
             };
             self.told(at, &format!("uses `${name}`"), hint);
@@ -284,24 +318,40 @@ impl Judge<'_, '_, '_> {
     }
 }
 
-/// Whether a statement selects or writes rows, by its first word or the one that its `with` leads to.
+/// Whether a statement selects or writes rows.
 fn is_query(tokens: &[At]) -> bool {
+    verb(tokens).is_some()
+}
+
+/// What a statement does, by its first word or the one that its `with` leads to; none when that is none of [`VERBS`].
+fn verb(tokens: &[At]) -> Option<&'static str> {
     let mut rest = tokens.iter().skip_while(|at| at.token == Token::Sign('('));
-    let Some(Token::Word(first)) = rest.next().map(|at| &at.token) else { return false };
+    let Some(Token::Word(first)) = rest.next().map(|at| &at.token) else { return None };
+    let known = |word: &str| VERBS.into_iter().find(|verb| *verb == word);
     if first != "with" {
-        return VERBS.contains(&first.as_str());
+        return known(first);
     }
     let mut depth = 0_usize;
     for at in rest {
         match &at.token {
             Token::Sign('(') => depth += 1,
             Token::Sign(')') => depth = depth.saturating_sub(1),
-            Token::Word(word) if depth == 0 && VERBS.contains(&word.as_str()) => return true,
-            Token::Word(word) if depth == 0 && ["merge", "values", "table"].contains(&word.as_str()) => return false,
+            Token::Word(word) if depth == 0 && known(word).is_some() => return known(word),
+            Token::Word(word) if depth == 0 && ["merge", "values", "table"].contains(&word.as_str()) => return None,
             _ => {}
         }
     }
-    false
+    None
+}
+
+/// Whether a statement about revocations says which: one that kills by anything but the time alone, one that asks by the event.
+fn names_event(tokens: &[At], kind: Kind) -> bool {
+    let last = ReplayStatements::PARAMETERS.len().to_string();
+    tokens.iter().any(|at| match &at.token {
+        Token::Parameter(number) if kind == Kind::Alive => number == "1",
+        Token::Parameter(number) => *number != last,
+        _ => false,
+    })
 }
 
 /// Whether a statement that writes or locks begins with this word: the server's read-only transaction would refuse it, late.

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::sync::{Mutex, RwLock};
 use tokio::time::Instant;
-use tokio_postgres::GenericClient;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
+use tokio_postgres::{Client, GenericClient};
 
 const LINKS: usize = 2;
 /// How long a side that is not live is left in peace after it did not answer.
@@ -24,6 +24,7 @@ const REST: Duration = Duration::from_secs(10);
 /// Tokens of a client below which all of them are read.
 const FEW: u32 = 1000;
 const ACT: &str = "look a revocation's chain up";
+const CLOCK: &str = "select clock_timestamp()";
 /// A moment as text, so that a later one is a greater one.
 pub(super) const MOMENT: &str = "YYYY-MM-DD HH24:MI:SS.US";
 
@@ -61,7 +62,9 @@ impl Lookups {
         let mut seen = |side: Side, answer: Result<(Seen, Chain), RevocationError>| match answer {
             Ok((Seen::NoTables, _)) if side == live => Err(RevocationError::NoTables { side }),
             Ok((seen, found)) => {
-                chain.merge(found);
+                // One clock alone: that of the side whose grants are compared with it.
+                let at = found.at.filter(|_| side == live);
+                chain.merge(Chain { at, ..found });
                 Ok(seen)
             }
             Err(error) if side == live => Err(error),
@@ -138,7 +141,7 @@ impl OneSide {
             },
         };
         let knock = knock.clone();
-        match link.run(ACT, |client| async move { lookup(&*client, &shape, &knock).await }).await {
+        match link.run(ACT, |client| async move { dated(&client, &shape, &knock).await }).await {
             Ok(chain) if chain.is_known() => Ok((Seen::Found, chain)),
             Ok(chain) => Ok((Seen::Unknown, chain)),
             Err(RevocationError::Query { source, .. }) if has_changed(&source) => {
@@ -158,6 +161,13 @@ impl OneSide {
         *self.shape.write().await = Some(Arc::clone(&shape));
         Ok(Some(shape))
     }
+}
+
+/// What a side knows, and its clock once that is read: nothing that was found is younger.
+async fn dated(client: &Client, shape: &Shape, knock: &Knock) -> Result<Chain, tokio_postgres::Error> {
+    let chain = lookup(client, shape, knock).await?;
+    let clock = client.query_typed_one(CLOCK, &[]).await?;
+    Ok(Chain { at: Some(clock.get(0)), ..chain })
 }
 
 /// Migrations may be under way on the side that is not live.

@@ -55,6 +55,27 @@ pub enum RevocationError {
     /// The producer's task has stopped or is out of room.
     #[error("append a revocation: the queue takes no more now")]
     Busy,
+    /// A queue outside the control database did not do what was asked.
+    #[error("{act}: {queue}: {why}")]
+    Queue {
+        /// Which queue.
+        queue: &'static str,
+        /// What was tried.
+        act: &'static str,
+        /// What it said, or why it could not be asked.
+        why: String,
+        /// It is certain that nothing was done, and that nothing will be.
+        is_undone: bool,
+    },
+    /// A revocation could not be queued, in the words of what failed.
+    #[error("append a revocation: {0}")]
+    NotQueued(String),
+    /// A gateway denies as many revocations as it may keep in memory; nothing was queued.
+    #[error("deny what is revoked: {most} revocations are denied already, as many as gateway.overlay_entries allows")]
+    Full {
+        /// The plan's bound.
+        most: usize,
+    },
     /// A row of the queue that cannot be understood.
     #[error("read revocation {id} from the queue: {why}")]
     Malformed {
@@ -63,4 +84,29 @@ pub enum RevocationError {
         /// What is wrong with it.
         why: String,
     },
+}
+
+impl RevocationError {
+    /// Whether it is certain that what was asked was not done and will not be.
+    #[must_use]
+    pub fn is_certainly_undone(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::NoTables { .. }
+            | Self::Install(_)
+            | Self::Ended
+            | Self::Busy
+            | Self::NotQueued(_)
+            | Self::Full { .. }
+            | Self::Malformed { .. } => true,
+            Self::Queue { is_undone, .. } => *is_undone,
+            Self::Slow { .. } | Self::Query { .. } => false,
+        }
+    }
+
+    /// A queue that has no room.
+    pub(super) fn full(queue: &'static str, room: u32) -> Self {
+        let why = format!("it is full: {room} messages wait, and nobody takes them");
+        Self::Queue { queue, act: "publish messages", why, is_undone: true }
+    }
 }

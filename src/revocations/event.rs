@@ -1,62 +1,10 @@
 //! The event: one revocation as captured, with the identity of what it kills. Pure; never holds a token.
 
+pub use crate::plan::Door;
 use crate::plan::Side;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use uuid::Uuid;
-
-/// Through which door a revocation came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Door {
-    /// A token was revoked, and with it its chain.
-    Token,
-    /// Consents of a subject (to one client or all) were withdrawn.
-    Consent,
-    /// Login sessions were ended by an administrator.
-    LoginSession,
-    /// All access tokens of a client were deleted.
-    ClientTokens,
-    /// A client was deleted.
-    ClientDelete,
-    /// A client was changed: its secret, its state, its owner.
-    ClientUpdate,
-    /// A user logged out.
-    Logout,
-}
-
-impl Door {
-    /// The word under which the queue keeps it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Token => "token",
-            Self::Consent => "consent",
-            Self::LoginSession => "login_session",
-            Self::ClientTokens => "client_tokens",
-            Self::ClientDelete => "client_delete",
-            Self::ClientUpdate => "client_update",
-            Self::Logout => "logout",
-        }
-    }
-}
-
-impl std::str::FromStr for Door {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        Ok(match text {
-            "token" => Self::Token,
-            "consent" => Self::Consent,
-            "login_session" => Self::LoginSession,
-            "client_tokens" => Self::ClientTokens,
-            "client_delete" => Self::ClientDelete,
-            "client_update" => Self::ClientUpdate,
-            "logout" => Self::Logout,
-            other => return Err(format!("{other:?} is no door")),
-        })
-    }
-}
 
 /// What became of the request on the live side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,7 +59,7 @@ impl Seen {
 
 /// What a revocation kills, as identities that outlive a refresh and mean the same on both sides.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Chain {
     /// Request ids: every access and refresh token of a grant carries the same one.
     pub requests: BTreeSet<String>,
@@ -128,6 +76,8 @@ pub struct Chain {
     pub signatures: Vec<String>,
     /// For whole-client doors: tokens requested up to this time (the database's own, as text) are meant, later grants are not.
     pub until: Option<String>,
+    /// When the chain was looked up, by the clock of the side that served: a grant that is younger is not meant.
+    pub at: Option<jiff::Timestamp>,
 }
 
 impl Chain {
@@ -144,6 +94,7 @@ impl Chain {
             }
         }
         self.until = self.until.take().max(other.until);
+        self.at = self.at.take().or(other.at);
     }
 
     /// Whether a lookup found anything to kill.
@@ -170,6 +121,17 @@ pub struct Captured {
     pub green: Seen,
 }
 
+impl Captured {
+    /// What `side` knew.
+    #[must_use]
+    pub fn seen_on(&self, side: Side) -> Seen {
+        match side {
+            Side::Blue => self.blue,
+            Side::Green => self.green,
+        }
+    }
+}
+
 /// A revocation in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -185,4 +147,12 @@ pub struct Event {
     pub what: Captured,
     /// What became of it.
     pub outcome: Outcome,
+}
+
+impl Event {
+    /// What was granted after this moment is not meant. By the clock of the side that served, where it was asked.
+    #[must_use]
+    pub fn before(&self) -> jiff::Timestamp {
+        self.what.chain.at.unwrap_or(self.captured_at)
+    }
 }

@@ -1,20 +1,17 @@
-//! What a request to Hydra means: which door it knocks at, how urgent it is, which token it presents. Pure.
+//! What a request to Hydra means that is no revocation, how urgent each is, and by what a token is known. Pure.
 //!
 //! Both majors and both path styles are known: 1.x without prefix, 2.x with its admin API under `/admin`. Never keeps a token.
 
+use super::doors::normal;
 use super::event::Door;
+pub use crate::plan::Listener;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::Method;
 use sha2::{Digest, Sha384};
-use std::borrow::Cow;
 
-/// The listener a request came in by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Listener {
-    /// The engine's public API.
-    Public,
-    /// The engine's admin API.
-    Admin,
-}
+/// How the form begins by which a JWT is known by its own words.
+const JWT_FORM: &str = "jti:";
 
 /// How urgent a request is when held ones are released; the order is the order of release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -102,46 +99,9 @@ impl Knock {
     }
 }
 
-/// Whether a request is a revocation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reading {
-    /// It is none.
-    Passes,
-    /// It is one, and its head says all.
-    Knocks(Knock),
-    /// It is a token revocation; the token is in its form body, see [`token_of`].
-    TokenInBody,
-}
-
-/// Reads the head of a request.
+/// How urgent a request is that is no revocation.
 #[must_use]
-pub fn read(listener: Listener, method: &Method, path: &str, query: Option<&str>) -> Reading {
-    let path = normal(path);
-    let parts: Vec<&str> = parts_of(listener, &path);
-    let query = query.unwrap_or_default();
-    match (listener, method.as_str(), parts.as_slice()) {
-        (Listener::Public, "POST", ["oauth2", "revoke"]) => Reading::TokenInBody,
-        (Listener::Public, "GET" | "POST", ["oauth2", "sessions", "logout"]) => {
-            parameter(query, "logout_verifier").map_or(Reading::Passes, |verifier| knocks(Knock::Logout { verifier }))
-        }
-        (Listener::Public, verb, ["oauth2" | "connect", "register", client]) => client_door(verb, client),
-        (Listener::Admin, verb, ["clients", client]) => client_door(verb, client),
-        (Listener::Admin, "PUT", ["clients", client, "lifespans"]) => client_door("PUT", client),
-        (Listener::Admin, "DELETE", ["oauth2", "tokens"]) => {
-            parameter(query, "client_id").map_or(Reading::Passes, |client| knocks(Knock::ClientTokens { client }))
-        }
-        (Listener::Admin, "DELETE", ["oauth2", "auth", "sessions", "consent"]) => consent_door(query),
-        (Listener::Admin, "DELETE", ["oauth2", "auth", "sessions", "login"]) => login_door(query),
-        _ => Reading::Passes,
-    }
-}
-
-/// How urgent a request is.
-#[must_use]
-pub fn class(listener: Listener, method: &Method, path: &str, query: Option<&str>) -> Class {
-    if read(listener, method, path, query) != Reading::Passes {
-        return Class::Revocation;
-    }
+pub fn class(listener: Listener, method: &Method, path: &str) -> Class {
     let path = normal(path);
     match (listener, method.as_str(), parts_of(listener, &path).as_slice()) {
         (Listener::Admin, "POST", ["oauth2", "introspect"]) | (Listener::Public, _, ["userinfo"]) => {
@@ -165,62 +125,6 @@ pub fn is_refresh(form: &[u8]) -> bool {
     grant.is_some_and(|(_, grant)| grant == "refresh_token")
 }
 
-fn knocks(knock: Knock) -> Reading {
-    Reading::Knocks(knock)
-}
-
-fn client_door(verb: &str, client: &str) -> Reading {
-    let client = client.to_owned();
-    match verb {
-        "DELETE" => knocks(Knock::ClientDelete { client }),
-        "PUT" | "PATCH" => knocks(Knock::ClientUpdate { client }),
-        _ => Reading::Passes,
-    }
-}
-
-fn consent_door(query: &str) -> Reading {
-    if let Some(challenge) = parameter(query, "consent_request_id") {
-        return knocks(Knock::Consent { challenge });
-    }
-    match parameter(query, "subject") {
-        Some(subject) => knocks(Knock::Consents { subject, client: parameter(query, "client") }),
-        None => Reading::Passes,
-    }
-}
-
-fn login_door(query: &str) -> Reading {
-    if let Some(id) = parameter(query, "sid") {
-        return knocks(Knock::Session { id });
-    }
-    parameter(query, "subject").map_or(Reading::Passes, |subject| knocks(Knock::Sessions { subject }))
-}
-
-/// The path as an engine's router sees it: decoded, without empty and dot segments, so that no spelling slips past a door.
-fn normal(path: &str) -> String {
-    let decoded = percent_decoded(path);
-    let mut parts: Vec<&str> = Vec::new();
-    for part in decoded.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            other => parts.push(other),
-        }
-    }
-    parts.join("/")
-}
-
-fn percent_decoded(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
-        return Cow::Borrowed(path);
-    }
-    // A form decoder also turns '+' into a blank, which a path keeps: hide it meanwhile.
-    let guarded = format!("p={}", path.replace('+', "%2B").replace('&', "%26").replace(';', "%3B"));
-    let decoded = url::form_urlencoded::parse(guarded.as_bytes()).next().map(|(_, value)| value.into_owned());
-    decoded.map_or(Cow::Borrowed(path), Cow::Owned)
-}
-
 /// The path's segments, without 2.x's `/admin` on the admin listener.
 fn parts_of(listener: Listener, path: &str) -> Vec<&str> {
     let mut parts: Vec<&str> = path.split('/').collect();
@@ -228,28 +132,6 @@ fn parts_of(listener: Listener, path: &str) -> Vec<&str> {
         parts.remove(0);
     }
     parts
-}
-
-fn parameter(query: &str, name: &str) -> Option<String> {
-    url::form_urlencoded::parse(query.as_bytes())
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
-        .filter(|value| !value.is_empty())
-}
-
-/// The token of a revocation's form body; an error is a sentence for the client.
-///
-/// # Errors
-/// When there is not exactly one token: two would let a caller have one executed and another one replayed.
-pub fn token_of(body: &[u8]) -> Result<String, &'static str> {
-    let mut tokens = url::form_urlencoded::parse(body).filter(|(key, _)| key == "token").map(|(_, value)| value);
-    let Some(token) = tokens.next() else {
-        return Err("the form holds no token");
-    };
-    if tokens.next().is_some() {
-        return Err("the form holds more than one token");
-    }
-    Ok(token.into_owned())
 }
 
 /// The forms under which an engine may have stored a token's signature: the part after the last dot, raw and as hex SHA-384.
@@ -264,6 +146,26 @@ pub fn signature_forms(token: &str) -> Vec<String> {
     }
 }
 
+/// A form by which a JWT is known whatever its signature looks like: by its own `jti`, together with who it says issued it, to whom and for
+/// whom. None of this is verified, so that it may serve to deny and never to accept; of the claims only a digest is kept.
+#[must_use]
+pub fn jwt_form(token: &str) -> Option<String> {
+    let mut parts = token.split('.');
+    let (_, Some(claims), Some(_), None) = (parts.next()?, parts.next(), parts.next(), parts.next()) else {
+        return None;
+    };
+    let claims = URL_SAFE_NO_PAD.decode(claims.trim_end_matches('=')).ok()?;
+    let claims: serde_json::Value = serde_json::from_slice(&claims).ok()?;
+    let jti = claims.get("jti")?.as_str().filter(|jti| !jti.is_empty())?;
+    let named = serde_json::json!([claims.get("iss"), claims.get("client_id"), claims.get("sub"), jti]);
+    Some(format!("{JWT_FORM}{}", hex_sha384(&named.to_string())))
+}
+
+/// Whether a form is a JWT's own name and no signature.
+pub(super) fn is_jwt_form(form: &str) -> bool {
+    form.starts_with(JWT_FORM)
+}
+
 fn hex_sha384(text: &str) -> String {
     hex::encode(Sha384::digest(text.as_bytes()))
 }
@@ -271,40 +173,6 @@ fn hex_sha384(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn knock(listener: Listener, method: &str, target: &str) -> Reading {
-        let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
-        read(listener, &method.parse().expect("a method"), path, query)
-    }
-
-    #[test]
-    fn both_majors_lead_to_the_same_doors() {
-        let consents = Knock::Consents { subject: "ann".into(), client: Some("app".into()) };
-        for prefix in ["", "/admin"] {
-            let path = format!("{prefix}/oauth2/auth/sessions/consent?subject=ann&client=app");
-            assert_eq!(knock(Listener::Admin, "DELETE", &path), knocks(consents.clone()));
-            let path = format!("{prefix}/clients/app");
-            assert_eq!(knock(Listener::Admin, "DELETE", &path), knocks(Knock::ClientDelete { client: "app".into() }));
-            assert_eq!(knock(Listener::Admin, "GET", &path), Reading::Passes);
-        }
-    }
-
-    #[test]
-    fn no_spelling_of_the_path_slips_past_the_door() {
-        for path in
-            ["/oauth2/revoke", "/oauth2//revoke", "/oauth2/revoke/", "/oauth2/%72evoke", "/x/../oauth2/./revoke"]
-        {
-            assert_eq!(knock(Listener::Public, "POST", path), Reading::TokenInBody, "{path}");
-        }
-        assert_eq!(knock(Listener::Public, "GET", "/oauth2/revoke"), Reading::Passes);
-    }
-
-    #[test]
-    fn a_logout_is_a_revocation_once_it_is_confirmed() {
-        assert_eq!(knock(Listener::Public, "GET", "/oauth2/sessions/logout"), Reading::Passes);
-        let confirmed = knock(Listener::Public, "GET", "/oauth2/sessions/logout?logout_verifier=v1");
-        assert_eq!(confirmed, knocks(Knock::Logout { verifier: "v1".into() }));
-    }
 
     #[test]
     fn a_refresh_is_known_by_its_place_and_its_grant() {
@@ -332,9 +200,14 @@ mod tests {
     }
 
     #[test]
-    fn two_tokens_in_one_form_are_refused() {
-        assert_eq!(token_of(b"token=a.b&client_id=x").as_deref(), Ok("a.b"));
-        assert!(token_of(b"token=a.b&token=c.d").is_err());
-        assert!(token_of(b"client_id=x").is_err());
+    fn a_jwt_is_known_by_what_it_says_of_itself() {
+        let jwt = |claims: &str, signature: &str| format!("e30.{}.{signature}", URL_SAFE_NO_PAD.encode(claims));
+        let one = jwt_form(&jwt(r#"{"jti":"1","sub":"ann","client_id":"app","iss":"i"}"#, "s"));
+        assert!(one.as_ref().is_some_and(|form| !form.contains("ann")));
+        assert_eq!(jwt_form(&jwt(r#"{"iss":"i","client_id":"app","sub":"ann","jti":"1","exp":9}"#, "other")), one);
+        assert_ne!(jwt_form(&jwt(r#"{"jti":"1","sub":"ann","client_id":"another","iss":"i"}"#, "s")), one);
+        for none in [jwt(r#"{"sub":"ann"}"#, "s"), jwt(r#"{"jti":""}"#, "s"), "ory_at_a.b".into(), "a.b.c.d".into()] {
+            assert_eq!(jwt_form(&none), None, "{none}");
+        }
     }
 }

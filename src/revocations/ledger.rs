@@ -1,14 +1,18 @@
-//! The consuming end of the queue: what is still to be replayed and proved, what is dead, whether all of it is drained.
+//! What control knows of revocations: what is still to be replayed and proved, what is dead, whether all of it is drained.
 //!
-//! A revocation was made on the side that was live then, and must be replayed and proved on the other before that opens. Called by the
+//! What the worker that writes a closed side and the flip rely on is answered only after the queue was emptied into control; what is only
+//! shown is read as it stands. A revocation was made on the side that was live then, and must be replayed and proved on the other before that opens. Called by the
 //! one worker that writes the closed side, by the flip and by `status`. Never touches blue or green.
 
+use super::collector::Collector;
 use super::error::RevocationError;
 use super::event::{Captured, Chain, Door, Event, Outcome, Seen};
 use super::link::Link;
+use super::queue::{PostgresQueue, Queue, Stillness, Terms};
 use crate::plan::{Secret, Side};
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::types::ToSql;
@@ -30,21 +34,29 @@ const PROVED: &str =
     "update cutover.revocation set proved_at = clock_timestamp() where id = any($1) and proved_at is null";
 const FAILED: &str = "update cutover.revocation set attempts = attempts + 1, last_error = $2,
   dead_at = case when attempts + 1 >= $3 then clock_timestamp() end where id = $1";
-const DEAD: &str =
-    "select id, last_error from cutover.revocation where plan = $1 and dead_at is not null order by captured_at";
+const DEAD: &str = "select id, last_error from (
+  select id, last_error, captured_at from cutover.revocation where plan = $1 and dead_at is not null
+    and id not in (select event from cutover.revocation_verdict)
+  union all select id, 'a message of ' || queue || ': ' || why, found_at from cutover.dead_message
+  where plan = $1 and waived_at is null) dead
+order by captured_at";
 const COUNTS: &str = "select count(*) filter (where live = $2 and outcome <> 'refused'),
   count(*) filter (where live = $2 and outcome <> 'refused' and replayed_at is not null),
   count(*) filter (where live = $2 and outcome <> 'refused' and proved_at is not null),
-  count(*) filter (where dead_at is not null),
+  count(*) filter (where dead_at is not null) + (
+    select count(*) from cutover.dead_message where plan = $1 and waived_at is null),
   count(*) filter (where outcome = 'refused')
-from cutover.revocation where plan = $1";
-const QUEUE_EXISTS: &str = "select to_regclass('cutover.revocation') is not null";
-const PRODUCERS: &str = "select p.gateway, p.incarnation, p.ended_at is not null, b.last_seq,
-  count(r.seq), coalesce(min(r.seq), 0), coalesce(max(r.seq), 0)
+from cutover.revocation where plan = $1 and id not in (select event from cutover.revocation_verdict)";
+const QUEUE_EXISTS: &str = "select to_regclass('cutover.message') is not null";
+/// Numbers above the closing one are void, whether they arrived or not.
+const PRODUCERS: &str = "select p.gateway, p.incarnation, p.ended_at is not null, b.last_seq, p.closed_seq,
+  count(r.seq) filter (where r.seq <= coalesce(p.closed_seq, r.seq)), coalesce(min(r.seq), 0), coalesce(max(r.seq), 0),
+  coalesce((select max(e.seq) from cutover.revocation e where e.incarnation = p.incarnation), 0), p.waived_at is not null
 from cutover.producer p
 left join cutover.barrier b on b.plan = p.plan and b.epoch = $2 and b.incarnation = p.incarnation
-left join cutover.revocation r on r.incarnation = p.incarnation
-where p.plan = $1 group by p.gateway, p.incarnation, p.ended_at, b.last_seq, p.started_at order by p.gateway, p.started_at";
+left join cutover.received r on r.incarnation = p.incarnation
+where p.plan = $1 group by p.gateway, p.incarnation, p.ended_at, b.last_seq, p.closed_seq, p.started_at, p.waived_at
+order by p.gateway, p.started_at";
 
 /// How many revocations stand where, of those made while the side being left was live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -70,21 +82,28 @@ pub struct Standing {
     pub incarnation: Uuid,
     /// A later incarnation of the gateway has ended it.
     pub is_ended: bool,
-    /// Its barrier for the epoch asked for.
+    /// The number of its barrier for the epoch asked for.
     pub barrier: Option<i64>,
-    /// How many events it has queued.
+    /// The number at which a later incarnation closed it: what has a higher one is void.
+    pub closed: Option<i64>,
+    /// How many messages of it have arrived, of any kind; void ones left out.
     pub count: i64,
-    /// Lowest number it has queued, 0 when none.
+    /// Lowest number that has arrived, 0 when none.
     pub first: i64,
-    /// Highest number it has queued, 0 when none.
+    /// Highest number that has arrived, 0 when none.
     pub last: i64,
+    /// Highest number of a revocation among them, 0 when none.
+    pub last_event: i64,
+    /// A person has answered for what is missing of it; counts only once it has ended.
+    pub is_waived: bool,
 }
 
 /// The queue of one plan, as its consumer sees it.
 pub struct Ledger {
-    link: Link,
-    plan: String,
+    pub(super) link: Link,
+    pub(super) plan: String,
     from: Side,
+    pub(super) collector: Collector,
 }
 
 impl Ledger {
@@ -92,7 +111,37 @@ impl Ledger {
     /// side. No call on it takes longer than `limit`.
     #[must_use]
     pub fn new(control: &Secret, plan: &str, from: Side, limit: Duration) -> Self {
-        Self { link: Link::new(control.clone(), "control", limit), plan: plan.to_owned(), from }
+        let queue = Arc::new(PostgresQueue::new(control, plan, Terms::standard(limit)));
+        Self::over(queue, control, plan, from, limit)
+    }
+
+    /// The same over any queue.
+    #[must_use]
+    pub fn over(queue: Arc<dyn Queue>, control: &Secret, plan: &str, from: Side, limit: Duration) -> Self {
+        let collector = Collector::new(queue, control, plan, limit);
+        Self { link: Link::new(control.clone(), "control", limit), plan: plan.to_owned(), from, collector }
+    }
+
+    /// Takes all that was published into control. Gives what the queue can prove about its emptiness afterwards.
+    ///
+    /// # Errors
+    /// When control or the queue does not answer, or another consumer holds messages for too long.
+    pub async fn collect(&self) -> Result<Stillness, RevocationError> {
+        self.collector.empty(self.link.limit()).await
+    }
+
+    /// Under a hold (`settle` is zero) nothing may be missing. Before, what an outside queue still holds is replayed later.
+    async fn collect_for(&self, settle: Duration) -> Result<(), RevocationError> {
+        if settle.is_zero() {
+            return self.collect().await.map(drop);
+        }
+        match self.collector.glance().await {
+            Err(error) if self.collector.queue().is_outside() => {
+                tracing::warn!(%error, "what waits in the queue is taken later");
+                Ok(())
+            }
+            other => other,
+        }
     }
 
     /// Whether the queue's tables exist in control.
@@ -107,69 +156,37 @@ impl Ledger {
         Ok(row.get(0))
     }
 
-    /// Events to replay on the other side now. An event whose outcome is unknown counts once it is older than `settle`; under the hold, when
-    /// nothing is in flight, that is zero. An event that cannot be read becomes dead and is not among them.
+    /// Events to replay on the other side now, oldest first. An event whose outcome is unknown counts once it is older than `settle`; under the
+    /// hold, when nothing is in flight, that is zero. Their ids alone, since they may be many: see [`Self::events`].
     ///
     /// # Errors
     /// When control does not answer.
-    pub async fn pending(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
-        self.pending_among(settle, &mut BTreeMap::new()).await
+    pub async fn pending_ids(&self, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
+        self.collect_for(settle).await?;
+        self.ids(&format!("live = '{}' and replayed_at is null", self.from.as_str()), settle).await
     }
 
-    /// The same, for one who knows many events already: only those that do not stand in `known` are read, and added to it.
+    /// All events, whichever side was live, replayed or not: what a level batch re-applies, and what must hold when a side opens. Their ids.
     ///
     /// # Errors
     /// When control does not answer.
-    pub async fn pending_among(
-        &self,
-        settle: Duration,
-        known: &mut BTreeMap<Uuid, Event>,
-    ) -> Result<Vec<Event>, RevocationError> {
-        let ids = self.ids(&format!("live = '{}' and replayed_at is null", self.from.as_str()), settle).await?;
-        self.read_new(&ids, known).await?;
-        Ok(ids.iter().filter_map(|id| known.get(id)).cloned().collect())
+    pub async fn effective_ids(&self, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
+        self.collect_for(settle).await?;
+        self.ids("true", settle).await
     }
 
-    /// All events, whichever side was live, replayed or not: what a level batch re-applies, and what must hold when a side opens.
+    /// The events of these ids, in their order, for one who takes many a page at a time. An event that cannot be read becomes dead and is not
+    /// among them.
     ///
     /// # Errors
     /// When control does not answer.
-    pub async fn effective(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
-        let mut events = BTreeMap::new();
-        let ids = self.ids("true", settle).await?;
-        self.read_new(&ids, &mut events).await?;
-        Ok(ids.iter().filter_map(|id| events.remove(id)).collect())
-    }
-
-    /// The same, kept by one who asks often: of events that stand in `known` only the ids are asked for, since what an event kills never
-    /// changes. Those that count no more are taken out.
-    ///
-    /// # Errors
-    /// When control does not answer; `known` is then not to be relied on.
-    pub async fn refresh(&self, settle: Duration, known: &mut BTreeMap<Uuid, Event>) -> Result<(), RevocationError> {
-        let ids = self.ids("true", settle).await?;
-        let counting: BTreeSet<&Uuid> = ids.iter().collect();
-        known.retain(|id, _| counting.contains(id));
-        self.read_new(&ids, known).await
-    }
-
-    /// Ids of events that count, oldest first.
-    async fn ids(&self, condition: &str, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
-        let query = format!(
-            "select id from cutover.revocation where {ALIVE} and {SETTLED} and {condition} order by captured_at, incarnation, seq"
-        );
-        let rows = self.rows(query, settle.as_secs_f64()).await?;
-        Ok(rows.iter().map(|row| row.get(0)).collect())
-    }
-
-    /// Reads those that are not known yet, a page at a time, so that a long queue does not outlast the bound of a call.
-    async fn read_new(&self, ids: &[Uuid], known: &mut BTreeMap<Uuid, Event>) -> Result<(), RevocationError> {
-        let new: Vec<Uuid> = ids.iter().filter(|id| !known.contains_key(id)).copied().collect();
-        for page in new.chunks(PAGE) {
+    pub async fn events(&self, ids: &[Uuid]) -> Result<Vec<Event>, RevocationError> {
+        let mut read = BTreeMap::new();
+        for page in ids.chunks(PAGE) {
             let rows = self.rows(format!("{COLUMNS} where plan = $1 and id = any($2)"), page.to_vec()).await?;
             for row in &rows {
                 match event(row) {
-                    Ok(event) => drop(known.insert(event.id, event)),
+                    Ok(event) => drop(read.insert(event.id, event)),
                     Err(error) => {
                         tracing::error!(%error, "a queued revocation cannot be understood");
                         self.fail(row.get(0), error.to_string(), 0).await?;
@@ -177,7 +194,42 @@ impl Ledger {
                 }
             }
         }
-        Ok(())
+        Ok(ids.iter().filter_map(|id| read.remove(id)).collect())
+    }
+
+    /// [`Self::pending_ids`], with all that they say.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn pending(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
+        self.events(&self.pending_ids(settle).await?).await
+    }
+
+    /// [`Self::effective_ids`], with all that they say.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn effective(&self, settle: Duration) -> Result<Vec<Event>, RevocationError> {
+        self.events(&self.effective_ids(settle).await?).await
+    }
+
+    /// Ids of events that count, oldest first.
+    async fn ids(&self, condition: &str, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
+        let query = format!(
+            "select id from cutover.revocation where {ALIVE} and {SETTLED} and {condition} order by captured_at, incarnation, seq"
+        );
+        let (plan, settle) = (self.plan.clone(), settle.as_secs_f64());
+        // Row by row: a long queue's rows would take ten times what the ids do.
+        let ask = |client: Arc<Client>| async move {
+            let parameters: [&(dyn ToSql + Sync); 2] = [&plan, &settle];
+            let mut rows = std::pin::pin!(client.query_raw(&query, parameters).await?);
+            let mut ids = Vec::new();
+            while let Some(row) = rows.try_next().await? {
+                ids.push(row.get(0));
+            }
+            Ok(ids)
+        };
+        self.link.run("read the queue of revocations", ask).await
     }
 
     /// Asks for rows of the plan, which is `$1`; the parameter is `$2`.
@@ -211,7 +263,7 @@ impl Ledger {
         self.fail(id, why.to_owned(), MOST_ATTEMPTS).await
     }
 
-    /// The dead letters, with what was wrong.
+    /// The dead letters, with what was wrong: revocations that cannot be replayed, and messages that cannot be understood.
     ///
     /// # Errors
     /// When control does not answer.
@@ -279,13 +331,17 @@ fn standing(row: &Row) -> Standing {
         incarnation: row.get(1),
         is_ended: row.get(2),
         barrier: row.get(3),
-        count: row.get(4),
-        first: row.get(5),
-        last: row.get(6),
+        closed: row.get(4),
+        count: row.get(5),
+        first: row.get(6),
+        last: row.get(7),
+        last_event: row.get(8),
+        is_waived: row.get(9),
     }
 }
 
-fn event(row: &Row) -> Result<Event, RevocationError> {
+/// The event of a row of [`COLUMNS`].
+pub(super) fn event(row: &Row) -> Result<Event, RevocationError> {
     let id: Uuid = row.get(0);
     let malformed = |why: String| RevocationError::Malformed { id, why };
     let chain: Chain = serde_json::from_value(row.get(7)).map_err(|error| malformed(error.to_string()))?;

@@ -90,7 +90,9 @@ impl Link {
         match connect(&self.url, &self.what).await {
             Ok(client) => {
                 // The server stops working when nobody waits any more: on tables without their indexes calls would pile up.
-                let limit = format!("set statement_timeout = {}", self.limit.as_millis().max(1));
+                // What is written is durable when its commit returns, whatever the server's or the role's own setting.
+                let limit = self.limit.as_millis().max(1);
+                let limit = format!("set statement_timeout = {limit}; set synchronous_commit = on");
                 let limited = client.batch_execute(&limit).await;
                 limited.map_err(|source| RevocationError::Query { what: self.what.clone(), act, source })?;
                 let client = Arc::new(client);

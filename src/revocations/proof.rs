@@ -1,12 +1,14 @@
-//! Proving that revocations hold on green: the chain is asked for and found inactive. Reads only.
+//! Proving that revocations hold on the side that is to open, the target: the chain is asked for and found inactive. Reads only.
 //!
 //! A status code proves nothing, and neither does absence on a side that never knew the chain: a signature unknown on both sides
-//! is proved only when blue itself, under the fence, still does not know it.
+//! is proved only when the side being left, the source, still does not know it under its fence. A side that could not be asked at capture,
+//! because it did not serve, is asked here: nobody but our worker has written it since.
 
 pub use super::drained::{Drained, drained};
 use super::event::{Door, Event, Seen};
 use super::replay::{by_signature_sql, clients_alive_sql};
 use super::shape::{Shape, ask};
+use super::ways::Ways;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::GenericClient;
 use uuid::Uuid;
@@ -14,42 +16,51 @@ use uuid::Uuid;
 /// What a proof found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proof {
-    /// Events whose chains are dead on green.
+    /// Events whose chains are dead on the target.
     pub proved: Vec<Uuid>,
     /// Events that are not, with the reason.
     pub open: Vec<(Uuid, String)>,
 }
 
-/// Asks green, and blue under its fence, whether the chains of `events` are dead. The same connection may not serve both.
+impl Proof {
+    /// Adds what was found of others.
+    pub fn add(&mut self, other: Self) {
+        self.proved.extend(other.proved);
+        self.open.extend(other.open);
+    }
+}
+
+/// Asks the target, and the source under its fence, whether the chains of `events` are dead. The same connection may not serve both.
 ///
 /// # Errors
 /// When a server does not answer; nothing is proved then.
 pub async fn prove(
-    green: &impl GenericClient,
-    green_shape: &Shape,
-    blue_frozen: &impl GenericClient,
-    blue_shape: &Shape,
+    target: &impl GenericClient,
+    target_ways: &Ways,
+    source_frozen: &impl GenericClient,
+    source_ways: &Ways,
     events: &[Event],
 ) -> Result<Proof, tokio_postgres::Error> {
-    let mut alive = Alive::ask(green, green_shape, events).await?;
-    alive.known_on_blue = known_signatures(blue_frozen, blue_shape, events).await?;
-    alive.clients_differ = differing_clients(green, green_shape, blue_frozen, blue_shape, events).await?;
+    let mut alive = Alive::ask(target, target_ways, events).await?;
+    let (target_shape, source_shape) = (target_ways.shape(), source_ways.shape());
+    alive.known_on_source = known_signatures(source_frozen, source_shape, events).await?;
+    alive.clients_differ = differing_clients(target, target_shape, source_frozen, source_shape, events).await?;
     Ok(alive.judge(events))
 }
 
-/// Asks green alone, before the hold: proves what needs no answer of blue's, so that the hold proves only the rest. A proof stands
-/// until a batch touches the chain, and a batch kills again what it touches. Events that need blue under its fence are in neither
-/// list.
+/// Asks the target alone, before the hold: proves what needs no answer of the source's, so that the hold proves only the rest. A proof
+/// stands until a batch touches the chain, and a batch kills again what it touches. Events that need the source under its fence are in
+/// neither list.
 ///
 /// # Errors
-/// When green does not answer; nothing is proved then.
+/// When the target does not answer; nothing is proved then.
 pub async fn prove_on_target(
-    green: &impl GenericClient,
-    shape: &Shape,
+    target: &impl GenericClient,
+    ways: &Ways,
     events: &[Event],
 ) -> Result<Proof, tokio_postgres::Error> {
-    let events: Vec<Event> = events.iter().filter(|event| !needs_blue(event)).cloned().collect();
-    let alive = Alive::ask(green, shape, &events).await?;
+    let events: Vec<Event> = events.iter().filter(|event| !needs_source(event)).cloned().collect();
+    let alive = Alive::ask(target, ways, &events).await?;
     Ok(alive.judge(&events))
 }
 
@@ -60,15 +71,15 @@ pub async fn prove_on_target(
 /// When the side does not answer; nothing is proved then.
 pub async fn prove_alone(
     target: &impl GenericClient,
-    shape: &Shape,
+    ways: &Ways,
     events: &[Event],
 ) -> Result<Proof, tokio_postgres::Error> {
-    let alive = Alive { is_alone: true, ..Alive::ask(target, shape, events).await? };
+    let alive = Alive { is_alone: true, ..Alive::ask(target, ways, events).await? };
     Ok(alive.judge(events))
 }
 
-/// Whether a proof needs to know what blue says under its fence.
-fn needs_blue(event: &Event) -> bool {
+/// Whether a proof needs to know what the source says under its fence.
+fn needs_source(event: &Event) -> bool {
     match event.what.door {
         Door::Token => event.what.chain.requests.is_empty(),
         Door::ClientDelete | Door::ClientUpdate => true,
@@ -84,22 +95,26 @@ struct Alive {
     sessions: BTreeSet<String>,
     signatures: BTreeMap<String, String>,
     clients: BTreeSet<(String, String)>,
-    known_on_blue: BTreeSet<String>,
+    known_on_source: BTreeSet<String>,
     clients_differ: BTreeSet<String>,
+    /// Events of which the plan's own questions say so.
+    by_plan: BTreeMap<Uuid, String>,
     /// The other side is gone: it brings nothing any more.
     is_alone: bool,
 }
 
 impl Alive {
-    async fn ask(green: &impl GenericClient, shape: &Shape, events: &[Event]) -> Result<Self, tokio_postgres::Error> {
+    async fn ask(target: &impl GenericClient, ways: &Ways, events: &[Event]) -> Result<Self, tokio_postgres::Error> {
+        let shape = ways.shape();
         let mut alive = Self {
-            requests: living_requests(green, shape, requests(events)).await?,
-            consents: living_consents(green, shape, consents(events)).await?,
-            sessions: living_sessions(green, shape, sessions(events)).await?,
-            clients: living_clients(green, shape, events).await?,
+            by_plan: ways.sql().alive(target, events).await?,
+            requests: living_requests(target, shape, requests(events)).await?,
+            consents: living_consents(target, shape, consents(events)).await?,
+            sessions: living_sessions(target, shape, sessions(events)).await?,
+            clients: living_clients(target, shape, events).await?,
             ..Self::default()
         };
-        alive.signatures = living_signatures(green, shape, signatures(events)).await?;
+        alive.signatures = living_signatures(target, shape, signatures(events)).await?;
         Ok(alive)
     }
 
@@ -117,19 +132,22 @@ impl Alive {
     /// Why an event is not proved.
     fn objection(&self, event: &Event) -> Option<String> {
         let chain = &event.what.chain;
+        if let Some(why) = self.by_plan.get(&event.id) {
+            return Some(why.clone());
+        }
         for request in chain.requests.iter().chain(&chain.consents) {
             if let Some(table) = self.requests.get(request) {
-                return Some(format!("request {request} is active in green's {table}"));
+                return Some(format!("request {request} is active in {table} of the side that is to open"));
             }
         }
         if let Some(consent) = chain.consents.iter().find(|consent| self.consents.contains(*consent)) {
-            return Some(format!("consent {consent} still stands on green"));
+            return Some(format!("consent {consent} still stands on the side that is to open"));
         }
         if let Some(session) = chain.sessions.iter().find(|session| self.sessions.contains(*session)) {
-            return Some(format!("login session {session} still stands on green"));
+            return Some(format!("login session {session} still stands on the side that is to open"));
         }
         if let Some(table) = chain.signatures.iter().find_map(|signature| self.signatures.get(signature)) {
-            return Some(format!("the token itself is active in green's {table}"));
+            return Some(format!("the token itself is active in {table} of the side that is to open"));
         }
         self.client_objection(event).or_else(|| self.absence_objection(event))
     }
@@ -139,24 +157,25 @@ impl Alive {
         if let Some(until) = &chain.until {
             let alive = chain.clients.iter().find(|client| self.clients.contains(&((*client).clone(), until.clone())));
             if let Some(client) = alive {
-                return Some(format!("client {client} still has tokens on green from before {until}"));
+                return Some(format!("client {client} still has tokens there from before {until}"));
             }
         }
         let client = chain.clients.iter().find(|client| self.clients_differ.contains(*client))?;
-        Some(format!("client {client} is not on green as it is on blue"))
+        Some(format!("client {client} is not on the side that is to open as on the one being left"))
     }
 
-    /// Absence where nothing was found counts only as far as the sides were asked.
+    /// Absence where nothing was found counts only as far as the sides were asked. The one that served then must have said so at capture:
+    /// its clients have written it since.
     fn absence_objection(&self, event: &Event) -> Option<String> {
         let what = &event.what;
         if self.is_alone || what.door != Door::Token || !what.chain.requests.is_empty() {
             return None;
         }
-        if what.blue == Seen::Unreachable {
-            return Some("the token was unknown, and blue could not be asked for it".to_owned());
+        if what.seen_on(what.live) == Seen::Unreachable {
+            return Some(format!("the token was unknown, and {}, which served, could not be asked for it", what.live));
         }
-        let known = what.chain.signatures.iter().any(|signature| self.known_on_blue.contains(signature));
-        known.then(|| "the token was unknown when it was revoked, and blue knows it now".to_owned())
+        let known = what.chain.signatures.iter().any(|signature| self.known_on_source.contains(signature));
+        known.then(|| "the token was unknown when it was revoked, and the side being left knows it now".to_owned())
     }
 }
 
@@ -183,8 +202,8 @@ fn signatures(events: &[Event]) -> Vec<String> {
     of_events(&unknown, |event| event.what.chain.signatures.iter().collect())
 }
 
-async fn living_requests(
-    green: &impl GenericClient,
+pub(super) async fn living_requests(
+    target: &impl GenericClient,
     shape: &Shape,
     requests: Vec<String>,
 ) -> Result<BTreeMap<String, String>, tokio_postgres::Error> {
@@ -198,11 +217,11 @@ async fn living_requests(
             "select distinct request_id::text, '{name}' from {table} where request_id = any($1) and active"
         ));
     }
-    living(green, &parts, requests, |row| (row.get(0), row.get(1))).await
+    living(target, &parts, requests, |row| (row.get(0), row.get(1))).await
 }
 
-async fn living_signatures(
-    green: &impl GenericClient,
+pub(super) async fn living_signatures(
+    target: &impl GenericClient,
     shape: &Shape,
     signatures: Vec<String>,
 ) -> Result<BTreeMap<String, String>, tokio_postgres::Error> {
@@ -213,11 +232,11 @@ async fn living_signatures(
     if let Some(refresh) = shape.refresh() {
         parts.push(format!("select signature::text, 'refresh' from {refresh} where signature = any($1) and active"));
     }
-    living(green, &parts, signatures, |row| (row.get(0), row.get(1))).await
+    living(target, &parts, signatures, |row| (row.get(0), row.get(1))).await
 }
 
-async fn living_consents(
-    green: &impl GenericClient,
+pub(super) async fn living_consents(
+    target: &impl GenericClient,
     shape: &Shape,
     consents: Vec<String>,
 ) -> Result<BTreeSet<String>, tokio_postgres::Error> {
@@ -231,17 +250,17 @@ async fn living_consents(
         parts
             .push(format!("select challenge::text from {handled} where challenge = any($1) and error in ('', '{{}}')"));
     }
-    living(green, &parts, consents, |row| row.get(0)).await
+    living(target, &parts, consents, |row| row.get(0)).await
 }
 
-async fn living_sessions(
-    green: &impl GenericClient,
+pub(super) async fn living_sessions(
+    target: &impl GenericClient,
     shape: &Shape,
     sessions: Vec<String>,
 ) -> Result<BTreeSet<String>, tokio_postgres::Error> {
     let parts: Vec<String> =
         shape.session().map(|table| format!("select id::text from {table} where id = any($1)")).into_iter().collect();
-    living(green, &parts, sessions, |row| row.get(0)).await
+    living(target, &parts, sessions, |row| row.get(0)).await
 }
 
 async fn living<T, C: FromIterator<T> + Default>(
@@ -257,9 +276,9 @@ async fn living<T, C: FromIterator<T> + Default>(
     Ok(rows.iter().map(take).collect())
 }
 
-/// Clients with tokens on green from before their doors' times.
+/// Clients with tokens on the target from before their doors' times.
 async fn living_clients(
-    green: &impl GenericClient,
+    target: &impl GenericClient,
     shape: &Shape,
     events: &[Event],
 ) -> Result<BTreeSet<(String, String)>, tokio_postgres::Error> {
@@ -277,7 +296,7 @@ async fn living_clients(
         let parts =
             client_tables(shape, door).into_iter().map(|(table, and_alive)| clients_alive_sql(table, and_alive));
         let query = parts.collect::<Vec<_>>().join(" union ");
-        let rows = ask(green, &query, &[&clients, &untils]).await?;
+        let rows = ask(target, &query, &[&clients, &untils]).await?;
         alive.extend(rows.iter().map(|row| (row.get(0), row.get(1))));
     }
     Ok(alive)
@@ -291,9 +310,9 @@ fn client_tables(shape: &Shape, door: Door) -> Vec<(&str, &'static str)> {
     tables
 }
 
-/// Signatures of events without a chain that blue knows.
+/// Signatures of events without a chain that the source knows.
 async fn known_signatures(
-    blue: &impl GenericClient,
+    source: &impl GenericClient,
     shape: &Shape,
     events: &[Event],
 ) -> Result<BTreeSet<String>, tokio_postgres::Error> {
@@ -301,27 +320,28 @@ async fn known_signatures(
     if signatures.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let rows = ask(blue, &by_signature_sql(shape), &[&signatures]).await?;
+    let rows = ask(source, &by_signature_sql(shape), &[&signatures]).await?;
     Ok(rows.iter().map(|row| row.get(1)).collect())
 }
 
-/// Deleted and changed clients whose rows on green do not say what blue's say; by the columns that both majors share.
+/// Deleted and changed clients whose rows on the target do not say what the source's say; by the columns that both majors share.
 async fn differing_clients(
-    green: &impl GenericClient,
-    green_shape: &Shape,
-    blue: &impl GenericClient,
-    blue_shape: &Shape,
+    target: &impl GenericClient,
+    target_shape: &Shape,
+    source: &impl GenericClient,
+    source_shape: &Shape,
     events: &[Event],
 ) -> Result<BTreeSet<String>, tokio_postgres::Error> {
     let doors = [Door::ClientDelete, Door::ClientUpdate];
     let changed: Vec<Event> = events.iter().filter(|event| doors.contains(&event.what.door)).cloned().collect();
     let clients = of_events(&changed, |event| event.what.chain.clients.iter().collect());
-    let (false, Some(on_green), Some(on_blue)) = (clients.is_empty(), green_shape.client(), blue_shape.client()) else {
+    let (false, Some(on_target), Some(on_source)) = (clients.is_empty(), target_shape.client(), source_shape.client())
+    else {
         return Ok(BTreeSet::new());
     };
-    let green_rows = client_rows(green, on_green, &clients).await?;
-    let blue_rows = client_rows(blue, on_blue, &clients).await?;
-    Ok(clients.into_iter().filter(|client| green_rows.get(client) != blue_rows.get(client)).collect())
+    let target_rows = client_rows(target, on_target, &clients).await?;
+    let source_rows = client_rows(source, on_source, &clients).await?;
+    Ok(clients.into_iter().filter(|client| target_rows.get(client) != source_rows.get(client)).collect())
 }
 
 async fn client_rows(

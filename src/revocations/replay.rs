@@ -6,6 +6,7 @@
 
 use super::event::{Door, Event};
 use super::shape::{Shape, ask};
+use super::ways::Ways;
 use std::collections::BTreeSet;
 use tokio_postgres::Transaction;
 use uuid::Uuid;
@@ -69,8 +70,10 @@ fn add_until(list: &mut Vec<(String, String)>, event: &Event) {
 ///
 /// # Errors
 /// When the server refuses; the transaction is then lost. Isolate the event with [`replay_each`].
-pub async fn replay(tx: &Transaction<'_>, shape: &Shape, events: &[Event]) -> Result<u64, tokio_postgres::Error> {
-    apply(tx, shape, &Kills::of(events)).await
+pub async fn replay(tx: &Transaction<'_>, ways: &Ways, events: &[Event]) -> Result<u64, tokio_postgres::Error> {
+    // The plan's statements may look in the engine's tables for what is about to go there.
+    let rows = ways.sql().revoke(tx, events).await?;
+    Ok(rows + apply(tx, ways.shape(), &Kills::of(events)).await?)
 }
 
 /// Kills again, inside a level batch, what the batch may have brought back from blue. Call it last in the batch's transaction with
@@ -79,8 +82,8 @@ pub async fn replay(tx: &Transaction<'_>, shape: &Shape, events: &[Event]) -> Re
 ///
 /// # Errors
 /// When the server refuses; the transaction is then lost.
-pub async fn reapply_for(tx: &Transaction<'_>, shape: &Shape, events: &[Event]) -> Result<u64, tokio_postgres::Error> {
-    apply(tx, shape, &Kills::of(events)).await
+pub async fn reapply_for(tx: &Transaction<'_>, ways: &Ways, events: &[Event]) -> Result<u64, tokio_postgres::Error> {
+    replay(tx, ways, events).await
 }
 
 /// What became of each event's replay: rows changed, or what its SQL said.
@@ -93,10 +96,10 @@ pub type Replayed = Vec<(Uuid, Result<u64, tokio_postgres::Error>)>;
 /// When the connection is lost; what one event's SQL says is in its own result.
 pub async fn replay_each(
     tx: &mut Transaction<'_>,
-    shape: &Shape,
+    ways: &Ways,
     events: &[Event],
 ) -> Result<Replayed, tokio_postgres::Error> {
-    match replay_apart(tx, shape, events).await? {
+    match replay_apart(tx, ways, events).await? {
         Ok(rows) => {
             Ok(events.iter().enumerate().map(|(n, event)| (event.id, Ok(if n == 0 { rows } else { 0 }))).collect())
         }
@@ -104,7 +107,7 @@ pub async fn replay_each(
             tracing::warn!(%error, "revocations cannot be replayed together; one by one");
             let mut results = Vec::with_capacity(events.len());
             for event in events {
-                results.push((event.id, replay_apart(tx, shape, std::slice::from_ref(event)).await?));
+                results.push((event.id, replay_apart(tx, ways, std::slice::from_ref(event)).await?));
             }
             Ok(results)
         }
@@ -114,11 +117,11 @@ pub async fn replay_each(
 /// In a savepoint: an event's own error is the inner result and leaves the transaction usable.
 async fn replay_apart(
     tx: &mut Transaction<'_>,
-    shape: &Shape,
+    ways: &Ways,
     events: &[Event],
 ) -> Result<Result<u64, tokio_postgres::Error>, tokio_postgres::Error> {
     let savepoint = tx.transaction().await?;
-    match replay(&savepoint, shape, events).await {
+    match replay(&savepoint, ways, events).await {
         Ok(rows) => {
             savepoint.commit().await?;
             Ok(Ok(rows))

@@ -73,6 +73,10 @@ impl Shape {
         self.table(TOKENS[1])
     }
 
+    pub(crate) fn code(&self) -> Option<&str> {
+        self.table(TOKENS[2])
+    }
+
     /// 2.x: login and consent in one row.
     pub(crate) fn flow(&self) -> Option<&str> {
         self.table("hydra_oauth2_flow")

@@ -4,8 +4,9 @@
 //! stands.
 
 use super::chain::MOMENT;
-use super::event::{Door, Event};
+use super::event::Door;
 use super::shape::{Shape, ask};
+use super::ways::Ways;
 use std::collections::{BTreeMap, BTreeSet};
 use tokio_postgres::GenericClient;
 
@@ -14,6 +15,8 @@ use tokio_postgres::GenericClient;
 pub struct TouchedRows {
     /// The table, quoted as [`Shape`] quotes it.
     pub table: String,
+    /// Its plain name.
+    pub name: String,
     /// What follows `from` to read them, as `t`.
     pub from: String,
 }
@@ -21,11 +24,13 @@ pub struct TouchedRows {
 /// The identities that touched rows carry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Touched {
-    requests: BTreeSet<String>,
-    consents: BTreeSet<String>,
-    sessions: BTreeSet<String>,
+    pub(super) requests: BTreeSet<String>,
+    pub(super) consents: BTreeSet<String>,
+    pub(super) sessions: BTreeSet<String>,
     /// Clients of touched tokens, and when the oldest of them was requested.
-    clients: BTreeMap<String, String>,
+    pub(super) clients: BTreeMap<String, String>,
+    /// Doors for which the plan has statements about touched tables: which of its rows they kill only they know.
+    pub(super) doors: BTreeSet<Door>,
 }
 
 impl Touched {
@@ -35,31 +40,14 @@ impl Touched {
     /// When the server refuses.
     pub async fn read(
         client: &impl GenericClient,
-        shape: &Shape,
+        ways: &Ways,
         rows: &[TouchedRows],
     ) -> Result<Self, tokio_postgres::Error> {
-        let mut touched = Self::default();
-        touched.read_tokens(client, shape, rows).await?;
-        touched.read_logins(client, shape, rows).await?;
+        let doors = ways.sql().doors_over(rows.iter().map(|rows| rows.name.as_str()));
+        let mut touched = Self { doors, ..Self::default() };
+        touched.read_tokens(client, ways.shape(), rows).await?;
+        touched.read_logins(client, ways.shape(), rows).await?;
         Ok(touched)
-    }
-
-    /// Whether touched rows may belong to what the event kills. An event that names nothing but a signature is always met: nothing else
-    /// says which rows are its.
-    #[must_use]
-    pub fn meets(&self, event: &Event) -> bool {
-        let chain = &event.what.chain;
-        if event.what.door == Door::Token && chain.requests.is_empty() {
-            return true;
-        }
-        let is_old = |client: &String| {
-            let oldest = self.clients.get(client);
-            oldest.is_some_and(|oldest| chain.until.as_ref().is_some_and(|until| oldest <= until))
-        };
-        chain.requests.iter().chain(&chain.consents).any(|request| self.requests.contains(request))
-            || !chain.consents.is_disjoint(&self.consents)
-            || !chain.sessions.is_disjoint(&self.sessions)
-            || chain.clients.iter().any(is_old)
     }
 
     async fn read_tokens(

@@ -3,10 +3,11 @@
 //! Owns policies in memory alone. They are derived anew for every question and, in the background, for every subject asked about
 //! lately; a consent that is gone takes its policy with it.
 
-use super::system::{Sorry, System, SystemError, SystemSettings, serve};
+use super::system::{Sorry, System, SystemError, SystemSettings, from_side, serve};
 use super::upstream::{UpstreamError, json_of};
 use crate::plan::Side;
 use axum::extract::{Query, State};
+use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use reqwest::Method;
@@ -106,9 +107,9 @@ struct Asked {
     subject: String,
 }
 
-async fn list(State(service): State<Service>, Query(asked): Query<Asked>) -> Result<Json<Vec<Policy>>, Sorry> {
+async fn list(State(service): State<Service>, Query(asked): Query<Asked>) -> Result<impl IntoResponse, Sorry> {
     let pass = service.system.enter().await?;
-    Ok(Json(service.derive(pass.side, &asked.subject).await?))
+    Ok(from_side(pass.side, service.derive(pass.side, &asked.subject).await?))
 }
 
 #[derive(Deserialize)]

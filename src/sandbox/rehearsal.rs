@@ -25,6 +25,8 @@ pub struct RehearsalOptions {
     pub dir: PathBuf,
     /// Token rows of throw-away servers.
     pub rows: u32,
+    /// Requests a second of the load on throw-away servers.
+    pub rate: u32,
     /// How long green serves before the way back.
     pub soak: Duration,
     /// Whether the mapping is proved against the engine's own migrations.
@@ -72,8 +74,11 @@ async fn perform(options: &RehearsalOptions, verbs: &Verbs<'_>) -> Result<Value,
     let env = match &options.env_file {
         Some(file) => file.clone(),
         None => {
-            let (dir, rows) = (options.dir.display().to_string(), options.rows.to_string());
-            let up = verbs.ask(words(&["sandbox", "up", "--dir", &dir, "--rows", &rows, "--rate", "100"])).await?;
+            let (dir, rows, rate) =
+                (options.dir.display().to_string(), options.rows.to_string(), options.rate.to_string());
+            let mut typed = words(&["sandbox", "up", "--dir", &dir, "--rows", &rows, "--rate", &rate]);
+            typed.extend(crate::plan::is_in_place(&options.plan).then(|| "--in-place".to_owned()));
+            let up = verbs.ask(typed).await?;
             if up.code != 0 {
                 return Ok(stopped("sandbox up", &up));
             }

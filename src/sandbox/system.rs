@@ -3,6 +3,7 @@
 use super::http;
 use super::participant::{MemoryError, Participant, Pass, Refused, Settings, routes};
 use super::upstream::{Upstream, UpstreamError};
+use crate::plan::Side;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
@@ -48,6 +49,11 @@ impl System {
     pub(crate) async fn enter(&self) -> Result<Pass, Sorry> {
         self.participant.enter().await.map_err(Sorry::Refused)
     }
+}
+
+/// An answer that names the side it came from, as the gateway's do.
+pub(crate) fn from_side<T>(side: Side, body: T) -> ([(&'static str, &'static str); 1], Json<T>) {
+    ([("x-cutover-side", side.as_str())], Json(body))
 }
 
 /// Starts a system that serves `api` beside the participant protocol, until the process ends.

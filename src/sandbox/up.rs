@@ -198,6 +198,7 @@ fn write_files(options: &UpOptions, layout: &Layout, servers: &Servers) -> Resul
     variables.set("HYDRA_BIN", layout.bin("hydra").display().to_string());
     variables.set("SYSTEM_SECRET", Uuid::new_v4().simple().to_string());
     variables.set("PROBE_CANARY_KEY", format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
+    variables.set("REVOCATIONS_TOKEN", Uuid::new_v4().simple().to_string());
     variables.set("RATE", options.rate.to_string());
     variables.write(layout)?;
     if options.is_in_place {

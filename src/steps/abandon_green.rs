@@ -22,6 +22,8 @@ pub struct GreenIsolated;
 pub struct AbandonGreen {
     /// Longest wait for one answer of a system.
     pub hold: Duration,
+    /// Bound on cutting off gateways that are counted out.
+    pub count_out: Duration,
 }
 
 impl Step for GreenIsolated {
@@ -98,7 +100,7 @@ impl Step for AbandonGreen {
     }
 
     fn limits(&self) -> Limits {
-        Limits::once(self.hold * 4 + Duration::from_secs(300))
+        Limits::once(self.count_out + self.hold * 4 + Duration::from_secs(300))
     }
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {

@@ -25,6 +25,7 @@ use super::log_guard;
 use super::migrate::{Migrate, Rows};
 use super::migrate_live::MigrateLive;
 use super::park_rows::ParkRows;
+use super::prepare::{GiveBack, LengthenJwt, SetOutside};
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::probe_blue::ProbeBlue;
@@ -38,6 +39,7 @@ use super::set_sequences::SetSequences;
 use super::soak::Soak;
 use super::soaked::Soaked;
 use super::strip_green::StripGreen;
+use super::sweep_rows::SweepRows;
 use super::world::World;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Side;
@@ -117,9 +119,13 @@ actions! {
     CheckServers: "Every server is as the plan needs it.",
     LintMigrations: "No migration would keep clients of the database that serves waiting.",
     HoldStatements: "Statements of the engine that serves live with the new schema.",
+    LengthenJwt: "A person answers for tokens that nobody can end.",
     ClaimSides: "Our schema, identity, term and register on both sides.",
+    SetOutside: "A value outside is set before the window.",
+    GiveBack: "A value outside is as it was before the run.",
     CopySchema: "Green gets blue's own schema.",
     Migrate: "Green gets its schema, or a change of it.",
+    SweepRows: "Rows that rules match leave the database that serves.",
     MigrateLive: "The database that serves gets a change of its schema.",
     ResolveMapping: "Every table has its mapping.",
     ProbeDirtyData: "No row of blue would break or hang in the air.",

@@ -2,6 +2,7 @@
 //! by each other system that counts.
 
 use super::failure::fail;
+use super::flip::may_be_counted_out;
 use super::world::World;
 use crate::engine::StepError;
 use crate::plan::Side;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 /// Longest wait for one gateway's figures.
 const PATIENCE: Duration = Duration::from_secs(2);
+const ACT: &str = "ask a system what it has seen";
 
 /// What was seen of one side.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -32,11 +34,17 @@ pub(super) struct Seen {
 /// # Errors
 /// When a system does not answer; nothing was changed.
 pub(super) async fn seen(world: &World, side: Side, seconds: u64) -> Result<Seen, StepError> {
-    let lockstep = Lockstep::new(&world.plan.systems, &world.http, Uuid::nil(), 0, Uuid::nil());
-    let (mut seen, mut clients) = (Seen::default(), Vec::new());
+    let lockstep = Lockstep::new(&world.plan, &world.http, Uuid::nil(), 0, Uuid::nil());
+    let (mut seen, mut clients, mut silent) = (Seen::default(), Vec::new(), None);
     for system in lockstep.systems() {
-        let figures = system.figures(seconds, PATIENCE).await;
-        let figures = figures.map_err(|error| fail("ask a system what it has seen", error).retry())?;
+        let figures = match system.figures(seconds, PATIENCE).await {
+            // The others of its system serve on without it.
+            Err(error) if may_be_counted_out(&world.plan, system, &error) => {
+                silent = Some(error);
+                continue;
+            }
+            answered => answered.map_err(|error| fail(ACT, error).retry())?,
+        };
         let Some(figures) = figures else { continue };
         let answers = *figures.of(side);
         if system.is_gateway() {
@@ -45,6 +53,9 @@ pub(super) async fn seen(world: &World, side: Side, seconds: u64) -> Result<Seen
         } else {
             seen.dependants.insert(system.name().to_owned(), answers);
         }
+    }
+    if let (None, Some(error)) = (seen.answers, silent) {
+        return Err(fail(ACT, error).retry());
     }
     seen.clients = Refreshes::sum(clients);
     Ok(seen)

@@ -42,7 +42,7 @@ impl Step for HoldStatements {
     }
 
     fn undo_summary(&self) -> String {
-        "nothing: blue is only read, and the scratch database is dropped already".to_owned()
+        "nothing: blue is only read; a scratch database is left only by a process that died, and is dropped".to_owned()
     }
 
     fn reversal(&self) -> Reversal {
@@ -93,6 +93,15 @@ impl Step for HoldStatements {
         context.note(body).await?;
         let why = format!("the engine that serves does not live with the new schema: {}", told(refused));
         Err(StepError::refused(why, HINT))
+    }
+
+    /// A process that died here has left the copy.
+    async fn settle(&self, world: &World, _context: &Context) -> Result<(), StepError> {
+        old_statements::clear(world.url(Side::Blue)).await.map_err(|error| {
+            fail("drop the copy of blue's schema", error)
+                .retry()
+                .hint("cutover rollback PLAN, or drop the database cutover_compat_… by hand")
+        })
     }
 
     async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {

@@ -25,6 +25,7 @@ use super::lint_migrations::LintMigrations;
 use super::migrate::{Migrate, Rows};
 use super::migrate_live::MigrateLive;
 use super::park_rows::ParkRows;
+use super::prepare::{GiveBack, LengthenJwt, SetOutside};
 use super::prepare_green::{PrepareGreen, RestoreGreen};
 use super::prewarm_green::PrewarmGreen;
 use super::probe_blue::ProbeBlue;
@@ -39,6 +40,7 @@ use super::set_sequences::SetSequences;
 use super::soak::Soak;
 use super::soaked::Soaked;
 use super::strip_green::StripGreen;
+use super::sweep_rows::{self, SweepRows};
 use crate::engine::{Runbook, RunbookError, StepId};
 use crate::plan::{CleanupRule, Condition, CopyMethod, Migration, Plan, Probe, Side};
 use std::time::Duration;
@@ -49,6 +51,7 @@ pub fn flip_point(plan: &Plan) -> StepId {
     match plan.migrate.iter().rfind(|migration| !migration.contract) {
         _ if !plan.databases.is_in_place => StepId::new("capture-green"),
         Some(last) => StepId::named(format!("migrate-{}", last.name)),
+        None if plan.databases.is_in_place && !plan.cleanup.is_empty() => sweep_rows::ID,
         None => claim_sides::ID,
     }
 }
@@ -64,7 +67,9 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     }
     let mut steps = vec![Action::CheckServers(CheckServers)];
     steps.extend(probes_on_blue(plan));
+    steps.extend(lengthen_jwt(plan));
     steps.push(Action::ClaimSides(ClaimSides));
+    steps.extend(plan.prepare.iter().map(|one| Action::SetOutside(SetOutside { prepare: one.clone() })));
     steps.extend(canaries(plan));
     steps.extend(match plan.copy.method {
         CopyMethod::Carry => carried(plan, until.as_ref()),
@@ -92,13 +97,14 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
         steps.push(Action::ReadyToReturn(ReadyToReturn));
         steps.push(Action::Flip(Flip::of(plan, Route::Back)));
         steps.push(Action::GreenIsolated(GreenIsolated));
-        steps.push(Action::AbandonGreen(AbandonGreen { hold: plan.window.hold }));
+        steps.push(Action::AbandonGreen(AbandonGreen { hold: plan.window.hold, count_out: flip::counting_out(plan) }));
         let rounds = if plan.probes.is_empty() { Duration::ZERO } else { probing::bound(plan) };
         steps.push(Action::Soak(Soak { time: plan.window.soak, limits: plan.soak, rounds }));
         steps.push(Action::Soaked(Soaked { soak: plan.window.soak }));
         if !plan.freeze.is_empty() {
             steps.push(Action::Thaw(Thaw { jobs: plan.freeze.clone() }));
         }
+        steps.extend(plan.prepare.iter().rev().map(|one| Action::GiveBack(GiveBack { prepare: one.clone() })));
         steps.push(Action::Finalize(Finalize));
     }
     Runbook::new(steps)
@@ -125,6 +131,12 @@ fn probes_on_blue(plan: &Plan) -> Option<Action> {
     (probes > 0).then_some(Action::ProbeBlue(ProbeBlue { probes, bound }))
 }
 
+/// Tokens that nobody can end live longer only when a person answers for it, asked before anything is touched.
+fn lengthen_jwt(plan: &Plan) -> Option<Action> {
+    let names: Vec<String> = plan.prepare.iter().filter(|one| one.lengthens_jwt).map(|one| one.name.clone()).collect();
+    (!names.is_empty()).then_some(Action::LengthenJwt(LengthenJwt { names }))
+}
+
 /// Grants that are on blue before the first row is copied.
 fn canaries(plan: &Plan) -> Option<Action> {
     let keeps = |probe: &&Probe| matches!(probe, Probe::Oauth(oauth) if oauth.canaries.is_some());
@@ -144,6 +156,10 @@ fn in_place(plan: &Plan) -> Vec<Action> {
     let held = plan.compat.clone().map(|compat| HoldStatements { compat, bound: plan.window.migrate });
     steps.extend(held.map(Action::HoldStatements));
     steps.push(Action::ClaimSides(ClaimSides));
+    if !plan.cleanup.is_empty() {
+        // The migrations would break on these rows, or carry them along.
+        steps.push(Action::SweepRows(SweepRows { rules: plan.cleanup.clone(), bound: plan.window.migrate }));
+    }
     steps.extend(live(false));
     if plan.systems.is_empty() {
         return steps;

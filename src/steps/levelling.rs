@@ -4,14 +4,20 @@
 //! meet.
 
 mod pair;
+mod second_witness;
 mod until_level;
 
-use super::again::{Again, Established};
+pub(super) use second_witness::sink;
+
+use super::again::Again;
 use super::failure::fail;
 use super::flip::{self, Route};
+use super::laps::Laps;
 use super::log_guard;
 use super::park_rows::archives;
 use super::resolve_mapping::{Form, resolve_back};
+use super::statements::{engine_ways, sound_ways, ways};
+use super::witnessed::waived;
 use super::world::World;
 use crate::database::capture::{Capture, CaptureStanding, Opened, WalLimits};
 use crate::database::copy::ExportedSnapshot;
@@ -19,23 +25,32 @@ use crate::database::level::{BatchReport, LevelSetup, Limits, Worker, begin_prog
 use crate::database::mapping::Mapping;
 use crate::database::{account, invariants, sequences, term};
 use crate::engine::{Context, FailureKind, StepError, chain};
-use crate::plan::{Adapter, Level, Side, TableName, Unexplained};
+use crate::plan::{Level, Side, TableName, Unexplained};
 use crate::revocations::proof::{Drained, Proof, drained, prove, prove_alone, prove_on_target};
 use crate::revocations::replay::replay_each;
-use crate::revocations::{Event, Ledger, Shape};
+use crate::revocations::sinks::Sink;
+use crate::revocations::unasked::Unasked;
+use crate::revocations::{Event, Known, Ledger, Verdicts, Ways, arrived, gaps};
 use crate::traffic::register;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// An event whose outcome nobody wrote counts as executed after this time, or the gateway's own bound on a request if that is longer.
 const SETTLE: Duration = Duration::from_secs(10);
+/// Longest wait for control's word on a verdict.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Revocations that are replayed in one transaction, and that are proved with one set of questions.
+const PER_REPLAY: usize = 2000;
+const PER_PROOF: usize = 5000;
 /// Rows that green's sequences are kept ahead of blue's.
 pub(super) const SEQUENCE_MARGIN: u32 = 1000;
 /// Tries of the last batch while somebody else reads the slot, and the pause between them; the server itself ends the hold.
 const LAST_TRIES: u32 = 20;
 const LAST_PAUSE: Duration = Duration::from_millis(25);
+/// Longest wait for messages of an outside queue that are on their way; the server itself ends the hold.
+pub(super) const ARRIVAL: Duration = Duration::from_secs(5);
 /// Bounds of a batch.
 const LIMITS: Limits =
     Limits { lock: Duration::from_millis(200), statement: Duration::from_secs(600), page_keys: 20_000 };
@@ -48,7 +63,6 @@ pub(super) struct Levelling {
     source: Client,
     target: Client,
     queue: Option<Queue>,
-    established: Established,
     term: term::Term,
     renamed: BTreeMap<TableName, TableName>,
     /// Commits that the batch before had to leave in the slot; all there are before the first.
@@ -67,10 +81,17 @@ struct Queue {
     gateways: Vec<String>,
     /// Age at which no request that made an event can still be in flight.
     settle: Duration,
-    source_shape: Shape,
-    target_shape: Shape,
-    /// Every revocation that counts, as last read.
-    events: BTreeMap<Uuid, Event>,
+    source_ways: Ways,
+    target_ways: Ways,
+    /// Every revocation that counts, as last asked.
+    known: Known,
+    verdicts: Verdicts,
+    /// Tells the engine that serves what it may not have executed.
+    sink: Option<Box<dyn Sink>>,
+    /// How often that was tried, of each that still lives.
+    tried: BTreeMap<Uuid, u32>,
+    /// Chains that died without anybody's word; none when the first batch derives everything anew, and so touches what died long ago.
+    unasked: Option<Unasked>,
 }
 
 impl Levelling {
@@ -91,16 +112,20 @@ impl Levelling {
         let (source, target) = (world.url(from).clone(), world.url(to).clone());
         let setup = LevelSetup { source, target, capture, mapping, term: context.term(), limits: LIMITS };
         let mut worker = Worker::open(setup).await.map_err(|error| fail(format!("begin to level {to}"), error))?;
-        if route == Route::Out && context.facts().receipt(&Route::Back.id()).is_some() {
+        let derives_all = route == Route::Out && context.facts().receipt(&Route::Back.id()).is_some();
+        if derives_all {
             // What clients wrote on green before they came back is not in blue's log: every row is derived anew, once.
             worker.touch_everything();
         }
         let (source, target) = (world.side(from).await?, world.side(to).await?);
         require_closed(&target, to).await?;
-        let queue = Queue::open(world, from, &source, &target).await?;
+        let mut queue = Queue::open(world, context, (route, form), &source, &target).await?;
+        if let Some(queue) = queue.as_mut().filter(|_| derives_all) {
+            queue.unasked = None;
+        }
         let cap = world.plan.window.unexplained;
         let renamed = world.renamed(route);
-        let (established, term) = (Established::default(), context.term());
+        let term = context.term();
         let kept = match *context.step() == flip::ID && !world.plan.invariants.is_empty() {
             true => {
                 Some(invariants::session(world.url(to), to).await.map_err(|error| fail("connect to green", error))?)
@@ -108,22 +133,7 @@ impl Levelling {
             false => None,
         };
         let (calm, wal) = (world.plan.level.clone(), log_guard::limits(&world.plan.window));
-        Ok(Self {
-            route,
-            capture,
-            worker,
-            source,
-            target,
-            queue,
-            established,
-            term,
-            renamed,
-            left: u64::MAX,
-            calm,
-            wal,
-            cap,
-            kept,
-        })
+        Ok(Self { route, capture, worker, source, target, queue, term, renamed, left: u64::MAX, calm, wal, cap, kept })
     }
 
     fn settle(&self) -> Duration {
@@ -146,12 +156,15 @@ impl Levelling {
         let report = match &mut self.queue {
             Some(queue) => {
                 queue.refresh(settle).await?;
-                let again = Again::new(&queue.source_shape, &queue.target_shape, &queue.events, &self.established);
+                let again = Again::new(&queue.source_ways, &queue.target_ways, &queue.ledger, &queue.known);
                 let report = self.worker.batch_at(moment, &again).await;
-                let seen = again.seen();
+                let (seen, unasked) = again.seen();
                 match &report {
-                    Ok(_) => self.established.batch_committed(seen),
-                    Err(_) => self.established.batch_failed(),
+                    Ok(_) => {
+                        queue.known.batch_committed(&seen);
+                        queue.died(self.route.from(), &unasked).await;
+                    }
+                    Err(_) => queue.known.batch_failed(),
                 }
                 report
             }
@@ -164,17 +177,26 @@ impl Levelling {
         }
     }
 
-    /// Replays what is pending, in one transaction of the worker.
+    /// Replays what is pending, page by page, each in one transaction of the worker.
     async fn replay(&mut self, settle: Duration) -> Result<(), StepError> {
         let Some(queue) = &mut self.queue else { return Ok(()) };
-        let pending = queue.ledger.pending_among(settle, &mut queue.events).await;
-        let pending = pending.map_err(|error| fail("read the queue of revocations", error))?;
-        replay_on(self.worker.target(), &self.term, &queue.ledger, &queue.target_shape, &pending).await
+        let read = |error| fail("read the queue of revocations", error);
+        for page in queue.ledger.pending_ids(settle).await.map_err(read)?.chunks(PER_REPLAY) {
+            let pending = queue.ledger.events(page).await.map_err(read)?;
+            replay_on(self.worker.target(), &self.term, &queue.ledger, &queue.target_ways, &pending).await?;
+        }
+        Ok(())
     }
 
     /// The last batch, under the hold and the fence of the side being left: everything on the target, every revocation proved there,
     /// sequences ahead.
-    pub(super) async fn last(&mut self, epoch: i64) -> Result<(), StepError> {
+    pub(super) async fn last(&mut self, epoch: i64, laps: &mut Laps) -> Result<(), StepError> {
+        if let Some(queue) = &self.queue {
+            // Before the batch, so that it applies what arrives; a queue that proves its emptiness is not waited for.
+            let arrived = arrived(&queue.ledger, epoch, &queue.gateways, ARRIVAL).await;
+            arrived.map_err(|error| fail("empty the queue of revocations", error))?;
+        }
+        laps.ended("queue");
         let report = self.last_round().await?;
         let left = report.map_or(u64::MAX, |report| report.left_in_slot);
         if left != 0 {
@@ -186,11 +208,14 @@ impl Levelling {
             let applied = self.worker.apply_unexplained().await;
             applied.map_err(|error| fail("carry back the deletes that no event explains", error))?;
         }
+        laps.ended("level");
         self.prove(epoch).await?;
+        laps.ended("prove");
         let (source, renamed) = (&self.source, &self.renamed);
         let carried = sequences::carry(source, &mut self.target, &self.term, SEQUENCE_MARGIN, renamed).await;
         carried.map_err(|error| fail("carry the sequences", error))?;
         self.keep().await;
+        laps.ended("sequences");
         Ok(())
     }
 
@@ -253,15 +278,22 @@ impl Levelling {
 
     async fn prove(&mut self, epoch: i64) -> Result<(), StepError> {
         let Some(queue) = &mut self.queue else { return Ok(()) };
-        queue.refresh(Duration::ZERO).await?;
-        let events = self.established.unproved(&queue.events);
-        let proof = prove(&self.target, &queue.target_shape, &self.source, &queue.source_shape, &events).await;
-        let proof = proof.map_err(|error| fail("prove revocations", error))?;
+        // The batch has read the queue after every gateway's barrier had arrived; what came since would be counted as not replayed below.
+        let mut proof = Proof::default();
+        for page in queue.known.unproved().chunks(PER_PROOF) {
+            let (blue, events) = (&queue.source_ways, queue.events(page).await?);
+            let found = prove(&self.target, &queue.target_ways, &self.source, blue, &events).await;
+            proof.add(found.map_err(|error| fail("prove revocations", error))?);
+        }
         queue.ledger.proved(&proof.proved).await.map_err(|error| fail("note what is proved", error))?;
-        if let Some((id, why)) = proof.open.first() {
-            let why = format!("{} revocations are not proved on {}; {id}: {why}", proof.open.len(), self.route.to());
+        if let Some(why) = queue.held_against(&proof).await? {
+            let why = format!("not proved on {}: {why}", self.route.to());
             return Err(StepError::new(FailureKind::Failed, why));
         }
+        if let Some(why) = self.second_witness(None).await? {
+            return Err(StepError::new(FailureKind::Failed, why));
+        }
+        let Some(queue) = &self.queue else { return Ok(()) };
         match drained(&queue.ledger, epoch, &queue.gateways).await {
             Ok(Drained::Yes) => Ok(()),
             Ok(Drained::No(reasons)) => {
@@ -315,22 +347,44 @@ fn opened(flipped: &serde_json::Value) -> Option<Opened> {
 }
 
 impl Queue {
-    async fn open(world: &World, from: Side, source: &Client, target: &Client) -> Result<Option<Self>, StepError> {
+    async fn open(
+        world: &World,
+        context: &Context,
+        (route, form): (Route, Form),
+        source: &Client,
+        target: &Client,
+    ) -> Result<Option<Self>, StepError> {
+        let (from, to) = (route.from(), route.to());
         let Some(ledger) = world.ledger(from) else { return Ok(None) };
-        let shape = |error| fail("look at the engine's tables", error);
-        let gateways = world.plan.systems.iter().filter(|system| matches!(system.adapter, Adapter::Gateway { .. }));
+        let gateways = world.plan.systems.iter().flat_map(|system| system.adapter.gateways());
+        let gone = flip::counted_out(&context.notes());
+        let (source_ways, target_ways) = match (route, form) {
+            (Route::Out, Form::Final) => (sound_ways(world, source, from).await?, sound_ways(world, target, to).await?),
+            // What is wrong now was right before the flip, or is a dead letter: nothing keeps anybody from beginning to go back.
+            (Route::Back, _) => (ways(world, source, from).await?, ways(world, target, to).await?),
+            // The plan's statements are for green's last schema: a later worker applies all of them, and proves all again.
+            (Route::Out, _) => (ways(world, source, from).await?, engine_ways(target).await?),
+        };
         Ok(Some(Self {
             ledger,
-            gateways: gateways.map(|system| system.name.clone()).collect(),
+            gateways: gateways.map(|gateway| gateway.name.clone()).filter(|name| !gone.contains(name)).collect(),
             settle: settle_time(world),
-            source_shape: Shape::detect(source).await.map_err(shape)?,
-            target_shape: Shape::detect(target).await.map_err(shape)?,
-            events: BTreeMap::new(),
+            source_ways,
+            target_ways,
+            known: Known::default(),
+            verdicts: Verdicts::new(&world.plan.control, &world.plan.name, PATIENCE),
+            sink: sink(world, from)?,
+            tried: BTreeMap::new(),
+            unasked: Some(Unasked::new(&world.plan.control, &world.plan.name, PATIENCE)),
         }))
     }
 
+    async fn events(&self, ids: &[Uuid]) -> Result<Vec<Event>, StepError> {
+        self.ledger.events(ids).await.map_err(|error| fail("read the queue of revocations", error))
+    }
+
     async fn refresh(&mut self, settle: Duration) -> Result<(), StepError> {
-        let refreshed = self.ledger.refresh(settle, &mut self.events).await;
+        let refreshed = self.known.refresh(&self.ledger, settle).await;
         refreshed.map_err(|error| fail("read the queue of revocations", error))
     }
 }
@@ -340,7 +394,7 @@ async fn replay_on(
     target: &mut Client,
     term: &term::Term,
     ledger: &Ledger,
-    shape: &Shape,
+    ways: &Ways,
     events: &[Event],
 ) -> Result<(), StepError> {
     if events.is_empty() {
@@ -351,7 +405,7 @@ async fn replay_on(
     term::hold(&transaction, term).await.map_err(|error| fail("replay revocations", error))?;
     let settings = "set local session_replication_role = replica; set local synchronous_commit = on";
     transaction.batch_execute(settings).await.map_err(failed)?;
-    let results = replay_each(&mut transaction, shape, events).await.map_err(failed)?;
+    let results = replay_each(&mut transaction, ways, events).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     let noted = |error| fail("note what was replayed", error);
     let done: Vec<Uuid> = results.iter().filter(|(_, result)| result.is_ok()).map(|(id, _)| *id).collect();
@@ -371,20 +425,26 @@ async fn replay_on(
 pub(super) async fn unproved(world: &World, side: Side) -> Result<Option<String>, StepError> {
     let Some(ledger) = world.ledger(side.other()) else { return Ok(None) };
     let client = world.side(side).await?;
-    let shape = Shape::detect(&client).await.map_err(|error| fail("look at the engine's tables", error))?;
-    let events = ledger.effective(settle_time(world)).await;
-    let events = events.map_err(|error| fail("read the queue of revocations", error))?;
-    let proof = prove_on_target(&client, &shape, &events).await.map_err(|error| fail("prove revocations", error))?;
-    Ok(objection(&proof))
+    let ways = ways(world, &client, side).await?;
+    let read = |error| fail("read the queue of revocations", error);
+    let mut proof = Proof::default();
+    for page in ledger.effective_ids(settle_time(world)).await.map_err(read)?.chunks(PER_PROOF) {
+        let found = prove_on_target(&client, &ways, &ledger.events(page).await.map_err(read)?).await;
+        proof.add(found.map_err(|error| fail("prove revocations", error))?);
+    }
+    let waived = if proof.open.is_empty() { BTreeSet::new() } else { waived(world).await? };
+    Ok(objection(&proof.open, &waived))
 }
 
-fn objection(proof: &Proof) -> Option<String> {
-    let (id, why) = proof.open.first()?;
-    Some(format!("{} revocations do not hold; {id}: {why}", proof.open.len()))
+/// The first of those that nobody answers for.
+fn objection(open: &[(Uuid, String)], waived: &BTreeSet<Uuid>) -> Option<String> {
+    let open: Vec<&(Uuid, String)> = open.iter().filter(|(id, _)| !waived.contains(id)).collect();
+    let (id, why) = open.first()?;
+    Some(format!("{} revocations do not hold; {id}: {why}", open.len()))
 }
 
 /// Age at which no request that made an event can still be in flight.
-fn settle_time(world: &World) -> Duration {
+pub(super) fn settle_time(world: &World) -> Duration {
     world.plan.gateway.as_ref().map_or(SETTLE, |gateway| gateway.request_timeout.max(SETTLE))
 }
 
@@ -396,16 +456,24 @@ fn settle_time(world: &World) -> Duration {
 pub(super) async fn replay_alone(world: &World, context: &Context) -> Result<(), StepError> {
     let Some(ledger) = world.ledger(Side::Green) else { return Ok(()) };
     let mut blue = world.side(Side::Blue).await?;
-    let target_shape = Shape::detect(&blue).await.map_err(|error| fail("look at the engine's tables", error))?;
+    let ways = ways(world, &blue, Side::Blue).await?;
     let read = |error| fail("read the queue of revocations", error);
-    let pending = ledger.pending(Duration::ZERO).await.map_err(read)?;
-    replay_on(&mut blue, &context.term(), &ledger, &target_shape, &pending).await?;
-    let events = ledger.effective(Duration::ZERO).await.map_err(read)?;
-    let proof = prove_alone(&blue, &target_shape, &events).await.map_err(|error| fail("prove revocations", error))?;
+    for page in ledger.pending_ids(Duration::ZERO).await.map_err(read)?.chunks(PER_REPLAY) {
+        let pending = ledger.events(page).await.map_err(read)?;
+        replay_on(&mut blue, &context.term(), &ledger, &ways, &pending).await?;
+    }
+    let mut proof = Proof::default();
+    for page in ledger.effective_ids(Duration::ZERO).await.map_err(read)?.chunks(PER_PROOF) {
+        let found = prove_alone(&blue, &ways, &ledger.events(page).await.map_err(read)?).await;
+        proof.add(found.map_err(|error| fail("prove revocations", error))?);
+    }
     ledger.proved(&proof.proved).await.map_err(|error| fail("note what is proved", error))?;
     let dead = ledger.dead().await.map_err(read)?.len();
-    let why = match objection(&proof) {
-        None if dead == 0 => return Ok(()),
+    let missing = gaps(&ledger).await.map_err(read)?;
+    let waived = if proof.open.is_empty() { BTreeSet::new() } else { waived(world).await? };
+    let why = match objection(&proof.open, &waived) {
+        None if dead == 0 && missing.is_empty() => return Ok(()),
+        None if dead == 0 => format!("revocations may still be on their way: {}", missing.join("; ")),
         None => format!("{dead} revocations could not be read or replayed"),
         Some(why) => why,
     };

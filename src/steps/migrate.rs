@@ -5,12 +5,14 @@
 
 use super::failure::fail;
 use super::world::World;
+use crate::database::foretold::{self, Foretold};
 use crate::database::inventory::{self, Object};
-use crate::database::migrate::{self, Applied, Apply, Pace, Source};
+use crate::database::migrate::{self, Applied, Apply, Beside, Pace, Source};
 use crate::database::{claim, quiet, refusal};
 use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
-use crate::plan::{Migration, MigrationSource, Side};
+use crate::plan::{Migration, MigrationSource, Secret, Side};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -48,38 +50,74 @@ impl Migrate {
         format!("migrate-{}", self.migration.name)
     }
 
-    /// Runs the source; gives what it counted.
+    /// Runs the source; gives what it counted and measured.
     async fn apply(&self, world: &World, context: &Context) -> Result<Value, StepError> {
-        let what = format!("apply migrations {} to green", self.migration.name);
         match &self.migration.source {
-            MigrationSource::Command { run, env } => {
-                let before = versions(world).await?;
-                let tell = |line: &str| context.progress(0, None, "lines", line);
-                if self.rows == Rows::Copied {
-                    let green = world.side(Side::Green).await?;
-                    quiet::wait(&green, self.bound, &tell).await.map_err(|error| fail(&*what, error))?;
-                }
-                let ran = migrate::command(run, env, &world.plan.folder, self.bound, &tell).await;
-                ran.map_err(|error| fail(what, error))?;
-                Ok(json!({ "migrations_applied": versions(world).await?.saturating_sub(before) }))
-            }
+            MigrationSource::Command { run, env } => self.command(world, context, run, env).await,
             MigrationSource::Refinery { folder, .. } | MigrationSource::Engine { folder, .. } => {
-                let tell = |line: &str| context.progress(0, None, "lines", line);
-                let role = Some(world.plan.databases.green.role.as_str()).filter(|_| self.rows != Rows::Copied);
-                let (url, term) = (world.url(Side::Green), context.term());
-                let source = Source { name: &self.migration.name, folder, history: None };
-                let pace = Pace::closed(PATIENCE);
-                let apply = Apply { url, side: "green", term: &term, owner: role, pace, tell: &tell };
-                let applied = match &self.migration.source {
-                    MigrationSource::Engine { versions, .. } => {
-                        let beside = beside(world, &self.migration);
-                        migrate::engine_folder(&apply, source, versions, &beside).await
-                    }
-                    _ => migrate::refinery_folder(&apply, source).await,
-                };
-                Ok(counted(&applied.map_err(|error| fail(what, error))?))
+                self.folder(world, context, folder).await
             }
         }
+    }
+
+    fn act(&self) -> String {
+        format!("apply migrations {} to green", self.migration.name)
+    }
+
+    async fn command(
+        &self,
+        world: &World,
+        context: &Context,
+        run: &[String],
+        env: &BTreeMap<String, Secret>,
+    ) -> Result<Value, StepError> {
+        let before = versions(world).await?;
+        let tell = |line: &str| context.progress(0, None, "lines", line);
+        if self.rows == Rows::Copied {
+            let green = world.side(Side::Green).await?;
+            quiet::wait(&green, self.bound, &tell).await.map_err(|error| fail(self.act(), error))?;
+        }
+        let watcher = world.side(Side::Green).await?;
+        let watch = Beside::begin(&watcher).await.map_err(|error| fail("measure what the migrations do", error))?;
+        let (ran, locks) = watch.attend(migrate::command(run, env, &world.plan.folder, self.bound, &tell)).await;
+        ran.map_err(|error| fail(self.act(), error))?;
+        let measured = watch.end(&self.migration.name, &locks).await;
+        let measured = measured.map_err(|error| fail("measure what the migrations did", error))?;
+        let applied = versions(world).await?.saturating_sub(before);
+        Ok(json!({ "migrations_applied": applied, "files": [measured] }))
+    }
+
+    async fn folder(&self, world: &World, context: &Context, folder: &Path) -> Result<Value, StepError> {
+        let tell = |line: &str| context.progress(0, None, "lines", line);
+        let role = Some(world.plan.databases.green.role.as_str()).filter(|_| self.rows != Rows::Copied);
+        let (url, term) = (world.url(Side::Green), context.term());
+        let source = Source { name: &self.migration.name, folder, history: None };
+        let foretold = self.foretell(world, source, &tell).await?;
+        let pace = Pace::closed(PATIENCE);
+        let apply = Apply { url, side: "green", term: &term, owner: role, pace, tell: &tell };
+        let applied = match &self.migration.source {
+            MigrationSource::Engine { versions, .. } => {
+                let beside = beside(world, &self.migration);
+                migrate::engine_folder(&apply, source, versions, &beside).await
+            }
+            _ => migrate::refinery_folder(&apply, source).await,
+        };
+        Ok(beside_foretold(&applied.map_err(|error| fail(self.act(), error))?, &foretold))
+    }
+
+    /// What lint expects of each file; that it cannot say is no reason to stop where nobody waits.
+    async fn foretell(
+        &self,
+        world: &World,
+        source: Source<'_>,
+        tell: &(dyn Fn(&str) + Sync),
+    ) -> Result<BTreeMap<String, Foretold>, StepError> {
+        let green = world.side(Side::Green).await?;
+        let foretold = foretold::foretell(&green, &self.migration, &source.history()).await;
+        Ok(foretold.unwrap_or_else(|error| {
+            tell(&format!("lint cannot say what to expect: {}", crate::engine::chain(&error)));
+            BTreeMap::new()
+        }))
     }
 }
 
@@ -139,10 +177,17 @@ pub(super) fn beside<'a>(world: &'a World, migration: &Migration) -> Vec<&'a Pat
     others.filter_map(folder).collect()
 }
 
-/// What a folder's run counted and measured.
-pub(super) fn counted(applied: &Applied) -> Value {
-    let Applied { applied, indexes_concurrent, files } = applied;
-    json!({ "migrations_applied": applied, "indexes_concurrent": indexes_concurrent, "files": files })
+/// What a folder's run counted and measured, with what lint had said of each file and where the server did otherwise.
+pub(super) fn beside_foretold(applied: &Applied, foretold: &BTreeMap<String, Foretold>) -> Value {
+    let Applied { applied: count, indexes_concurrent, files } = applied;
+    let mut body = json!({ "migrations_applied": count, "indexes_concurrent": indexes_concurrent, "files": files });
+    for (at, measured) in files.iter().enumerate() {
+        if let Some(said) = foretold.get(&measured.file) {
+            body["files"][at]["foretold"] = json!(said);
+            body["files"][at]["otherwise"] = json!(foretold::otherwise(said, measured));
+        }
+    }
+    body
 }
 
 async fn versions(world: &World) -> Result<u64, StepError> {

@@ -4,15 +4,15 @@
 //! What contracts it comes after the soak, and is the end of the way back.
 
 use super::failure::fail;
-use super::migrate::{beside, counted};
+use super::migrate::{beside, beside_foretold};
 use super::world::World;
 use crate::database::claim;
-use crate::database::foretold::{self, Foretold};
-use crate::database::migrate::{Applied, Apply, Pace, Source, engine_folder, refinery_folder};
+use crate::database::foretold;
+use crate::database::migrate::{Apply, Pace, Source, engine_folder, refinery_folder};
 use crate::database::pending::usual_history;
 use crate::engine::{Context, Effect, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::{Migration, MigrationSource, Side};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -41,17 +41,6 @@ impl MigrateLive {
             MigrationSource::Command { run, .. } => run.join(" "),
         }
     }
-}
-
-/// What each file did, with what lint had said of it and where it did otherwise.
-fn beside_foretold(mut body: Value, applied: &Applied, foretold: &BTreeMap<String, Foretold>) -> Value {
-    for (at, measured) in applied.files.iter().enumerate() {
-        if let Some(said) = foretold.get(&measured.file) {
-            body["files"][at]["foretold"] = json!(said);
-            body["files"][at]["otherwise"] = json!(foretold::otherwise(said, measured));
-        }
-    }
-    body
 }
 
 impl Step for MigrateLive {
@@ -107,7 +96,7 @@ impl Step for MigrateLive {
             noted.map_err(|error| fail("note that the schema is contracted", error))?;
         }
         let tell = |line: &str| context.progress(0, None, "lines", line);
-        let foretold = foretold::foretell(&blue, &self.migration).await.unwrap_or_else(|error| {
+        let foretold = foretold::foretell(&blue, &self.migration, &usual_history()).await.unwrap_or_else(|error| {
             tell(&format!("lint cannot say what to expect: {}", crate::engine::chain(&error)));
             BTreeMap::new()
         });
@@ -132,7 +121,7 @@ impl Step for MigrateLive {
             }
         };
         let applied = applied.map_err(|error| fail(what, error).effect(Effect::Unknown))?;
-        let body = beside_foretold(counted(&applied), &applied, &foretold);
+        let body = beside_foretold(&applied, &foretold);
         let noted = claim::note(&mut blue, &term, context.run(), &self.name(), &body).await;
         noted.map_err(|error| fail("note what was migrated", error))?;
         Ok(body.into())

@@ -3,6 +3,8 @@
 use super::failure::fail;
 use super::flip::{self, Registers, Route};
 use super::freeze::still_frozen;
+use super::prepare::still_set;
+use super::witnessed::witnessed;
 use super::world::World;
 use crate::database::refusal::{self, Refusal};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId, chain};
@@ -30,7 +32,7 @@ impl Step for ReadyToFlip {
     }
 
     fn summary(&self) -> String {
-        "gate: window, registers, green's fence, the capture of blue, every system reachable and on blue, every frozen job frozen".to_owned()
+        "gate: window, registers, green's fence, the capture of blue, every system reachable and on blue, every frozen job frozen, every executed revocation dead on blue".to_owned()
     }
 
     fn undo_summary(&self) -> String {
@@ -63,6 +65,7 @@ impl Step for ReadyToFlip {
             // Decided already: the flip only has to be finished, and nothing here may stop it.
             return Ok(json!({ "decided": true }).into());
         }
+        let witnessed = witnessed(world, Side::Blue).await?;
         let mut verdicts = vec![gates::window(&world.plan.window, jiff::Timestamp::now())];
         if !world.plan.databases.is_in_place {
             verdicts.push(green_closed(world, context).await?);
@@ -70,8 +73,10 @@ impl Step for ReadyToFlip {
         }
         verdicts.extend(systems_that_go(world, context.run(), Route::Out, found.blue.epoch).await);
         verdicts.extend(still_frozen(world, context).await);
+        verdicts.push(witnessed.verdict);
+        verdicts.extend(still_set(world, context).await);
         match Verdict::all(verdicts) {
-            Verdict::Go => Ok(json!({ "blue_epoch": found.blue.epoch }).into()),
+            Verdict::Go => Ok(json!({ "blue_epoch": found.blue.epoch, "revocations": witnessed.receipt }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => Err(StepError::refused(
                 why,
                 "see to it, then: cutover flip PLAN; going back is always possible: cutover rollback PLAN",
@@ -113,10 +118,11 @@ pub(super) async fn systems(world: &World, run: Uuid, route: Route) -> Vec<Verdi
 /// The same before a move. A system that refuses since a proposal above the open register lost its owner is no reason against it: the move begins by
 /// settling that proposal, and nothing else would.
 pub(super) async fn systems_that_go(world: &World, run: Uuid, route: Route, open_at: i64) -> Vec<Verdict> {
-    let lockstep = Lockstep::new(&world.plan.systems, &world.http, run, 0, Uuid::nil());
+    let lockstep = Lockstep::new(&world.plan, &world.http, run, 0, Uuid::nil());
     let mut verdicts = Vec::new();
     for system in lockstep.systems() {
         let reading = match system.standing(PATIENCE).await {
+            Err(error) if flip::may_be_counted_out(&world.plan, system, &error) => continue,
             Err(error) => SystemReading::Silent(chain(&error)),
             Ok(standing) if standing.state == Participant::Refusing && standing.epoch > open_at => continue,
             Ok(standing) if standing.state == Participant::Refusing => SystemReading::Refuses,

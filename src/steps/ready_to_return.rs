@@ -4,6 +4,7 @@ use super::failure::fail;
 use super::flip::{Registers, Route};
 use super::migrate_live::CONTRACTING;
 use super::ready_to_flip::systems_that_go;
+use super::witnessed::witnessed;
 use super::world::World;
 use crate::database::claim;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -38,7 +39,7 @@ impl Step for ReadyToReturn {
     }
 
     fn summary(&self) -> String {
-        "gate: registers, the capture of green, every system reachable and on green".to_owned()
+        "gate: registers, the capture of green, every system reachable and on green, every executed revocation dead on green".to_owned()
     }
 
     fn undo_summary(&self) -> String {
@@ -75,9 +76,11 @@ impl Step for ReadyToReturn {
             true => still_expanded(world, context).await?,
             false => captured(world, context).await?,
         }];
+        let witnessed = witnessed(world, Side::Green).await?;
+        verdicts.push(witnessed.verdict);
         verdicts.extend(systems_that_go(world, context.run(), Route::Back, found.green.epoch).await);
         match Verdict::all(verdicts) {
-            Verdict::Go => Ok(json!({ "green_epoch": found.green.epoch }).into()),
+            Verdict::Go => Ok(json!({ "green_epoch": found.green.epoch, "revocations": witnessed.receipt }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => {
                 Err(StepError::refused(why, "green serves on; see to it, then: cutover rollback PLAN"))
             }

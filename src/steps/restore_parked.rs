@@ -3,10 +3,11 @@
 use super::failure::fail;
 use super::park_rows::{archives, said};
 use super::resolve_mapping::{Form, left_behind, mapping_as_it_is};
+use super::sweep_rows::left_in_place;
 use super::world::World;
 use crate::database::catalog;
 use crate::database::cleanup::{self, Cascade, Hanging, Preview, Restorable, Restore, Restored};
-use crate::database::mapping::LeftBehind;
+use crate::database::mapping::{LeftBehind, Mapping};
 use crate::engine::{Context, StepError};
 use crate::plan::{CopyMethod, Side};
 use crate::revocations::is_revocable;
@@ -18,8 +19,10 @@ pub struct Looked {
     /// Rows, their share, the cap.
     #[serde(flatten)]
     pub preview: Preview,
-    /// Whether its rows are kept in green's archive.
+    /// Whether its rows are kept in the archive.
     pub parked: bool,
+    /// Whether its rows are taken out of the database that serves, in place, and not only left behind there.
+    pub swept: bool,
     /// Keys of some of its rows.
     pub samples: Vec<String>,
     /// Rows of blue that hang on them by blue's foreign keys.
@@ -33,15 +36,10 @@ pub struct Looked {
 /// # Errors
 /// When the mapping has problems, for example because green has no schema yet, or a server does not answer.
 pub async fn look_at_cleanup(world: &World) -> Result<Vec<Looked>, StepError> {
-    let form = match world.plan.copy.method {
-        CopyMethod::Carry => Form::Final,
-        CopyMethod::Logical => Form::Blue,
-    };
-    let mapping = mapping_as_it_is(world).await?;
+    let (mapping, left, green) = matched(world).await?;
     let mut blue = world.side(Side::Blue).await?;
     let previews = cleanup::preview(&mut blue, &mapping).await;
     let previews = previews.map_err(|error| fail("count what the cleanup rules match", error))?;
-    let (left, green) = left_behind(world, form).await?;
     let failed = |error| fail("look at what the cleanup rules match", error);
     let on_blue = catalog::read(&blue).await.map_err(|error| fail("read blue's catalog", error))?;
     let hanging = cleanup::hanging(&blue, &mapping, &left, &green).await.map_err(failed)?;
@@ -55,6 +53,7 @@ pub async fn look_at_cleanup(world: &World) -> Result<Vec<Looked>, StepError> {
         let samples = cleanup::samples(&blue, one, &preview.rule).await.map_err(failed)?;
         all.push(Looked {
             parked: one.parked.contains(&preview.rule),
+            swept: world.plan.databases.is_in_place,
             samples,
             cascades: cascades.iter().filter(|cascade| cascade.rule == preview.rule).cloned().collect(),
             hanging: hanging.iter().filter(|hanging| hanging.rule == preview.rule).cloned().collect(),
@@ -62,6 +61,18 @@ pub async fn look_at_cleanup(world: &World) -> Result<Vec<Looked>, StepError> {
         });
     }
     Ok(all)
+}
+
+/// The mapping, what rules leave behind of it, and the tables of green: those of blue, where it stands for green or is it.
+async fn matched(world: &World) -> Result<(Mapping, Vec<LeftBehind>, catalog::Catalog), StepError> {
+    let form = match world.plan.copy.method {
+        _ if world.plan.databases.is_in_place => return left_in_place(world).await,
+        CopyMethod::Carry => Form::Final,
+        CopyMethod::Logical => Form::Blue,
+    };
+    let mapping = mapping_as_it_is(world).await?;
+    let (left, green) = left_behind(world, form).await?;
+    Ok((mapping, left, green))
 }
 
 /// Parked rows of one rule on their way back.
@@ -82,18 +93,28 @@ impl Parked {
         let Some(known) = world.plan.cleanup.iter().find(|known| known.name == rule) else {
             return Err(StepError::refused(format!("the plan has no cleanup rule {rule}"), hint));
         };
-        let made = archives(context)?;
-        let (left, catalog) = left_behind(world, Form::Final).await?;
+        let (left, catalog) = if world.plan.databases.is_in_place {
+            let (_, left, catalog) = left_in_place(world).await?;
+            (left, catalog)
+        } else {
+            left_behind(world, Form::Final).await?
+        };
         let left = left.into_iter().find(|left| left.parked.iter().any(|parked| parked == rule));
-        let left = left.filter(|left| made.tables.iter().any(|table| table.target == left.rows.target));
+        let left = match left {
+            Some(left) => as_made(world, context, left).await?,
+            None => None,
+        };
         let Some(left) = left else {
             let why = match known.park {
                 true => format!("the run has no archive for {rule}"),
+                false if world.plan.databases.is_in_place => {
+                    format!("cleanup rule {rule} has park: false: its rows are gone")
+                }
                 false => format!("cleanup rule {rule} has park: false: its rows are on blue alone"),
             };
             return Err(StepError::refused(why, hint));
         };
-        if world.plan.revocations.is_some() && is_revocable(&left.table) {
+        if (world.plan.revocations.is_some() || world.plan.databases.is_in_place) && is_revocable(&left.table) {
             // The engine revokes by the rows it sees: whoever is revoked between our look at the queue and our commit would live again.
             let why = format!(
                 "{} holds what people revoke: a row that comes back while green serves could be one of these",
@@ -151,4 +172,14 @@ impl Parked {
         let restored = cleanup::restore(&mut green, &asked, &(), &stop, &tell).await;
         restored.map_err(|error| said("restore parked rows", error))
     }
+}
+
+/// The rows of a table as the run has parked them; none when it has made no archive.
+async fn as_made(world: &World, context: &Context, left: LeftBehind) -> Result<Option<LeftBehind>, StepError> {
+    if !world.plan.databases.is_in_place {
+        let is_made = archives(context)?.tables.iter().any(|table| table.target == left.rows.target);
+        return Ok(is_made.then_some(left));
+    }
+    let green = world.side(Side::Green).await?;
+    cleanup::as_parked(&green, &left).await.map_err(|error| said("look for the archive", error))
 }

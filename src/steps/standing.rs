@@ -4,12 +4,13 @@
 use super::world::World;
 use crate::database::capture::Kept;
 use crate::database::catalog;
+use crate::database::client::connect;
 use crate::engine::chain;
 use crate::plan::Side;
-use crate::revocations::Counts;
+use crate::revocations::{Counts, Overview, unconfirmed};
 use crate::traffic::Lockstep;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -48,6 +49,8 @@ pub struct Details {
     pub versions: Value,
     /// Counts of the queue of revocations.
     pub revocations: Value,
+    /// Gateways that do not deny everything that was revoked yet, each in a sentence.
+    pub undenied: Vec<String>,
     /// The systems, from the innermost to the outermost.
     pub systems: Vec<SystemStanding>,
 }
@@ -69,9 +72,9 @@ impl Details {
             lines.push(format!("{} on blue", kept.words()));
         }
         if let Some(counts) = self.revocations.as_object() {
-            let counts: Vec<String> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-            lines.push(format!("revocations: {}", counts.join(", ")));
+            lines.push(format!("revocations: {}", counted(counts)));
         }
+        lines.extend(self.undenied.iter().cloned());
         for system in &self.systems {
             let side = system.side.map_or("?", Side::as_str);
             lines.push(format!("{}: {side}, {}", system.name, system.state));
@@ -80,10 +83,19 @@ impl Details {
     }
 }
 
+/// Counts for a person; the age of the oldest that nobody has proved yet at the end.
+fn counted(counts: &Map<String, Value>) -> String {
+    let (ages, numbers): (Vec<_>, Vec<_>) = counts.iter().partition(|(name, _)| name.ends_with("_s"));
+    let mut words: Vec<String> = numbers.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    words.extend(ages.iter().filter_map(|(_, age)| Some(format!("the oldest unproved is {:.0} s old", age.as_f64()?))));
+    words.join(", ")
+}
+
 /// Asks everybody, at the same time where it can; `is_at_work` when a process is moving the run along.
 pub async fn standing(world: &World, run: Option<Uuid>, is_at_work: bool) -> Details {
-    let (systems, captured, revocations, blue, green) = tokio::join!(
+    let (systems, undenied, captured, revocations, blue, green) = tokio::join!(
         systems(world),
+        undenied(world),
         capture(world, run, is_at_work),
         revocations(world),
         schema(world, Side::Blue),
@@ -91,11 +103,11 @@ pub async fn standing(world: &World, run: Option<Uuid>, is_at_work: bool) -> Det
     );
     let fingerprints = json!({ "blue": blue.0, "green": green.0 });
     let versions = json!({ "cutover": env!("CARGO_PKG_VERSION"), "blue": blue.1, "green": green.1 });
-    Details { fingerprints, versions, revocations, systems, ..captured }
+    Details { fingerprints, versions, revocations, systems, undenied, ..captured }
 }
 
 async fn systems(world: &World) -> Vec<SystemStanding> {
-    let lockstep = Lockstep::new(&world.plan.systems, &world.http, Uuid::nil(), 0, Uuid::nil());
+    let lockstep = Lockstep::new(&world.plan, &world.http, Uuid::nil(), 0, Uuid::nil());
     let asked = lockstep.systems().iter().map(async |system| {
         let answer = system.standing(PATIENCE).await;
         let name = system.name().to_owned();
@@ -135,8 +147,21 @@ async fn schema(world: &World, side: Side) -> (Option<String>, Option<String>) {
     (catalog.map(|catalog| catalog::fingerprint(&catalog)), version)
 }
 
+/// Nothing when control does not answer, as everywhere here.
+async fn undenied(world: &World) -> Vec<String> {
+    if world.plan.gateway.is_none() || world.ledger(Side::Blue).is_none() {
+        return Vec::new();
+    }
+    let Ok(control) = connect(&world.plan.control, "control").await else { return Vec::new() };
+    unconfirmed(&control, &world.plan.name).await.unwrap_or_default()
+}
+
 /// Counts of what was made on blue; and of what was made on green once a way back has replayed it.
 async fn revocations(world: &World) -> Value {
+    // In place none is replayed, and none is proved on another database.
+    if world.plan.databases.is_in_place {
+        return Value::Null;
+    }
     let mut all = Counts::default();
     for side in [Side::Blue, Side::Green] {
         let Some(ledger) = world.ledger(side) else { return Value::Null };
@@ -148,5 +173,13 @@ async fn revocations(world: &World) -> Value {
         }
         all.dead = counts.dead;
     }
-    json!({ "captured": all.captured, "replayed": all.replayed, "proved": all.proved, "dead": all.dead })
+    let mut said =
+        json!({ "captured": all.captured, "replayed": all.replayed, "proved": all.proved, "dead": all.dead });
+    let overview = Overview::new(&world.plan.control, &world.plan.name, PATIENCE);
+    if let Ok(totals) = overview.totals().await {
+        said["waived"] = json!(totals.waived);
+        said["unsettled"] = json!(totals.unsettled);
+        said["oldest_unproved_s"] = json!(totals.oldest_unproved_s);
+    }
+    said
 }

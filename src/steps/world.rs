@@ -5,8 +5,8 @@ use super::flip::Route;
 use crate::database::capture::Capture;
 use crate::database::client::connect;
 use crate::engine::StepError;
-use crate::plan::{Plan, Secret, Side, TableName};
-use crate::revocations::Ledger;
+use crate::plan::{Plan, Queue, Secret, Side, TableName};
+use crate::revocations::{Ledger, queue};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -74,10 +74,17 @@ impl World {
         }
     }
 
-    /// The queue of revocations as seen when `from` is left, when the plan has one.
+    /// The queue of revocations as seen when `from` is left, when the plan has one. In place nothing is said of it, and the gateway uses
+    /// the default one.
     #[must_use]
     pub fn ledger(&self, from: Side) -> Option<Ledger> {
         let (control, name) = (&self.plan.control, &self.plan.name);
-        self.plan.revocations.as_ref().map(|_| Ledger::new(control, name, from, QUEUE_PATIENCE))
+        let kind = match &self.plan.revocations {
+            Some(revocations) => &revocations.queue,
+            None if self.plan.databases.is_in_place && self.plan.gateway.is_some() => &Queue::Postgres,
+            None => return None,
+        };
+        let queue = queue::open(kind, control, name, QUEUE_PATIENCE);
+        Some(Ledger::over(queue, control, name, from, QUEUE_PATIENCE))
     }
 }

@@ -3,9 +3,9 @@
 //! Owns the order in which systems are spoken to. The fence, the decision and the registers are not its business: the flip step
 //! puts them between these calls.
 
-use super::adapters::{AdapterError, Participant};
+use super::adapters::{AdapterError, Member};
 use super::protocol::{Order, Standing, State};
-use crate::plan::{Side, System};
+use crate::plan::{Plan, Side};
 use futures_util::future::join_all;
 use std::time::Duration;
 use thiserror::Error;
@@ -61,7 +61,7 @@ impl LockstepError {
 /// One proposal to all systems of a plan.
 #[derive(Debug, Clone)]
 pub struct Lockstep {
-    systems: Vec<Participant>,
+    systems: Vec<Member>,
     run: Uuid,
     epoch: i64,
     nonce: Uuid,
@@ -83,9 +83,15 @@ pub fn http_client() -> Result<reqwest::Client, reqwest::Error> {
 impl Lockstep {
     /// A proposal of `epoch` with `nonce` to the systems of a plan, listed from the innermost to the outermost.
     #[must_use]
-    pub fn new(systems: &[System], http: &reqwest::Client, run: Uuid, epoch: i64, nonce: Uuid) -> Self {
-        let systems = systems.iter().map(|system| Participant::new(system, http.clone())).collect();
-        Self { systems, run, epoch, nonce }
+    pub fn new(plan: &Plan, http: &reqwest::Client, run: Uuid, epoch: i64, nonce: Uuid) -> Self {
+        Self { systems: Member::all(plan, http), run, epoch, nonce }
+    }
+
+    /// The same without these gateways, which were cut off before the hold.
+    #[must_use]
+    pub fn without(mut self, gateways: &[String]) -> Self {
+        self.systems.retain(|member| !member.gateway().is_some_and(|name| gateways.iter().any(|gone| gone == name)));
+        self
     }
 
     /// The epoch of this proposal.
@@ -102,7 +108,7 @@ impl Lockstep {
 
     /// The systems, from the innermost to the outermost.
     #[must_use]
-    pub fn systems(&self) -> &[Participant] {
+    pub fn systems(&self) -> &[Member] {
         &self.systems
     }
 
@@ -138,27 +144,29 @@ impl Lockstep {
         Ok(())
     }
 
-    /// Holds every system, the outermost first, so that work under way inside still finds what it needs. Each answers when it has
-    /// nothing in flight; the hold ends by itself `bound` after each system received it.
+    /// Holds every system, the outermost first, so that work under way inside still finds what it needs; the gateways of one system at once.
+    /// One that cannot hold is waited for last, when those hold that it stands behind. Each answers when it has nothing in flight; the hold
+    /// ends by itself `bound` after each system received it.
     ///
     /// # Errors
     /// The first system that does not hold in time. The caller releases all.
     pub async fn hold(&self, side: Side, bound: Duration) -> Result<(), LockstepError> {
         let until = Instant::now() + bound;
-        for system in self.systems.iter().rev() {
-            let left = until.saturating_duration_since(Instant::now());
-            let standing = system.order("hold", &self.order(side, left)).await?;
-            self.expect(system, &standing, State::Holding)?;
+        let (holding, behind): (Vec<_>, Vec<_>) = self.systems.iter().rev().partition(|system| system.can_hold());
+        for systems in holding.chunk_by(|one, next| one.system() == next.system()).chain(behind.chunks(1)) {
+            let order = self.order(side, until.saturating_duration_since(Instant::now()));
+            self.ask(systems, "hold", &order, State::Holding).await?;
         }
         Ok(())
     }
 
-    /// Asks again whether every system is still holding at this epoch with nothing in flight; right before the decision.
+    /// Asks again whether every system is still holding at this epoch with nothing in flight; right before the decision of going to `side`.
     ///
     /// # Errors
     /// The first system that is not.
-    pub async fn still_holding(&self, bound: Duration) -> Result<(), LockstepError> {
-        let answers = join_all(self.systems.iter().map(|system| system.standing(bound))).await;
+    pub async fn still_holding(&self, side: Side, bound: Duration) -> Result<(), LockstepError> {
+        let order = self.order(side, bound);
+        let answers = join_all(self.systems.iter().map(|system| system.still_holding(&order))).await;
         for (system, answer) in self.systems.iter().zip(answers) {
             self.expect(system, &answer?, State::Holding)?;
         }
@@ -186,14 +194,15 @@ impl Lockstep {
         Ok(())
     }
 
-    /// Lets every system serve `side`, the innermost first, so that none waits for another.
+    /// Lets every system serve `side`, the innermost first, so that none waits for another; those that others hold for, before these.
     ///
     /// # Errors
     /// The first system that did not answer, after all have been asked; the call may be repeated.
     pub async fn release(&self, side: Side, bound: Duration) -> Result<(), LockstepError> {
         let order = self.order(side, bound);
         let mut first_error = None;
-        for system in &self.systems {
+        let (holding, behind): (Vec<_>, Vec<_>) = self.systems.iter().partition(|system| system.can_hold());
+        for system in behind.into_iter().chain(holding) {
             let answer = system.order("release", &order).await.map_err(LockstepError::from);
             let released = answer.and_then(|standing| self.expect(system, &standing, State::Serving));
             first_error = first_error.or(released.err());
@@ -202,21 +211,32 @@ impl Lockstep {
     }
 
     fn order(&self, side: Side, bound: Duration) -> Order {
-        let resolvers = self.systems.iter().filter_map(Participant::resolver).map(str::to_owned).collect();
+        let resolvers = self.systems.iter().filter_map(Member::resolver).map(str::to_owned).collect();
         let deadline_ms = u64::try_from(bound.as_millis()).unwrap_or(u64::MAX);
         Order { run: self.run, epoch: self.epoch, nonce: self.nonce, side, deadline_ms, resolvers }
     }
 
     async fn all(&self, verb: &'static str, side: Side, bound: Duration, wanted: State) -> Result<(), LockstepError> {
-        let order = self.order(side, bound);
-        let answers = join_all(self.systems.iter().map(|system| system.order(verb, &order))).await;
-        for (system, answer) in self.systems.iter().zip(answers) {
+        let systems: Vec<&Member> = self.systems.iter().collect();
+        self.ask(&systems, verb, &self.order(side, bound), wanted).await
+    }
+
+    /// Gives an order to some at once; all must stand where they should.
+    async fn ask(
+        &self,
+        systems: &[&Member],
+        verb: &'static str,
+        order: &Order,
+        wanted: State,
+    ) -> Result<(), LockstepError> {
+        let answers = join_all(systems.iter().map(|system| system.order(verb, order))).await;
+        for (system, answer) in systems.iter().zip(answers) {
             self.expect(system, &answer?, wanted)?;
         }
         Ok(())
     }
 
-    fn expect(&self, system: &Participant, standing: &Standing, wanted: State) -> Result<(), LockstepError> {
+    fn expect(&self, system: &Member, standing: &Standing, wanted: State) -> Result<(), LockstepError> {
         let same_proposal = standing.epoch == self.epoch && standing.nonce == self.nonce;
         let idle = wanted != State::Holding || standing.in_flight == 0;
         if same_proposal && standing.state == wanted && idle {
@@ -233,7 +253,7 @@ impl Lockstep {
     }
 }
 
-fn check_answer(system: &Participant, side: Side, standing: &Standing) -> Result<(), LockstepError> {
+fn check_answer(system: &Member, side: Side, standing: &Standing) -> Result<(), LockstepError> {
     let answered = standing.answered_by.clone().unwrap_or_else(|| "nobody".to_owned());
     let wrong = |expected: String| LockstepError::WrongAnswer {
         system: system.name().to_owned(),

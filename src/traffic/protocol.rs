@@ -9,6 +9,9 @@ use crate::plan::Side;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// The header by which a gate knows the orchestrator's own question, and lets it through a hold: its value is the proposal's nonce.
+pub const PROBE: &str = "x-cutover-probe";
+
 /// What the orchestrator asks of a participant.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {

@@ -33,6 +33,7 @@ fn has_peer(last: &Value, peer: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/long"]
 async fn bench_carry_measures_both_peers() {
     let last = quick("carry").await;
     for peer in ["restore_migrate", "plain_copy"] {
@@ -42,6 +43,7 @@ async fn bench_carry_measures_both_peers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/long"]
 async fn bench_copy_measures_three_peers_or_says_which_is_not_installed() {
     let last = quick("copy").await;
     for peer in ["pgcopydb", "dump_restore", "native"] {
@@ -50,17 +52,19 @@ async fn bench_copy_measures_three_peers_or_says_which_is_not_installed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/long"]
 async fn bench_diff_finds_the_one_row_that_was_changed_and_is_set_beside_the_copy() {
     let last = quick("diff").await;
     for peer in ["copy", "copy_rows"] {
         has_peer(&last, peer);
     }
-    for stage in ["same", "one_row_changed"] {
+    for stage in ["same", "one_row_changed", "under_writes"] {
         assert!(last["stages"]["ours"][stage].is_f64(), "{last}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/long"]
 async fn bench_level_measures_both_backlogs_and_the_lag() {
     let last = quick("level").await;
     has_peer(&last, "native");
@@ -72,6 +76,17 @@ async fn bench_level_measures_both_backlogs_and_the_lag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/long"]
+async fn bench_cleanup_measures_what_statements_take_beside_a_sweep() {
+    let last = quick("cleanup").await;
+    for word in ["without", "with", "ratio"] {
+        assert!(last["p95_ms"][word].as_f64().is_some_and(|value| value > 0.0), "{word}: {last}");
+    }
+    assert_eq!(last["swept"]["rows"], 200, "{last}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes: scripts/long"]
 async fn bench_migrations_measures_what_writers_wait() {
     let _turn = TURN.lock().await;
     let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));

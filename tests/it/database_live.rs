@@ -64,6 +64,11 @@ impl Serving {
         tokio::spawn(async move { serving.migrate().await })
     }
 
+    fn spawn_apart(&self) -> Runner {
+        let serving = self.clone();
+        apart(async move { serving.migrate().await })
+    }
+
     async fn hears(&self, words: &str) -> String {
         let found = || async {
             let told = self.told.lock().expect("unpoisoned");
@@ -88,6 +93,25 @@ impl Serving {
             "select coalesce((select indisvalid from pg_index where indexrelid = to_regclass('{index}')), false)"
         );
         self.place.ask(&query).await
+    }
+}
+
+/// A runner whose connections end with it, as those of a process do: an aborted task would leave its statement under way.
+struct Runner(tokio::runtime::Runtime);
+
+fn apart<F>(work: F) -> Runner
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    runtime.spawn(work);
+    Runner(runtime)
+}
+
+impl Runner {
+    fn die(self) {
+        self.0.shutdown_background();
     }
 }
 
@@ -212,10 +236,11 @@ async fn live_a_runner_that_died_inside_a_build_is_followed_by_one_that_finishes
     serving.files(&[("V1__index.sql", &format!("-- cutover: no-transaction\n{file}"))]);
     let other = serving.place.application().await;
     other.batch_execute("begin; insert into grant_made values (-1, 'a')").await.expect("held");
-    let run = serving.spawn();
+    let run = serving.spawn_apart();
     serving.hears("in the way: backend").await;
-    run.abort();
-    run.await.expect_err("it died");
+    // The server's own word on how far the build is.
+    serving.hears("waiting for writers before build, 0 of 1 transactions before it have ended").await;
+    run.die();
     serving.is_left_alone().await;
     other.batch_execute("commit").await.expect("let go");
     let left: bool = serving
@@ -235,6 +260,36 @@ async fn live_a_runner_that_died_inside_a_build_is_followed_by_one_that_finishes
 }
 
 #[tokio::test]
+async fn live_a_detachment_that_was_cut_off_half_way_is_finished() {
+    let serving = Serving::with(
+        "create table entry (id bigint, day date) partition by range (day);
+         create table entry_2025 partition of entry for values from ('2025-01-01') to ('2026-01-01');
+         create table entry_2026 partition of entry for values from ('2026-01-01') to ('2027-01-01')",
+    )
+    .await;
+    let file = "-- cutover: no-transaction\nalter table entry detach partition entry_2025 concurrently;\n";
+    serving.files(&[("V1__detach.sql", file)]);
+    // The second half of the detachment waits for who reads the partitioned table.
+    let reader = serving.place.application().await;
+    reader.batch_execute("begin; select * from entry").await.expect("read");
+    let run = serving.spawn_apart();
+    let pending = "select count(*) from pg_inherits where inhdetachpending";
+    let half = || async { (serving.place.ask::<i64>(pending).await == 1).then_some(()) };
+    eventually(PATIENCE, "half of it is done", half).await;
+    run.die();
+    let at_work = "from pg_stat_activity where datname = current_database() and query ilike 'alter table%detach%' and pid <> pg_backend_pid()";
+    serving.place.ask::<i64>(&format!("select count(pg_terminate_backend(pid)) {at_work}")).await;
+    let gone = || async { (serving.place.ask::<i64>(&format!("select count(*) {at_work}")).await == 0).then_some(()) };
+    eventually(PATIENCE, "the server has noticed that the runner is gone", gone).await;
+    reader.batch_execute("commit").await.expect("let go");
+
+    assert_eq!(serving.migrate().await.expect("finished").applied, 1);
+    serving.hears("half done before, now its rest").await;
+    let left = "select count(*) from pg_inherits where inhparent = 'entry'::regclass";
+    assert_eq!((serving.place.ask::<i64>(left).await, serving.place.ask::<i64>(pending).await), (1, 0));
+}
+
+#[tokio::test]
 async fn live_a_partitioned_table_gets_its_index_partition_by_partition() {
     let serving = Serving::with(
         "create table log (day date, what text) partition by range (day);
@@ -248,10 +303,9 @@ async fn live_a_partitioned_table_gets_its_index_partition_by_partition() {
     serving.files(&[("V1__index.sql", "create index concurrently log_by_what on log (what) where what <> 'on'")]);
     let other = serving.place.application().await;
     other.batch_execute("begin; insert into log_old_rest values ('2025-12-24', 'held')").await.expect("held");
-    let run = serving.spawn();
+    let run = serving.spawn_apart();
     serving.hears("in the way: backend").await;
-    run.abort();
-    run.await.expect_err("it died");
+    run.die();
     serving.is_left_alone().await;
     other.batch_execute("commit").await.expect("let go");
     assert!(!serving.is_valid("log_by_what").await, "one partition is missing, or this shows nothing");
@@ -273,10 +327,9 @@ async fn live_leftovers_of_a_reindex_are_dropped_before_it_is_tried_again() {
     serving.files(&[("V1__reindex.sql", "reindex index concurrently grant_by_day")]);
     let other = serving.place.application().await;
     other.batch_execute("begin; insert into grant_made values (-1, 'a')").await.expect("held");
-    let run = serving.spawn();
+    let run = serving.spawn_apart();
     serving.hears("in the way: backend").await;
-    run.abort();
-    run.await.expect_err("it died");
+    run.die();
     let left = || async {
         let count: i64 = serving.place.ask("select count(*) from pg_index where not indisvalid").await;
         let active: i64 = serving
@@ -446,11 +499,10 @@ async fn live_an_engine_s_file_that_was_cut_off_half_way_goes_on_in_its_middle()
     serving.files(&HISTORY);
     let other = serving.place.application().await;
     other.batch_execute("begin; insert into account values (-1, 'held')").await.expect("held");
-    let run = serving.clone();
-    let run = tokio::spawn(async move { engine(&run).await });
+    let one = serving.clone();
+    let run = apart(async move { engine(&one).await });
     serving.hears("20220101000001000000_index.autocommit.up: waiting; in the way").await;
-    run.abort();
-    run.await.expect_err("it died");
+    run.die();
     other.batch_execute("commit").await.expect("let go");
     assert_eq!(engine(&serving).await.expect("finished").applied, 1);
     assert_eq!(versions(&serving).await, "2019 2020 2021 2022");

@@ -159,3 +159,45 @@ async fn preflight_sees_one_database_behind_two_urls_and_missing_rights() {
     assert!(is_told(&findings), "{findings:?}");
     tells(&findings, "standby", "it is not in recovery");
 }
+
+const CLIENTS: &str =
+    "create table hydra_client (id text primary key, authorization_code_grant_access_token_lifespan int8,
+  client_credentials_grant_access_token_lifespan int8, refresh_token_grant_refresh_token_lifespan int8);
+create table hydra_oauth2_access (signature text primary key);
+insert into hydra_client (id) select 'app' || n from generate_series(1, 9) n;
+update hydra_client set client_credentials_grant_access_token_lifespan = 7200000000000 where id = 'app7';
+update hydra_client set refresh_token_grant_refresh_token_lifespan = 720000000000000 where id = 'app8';
+insert into hydra_oauth2_access select 'opaque' || n from generate_series(1, 9) n";
+
+#[tokio::test]
+async fn preflight_says_which_clients_get_tokens_that_no_revocation_reaches() {
+    let pair = Pair::separate().await;
+    pair.blue.execute(CLIENTS).await;
+    let plan = plan_of(&pair.control.url(), &pair.blue.url(), &pair.green.url(), "");
+    assert_eq!(check(&plan, None, None).await, [], "opaque tokens are the engine's to end");
+
+    // An older engine: one strategy for all, seen by the tokens.
+    pair.blue.execute("insert into hydra_oauth2_access values (repeat('0a', 48))").await;
+    let findings = check(&plan, None, None).await;
+    tells(
+        &findings,
+        "blue",
+        "9 clients get access tokens that others may verify by themselves, JWTs (app7, app1, app2, app3, app4, …); the longest own life is 2h; 8 live as long as the engine's `ttl.access_token` says",
+    );
+    assert!(findings.len() == 1 && findings[0].severity == Severity::Warning, "{findings:?}");
+    assert!(findings[0].why.contains("overlay") && findings[0].next.contains("introspect"), "{findings:?}");
+
+    // A newer one: each client has its own, or follows the engine's configuration.
+    let strategy = "alter table hydra_client add access_token_strategy text not null default '';
+update hydra_client set access_token_strategy = 'jwt' where id in ('app7', 'app9');
+update hydra_client set access_token_strategy = 'opaque' where id < 'app5'";
+    pair.blue.execute(strategy).await;
+    let findings = check(&plan, None, None).await;
+    tells(
+        &findings,
+        "blue",
+        "2 clients get access tokens that others may verify by themselves, JWTs (app7, app9); the longest own life is 2h; 1 live",
+    );
+    tells(&findings, "blue", "3 clients have no access_token_strategy of their own");
+    assert_eq!(findings.len(), 2, "{findings:?}");
+}

@@ -1,5 +1,6 @@
 //! The only test binary; each module below is a file or a folder of its own.
 
+mod adapters;
 mod bench;
 mod cleanup;
 mod copy_schema;
@@ -18,21 +19,27 @@ mod invariants;
 mod journal;
 mod level;
 mod level_back;
+mod level_fan_out;
 mod level_hazards;
 mod level_keeping;
 mod level_triggers;
 mod load_settings;
 mod lockstep;
 mod migrations_text;
+mod participant_test;
 mod plan;
 mod plan_hydra;
 mod plan_hydra_back;
 mod plan_hydra_hot;
 mod plan_hydra_invariants;
+mod prepare;
 mod prewarm;
+mod probe;
 mod probes;
+mod queue_conformance;
 mod register;
 mod report;
+mod revocation_verbs;
 mod revocations;
 mod sandbox;
 mod sandbox_engine;

@@ -13,7 +13,7 @@ use cutover::plan::{CaptureMethod, Side};
 use cutover::revocations::chain::Lookups;
 use cutover::revocations::hydra::Knock;
 use cutover::revocations::replay::reapply_for;
-use cutover::revocations::{Captured, Event, Minted, Outcome, Shape, minted, rotation};
+use cutover::revocations::{Captured, Event, Minted, Outcome, Shape, Ways, minted, rotation};
 use cutover::sandbox::engine::EngineVersion;
 use reqwest::{Method, StatusCode};
 use std::time::Duration;
@@ -22,14 +22,14 @@ use uuid::Uuid;
 
 /// What is known of revocations: these events; what is gone is judged as on a real way back.
 struct Known {
-    blue: Shape,
+    blue: Ways,
     green: Shape,
     events: Vec<Event>,
 }
 
 impl Known {
     async fn of(pair: &Pair, events: Vec<Event>) -> Self {
-        let blue = Shape::detect(&pair.blue.client().await).await.expect("the catalog answers");
+        let blue = Shape::detect(&pair.blue.client().await).await.expect("the catalog answers").into();
         let green = Shape::detect(&pair.green.client().await).await.expect("the catalog answers");
         Self { blue, green, events }
     }

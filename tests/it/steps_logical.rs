@@ -68,6 +68,11 @@ async fn what_migrations_make_is_closed_and_handed_over_at_once() {
     let migrate = walk.steps[at].clone();
     assert_eq!(walk.see(&migrate).await, Standing::Absent);
     walk.make(&migrate).await;
+    let Standing::Present(receipt) = walk.see(&migrate).await else { panic!("it was applied") };
+    let file = &receipt.into_body()["files"][0];
+    assert_eq!(file["locks"]["public.note"], "AccessExclusive", "{file}");
+    assert_eq!(file["foretold"]["locks"]["note"], "access exclusive", "{file}");
+    assert_eq!(file["otherwise"], serde_json::json!([]), "lint was right: {file}");
     let owners: String = walk
         .stage
         .pair

@@ -26,6 +26,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("gates", &["plan", "database", "traffic::figures"]),
     ("steps", &["plan", "engine", "journal", "database", "revocations", "traffic", "gates"]),
+    ("prober", &[]),
     ("report", &["plan", "journal", "engine"]),
     (
         "sandbox",

@@ -4,11 +4,12 @@ use super::folder;
 use super::place::{self, PlanOption, Workshop};
 use crate::cli::exit::{CommandError, Ending};
 use crate::cli::screen::Screen;
-use crate::database::migrations::compare;
 use crate::database::migrations::compat::{self, Asked, CompatError, Fate, Judged, check, is_in_the_way};
+use crate::database::migrations::{MigrationFile, compare};
+use crate::database::pending;
 use crate::plan::Plan;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokio_postgres::Client;
 
 /// Arguments of `migrations compat`.
@@ -48,12 +49,12 @@ impl CompatArgs {
 pub(super) async fn run(arguments: &CompatArgs) -> Result<Ending, CommandError> {
     let screen = arguments.screen();
     let plan = arguments.plan.load(screen)?;
-    let folders = folders(arguments, plan.as_ref())?;
+    is_there_a_new_one(arguments, plan.as_ref())?;
     let workshop = match arguments.new.is_some() && arguments.schema.is_none() {
         true => None,
         false => Some(Workshop::open(None, arguments.postgres.as_deref()).await?),
     };
-    let judged = judged(arguments, plan.as_ref(), &folders, workshop.as_ref(), screen).await;
+    let judged = judged(arguments, plan.as_ref(), workshop.as_ref(), screen).await;
     let closed = match workshop {
         Some(workshop) => workshop.close().await,
         None => Ok(()),
@@ -63,27 +64,39 @@ pub(super) async fn run(arguments: &CompatArgs) -> Result<Ending, CommandError> 
     Ok(conclude(screen, &judged))
 }
 
-fn folders(arguments: &CompatArgs, plan: Option<&Plan>) -> Result<Vec<PathBuf>, CommandError> {
-    if arguments.new.is_some() || !arguments.migrations.is_empty() {
-        return Ok(arguments.migrations.clone());
+/// Whether anything says what the new schema is.
+fn is_there_a_new_one(arguments: &CompatArgs, plan: Option<&Plan>) -> Result<(), CommandError> {
+    let has_folders = plan.is_some_and(|plan| plan.migrate.iter().any(|one| one.source.folder().is_some()));
+    if arguments.new.is_some() || !arguments.migrations.is_empty() || has_folders {
+        return Ok(());
     }
-    let found: Vec<PathBuf> = plan
-        .iter()
-        .flat_map(|plan| &plan.migrate)
-        .filter_map(|one| one.source.folder())
-        .map(Path::to_path_buf)
-        .collect();
-    if found.is_empty() {
-        let next = "give --new URL or --migrations DIR; nothing was touched";
-        return Err(CommandError::new(Ending::Usage, "nothing says what the new schema is", next));
+    let next = "give --new URL or --migrations DIR; nothing was touched";
+    Err(CommandError::new(Ending::Usage, "nothing says what the new schema is", next))
+}
+
+/// The files that turn the old schema into the new one: those that the old database lacks, or all where it is only a text.
+async fn to_come(
+    arguments: &CompatArgs,
+    plan: Option<&Plan>,
+    old: &Client,
+    screen: Screen,
+) -> Result<Vec<MigrationFile>, CommandError> {
+    if let (true, Some(plan)) = (arguments.migrations.is_empty(), plan) {
+        return super::to_come::on_blue(screen, plan, old).await;
     }
-    Ok(found)
+    let mut files = Vec::new();
+    for path in &arguments.migrations {
+        let lacking = pending::lacking(old, folder(screen, path)?).await;
+        files.extend(lacking.map_err(|error| {
+            CommandError::failed("see what the old database lacks", &error, "correct the folder; nothing was touched")
+        })?);
+    }
+    Ok(files)
 }
 
 async fn judged(
     arguments: &CompatArgs,
     plan: Option<&Plan>,
-    folders: &[PathBuf],
     workshop: Option<&Workshop>,
     screen: Screen,
 ) -> Result<Vec<Judged>, CommandError> {
@@ -120,7 +133,8 @@ async fn judged(
             if let (Some(url), None) = (&old_url, &schema) {
                 schema = Some(place::dump(url, &old, arguments.postgres.as_deref()).await?);
             }
-            made(workshop, schema.as_deref().unwrap_or_default(), folders, screen).await?
+            let files = to_come(arguments, plan, &old, screen).await?;
+            made(workshop, schema.as_deref().unwrap_or_default(), &files).await?
         }
         (None, None) => {
             return Err(CommandError::new(
@@ -140,12 +154,11 @@ fn failed(error: CompatError) -> CommandError {
 }
 
 /// The new schema: the old one with the migrations that it does not have yet.
-async fn made(workshop: &Workshop, schema: &str, folders: &[PathBuf], screen: Screen) -> Result<Client, CommandError> {
+async fn made(workshop: &Workshop, schema: &str, files: &[MigrationFile]) -> Result<Client, CommandError> {
     let mut client = workshop.client(1).await?;
     place::lay(&client, schema).await?;
-    for path in folders {
-        let folder = folder(screen, path)?;
-        compare::run(&mut client, &folder).await.map_err(|error| {
+    for file in files {
+        compare::run_file(&mut client, file).await.map_err(|error| {
             CommandError::failed(
                 "make the new schema on a throw-away database",
                 &error,

@@ -1,11 +1,11 @@
 //! `migrations lint`: what each statement locks, whom it blocks, and the form that hurts nobody; touches nothing.
 
 use super::place::{self, PlanOption};
-use super::{read, tell};
+use super::{read, refused, tell, to_come};
 use crate::cli::exit::{CommandError, Ending};
 use crate::cli::screen::Screen;
 use crate::database::migrations::lint::{Finding, Known, Linter, Phase, Severity, advice, is_in_the_way};
-use crate::database::migrations::{MigrationFile, live};
+use crate::database::migrations::{Folder, MigrationFile, live};
 use crate::database::pending;
 use crate::plan::Plan;
 use crate::report::words::count;
@@ -55,10 +55,7 @@ impl LintArgs {
 pub(super) async fn run(arguments: &LintArgs) -> Result<Ending, CommandError> {
     let screen = arguments.screen();
     let plan = arguments.plan.load(screen)?;
-    let mut files = Vec::new();
-    for path in paths(arguments, plan.as_ref())? {
-        files.extend(read(screen, &path)?);
-    }
+    let files = files(screen, arguments, plan.as_ref())?;
     let phase = match arguments.phase {
         Some(PhaseWord::Live) => Phase::Live,
         Some(PhaseWord::Empty) => Phase::Empty,
@@ -75,10 +72,20 @@ pub(super) async fn run(arguments: &LintArgs) -> Result<Ending, CommandError> {
     Ok(conclude(screen, &files, skipped, &findings, phase))
 }
 
-fn paths(arguments: &LintArgs, plan: Option<&Plan>) -> Result<Vec<PathBuf>, CommandError> {
+/// Every file that is named, or that the plan names; a folder of a plan's may be empty.
+fn files(screen: Screen, arguments: &LintArgs, plan: Option<&Plan>) -> Result<Vec<MigrationFile>, CommandError> {
     if let Some(path) = &arguments.path {
-        return Ok(vec![path.clone()]);
+        return read(screen, path);
     }
+    let mut files = Vec::new();
+    for path in folders(plan)? {
+        let folder = Folder::read(&path).map_err(|error| refused(screen, error))?;
+        files.extend(folder.versions.into_iter().map(|version| version.up));
+    }
+    Ok(files)
+}
+
+fn folders(plan: Option<&Plan>) -> Result<Vec<PathBuf>, CommandError> {
     let found: Vec<PathBuf> = plan
         .iter()
         .flat_map(|plan| &plan.migrate)
@@ -97,7 +104,7 @@ async fn looked(
     arguments: &LintArgs,
     plan: Option<&Plan>,
     screen: Screen,
-    mut files: Vec<MigrationFile>,
+    files: Vec<MigrationFile>,
 ) -> Result<(Known, Vec<MigrationFile>), CommandError> {
     let given = arguments.url.as_deref().map(place::url).transpose()?;
     let Some(url) = given.or_else(|| plan.map(|plan| plan.databases.blue.url.clone())) else {
@@ -108,22 +115,16 @@ async fn looked(
         |error: tokio_postgres::Error| CommandError::failed("read what blue holds", &error, "nothing was touched");
     let known = live::read(&client).await.map_err(failed)?;
     let before = files.len();
-    match plan.filter(|plan| plan.databases.is_in_place && arguments.path.is_none()) {
-        // Each folder has its own record of what was applied, and the gate of a run goes by it.
-        Some(plan) => {
-            files.clear();
-            for migration in &plan.migrate {
-                let pending = pending::pending(&client, migration).await.map_err(|error| {
-                    CommandError::failed("see what blue lacks", &error, "correct the plan; nothing was touched")
-                })?;
-                files.extend(pending);
-            }
+    let files = match (&arguments.path, plan) {
+        (None, Some(plan)) => to_come::in_run(screen, plan, &client).await?,
+        (Some(path), _) if path.is_dir() => {
+            let folder = Folder::read(path).map_err(|error| refused(screen, error))?;
+            pending::lacking(&client, folder).await.map_err(|error| {
+                CommandError::failed("see what blue lacks", &error, "correct the folder; nothing was touched")
+            })?
         }
-        None => {
-            let applied = live::engine_versions(&client).await.map_err(failed)?;
-            files.retain(|file| file.version.is_empty() || !applied.contains(&file.version));
-        }
-    }
+        _ => files,
+    };
     screen.say(&format!(
         "judged by the live database: {} tables; {} of {before} files are not applied yet",
         known.tables.len(),

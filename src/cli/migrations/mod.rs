@@ -7,6 +7,7 @@ mod compat;
 mod lint;
 mod place;
 mod rewrite;
+mod to_come;
 
 use super::exit::{CommandError, Ending};
 use super::screen::Screen;
@@ -60,11 +61,22 @@ fn read(screen: Screen, path: &Path) -> Result<Vec<MigrationFile>, CommandError>
     } else {
         MigrationFile::read(path).map(|file| vec![file])
     };
-    read.map_err(|error| refused(screen, error))
+    let files = read.map_err(|error| refused(screen, error))?;
+    match files.is_empty() {
+        true => Err(empty(path)),
+        false => Ok(files),
+    }
+}
+
+/// Nothing can be said of a folder without files, least of all that it hurts nobody: its path may be another's.
+fn empty(path: &Path) -> CommandError {
+    let why = format!("{} holds no migration", path.display());
+    CommandError::new(Ending::Usage, why, "name the folder that holds them; nothing was touched")
 }
 
 fn folder(screen: Screen, path: &Path) -> Result<Folder, CommandError> {
-    Folder::read(path).map_err(|error| refused(screen, error))
+    let folder = Folder::read(path).map_err(|error| refused(screen, error))?;
+    if folder.versions.is_empty() { Err(empty(path)) } else { Ok(folder) }
 }
 
 /// Tells every problem with its place.

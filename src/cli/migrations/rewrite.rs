@@ -92,8 +92,13 @@ fn show(screen: Screen, written: &Rewritten) {
         screen.line(&format!("changed  {}:{}  {}: {}", one.file, one.line, one.rule, one.what), &event);
     }
     for one in &written.decisions {
-        let event =
-            json!({ "event": "decision", "file": one.file, "line": one.line, "rule": one.rule, "what": one.what });
-        screen.line(&format!("decide   {}:{}  {}: {}", one.file, one.line, one.rule, one.what), &event);
+        let event = json!({ "event": "decision", "file": one.file, "line": one.line, "rule": one.rule, "what": one.what, "steps": one.steps });
+        let numbered = one
+            .steps
+            .iter()
+            .enumerate()
+            .map(|(at, step)| format!("\n  step {}\n    {}", at + 1, step.replace('\n', "\n    ")));
+        let steps: String = numbered.collect();
+        screen.line(&format!("decide   {}:{}  {}: {}{steps}", one.file, one.line, one.rule, one.what), &event);
     }
 }

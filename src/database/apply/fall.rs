@@ -48,11 +48,14 @@ impl Falls {
     pub(in crate::database) fn creates(&self) -> Vec<String> {
         let create = |table: &TableName| {
             let (name, of) = (self.name(table), qualified(&table.schema, &table.name));
-            format!(
-                "create temporary table {name} on commit delete rows as select * from {of} with no data; analyze {name}"
-            )
+            format!("create temporary table {name} as select * from {of} with no data; analyze {name}")
         };
         self.tables.iter().map(create).collect()
+    }
+
+    /// The names of the temporary tables.
+    pub(in crate::database) fn names(&self) -> Vec<String> {
+        self.tables.iter().map(|table| self.name(table)).collect()
     }
 
     /// What rows of `parent` in the temporary table `gone` mean for others.

@@ -13,7 +13,9 @@ use crate::plan::TableName;
 pub(in crate::database) struct StricterSql {
     /// The target's table.
     pub(in crate::database) target: TableName,
-    /// Creates the temporary table of explained chains.
+    /// The temporary table of explained chains.
+    pub(in crate::database) explained: String,
+    /// Creates it.
     pub(in crate::database) create: String,
     /// Switches off touched rows that the source has switched off.
     pub(in crate::database) deactivate: Option<String>,
@@ -57,7 +59,7 @@ impl StricterSql {
             key_array("o", &table.key)
         );
         Some(Self {
-            create: format!("create temporary table {explained} (chain text) on commit delete rows; analyze {explained}"),
+            create: format!("create temporary table {explained} (chain text); analyze {explained}"),
             deactivate: active.as_ref().map(|name| deactivate_sql(&target, rows, &ident(name), &table.key)),
             find_gone: format!(
                 "insert into pg_temp.{gone} select g.* from {target} g join {touched} on {} where not exists (select from pg_temp.{rows} r where {}){lives}",
@@ -93,6 +95,7 @@ kept as (insert into pg_temp.{gone} select * from dead returning 1) select count
             ),
             forget_all: format!("delete from cutover.unexplained where relation = {relation}"),
             target: table.target.clone(),
+            explained,
         })
     }
 }

@@ -44,6 +44,10 @@ pub struct Batches {
     pub whole: Duration,
 }
 
+/// After a batch this many times as long nothing is asked of the server: a fifth of the time is ours. Half of it was too much, 95 of 100 statements
+/// of others took 2.7 times as long as without us.
+const REST: u32 = 4;
+
 impl Default for Batches {
     /// A fifth of a second: short beside what people notice, long beside a commit.
     fn default() -> Self {
@@ -150,8 +154,7 @@ pub async fn sweep(
             Err(error) => return Err(error),
         }
         tell(&swept);
-        // At most half of the time is ours.
-        sleep(took.min(sweep.batches.statement)).await;
+        sleep((took * REST).min(sweep.batches.statement)).await;
     }
     Ok(swept)
 }
@@ -208,9 +211,13 @@ impl Sweep<'_> {
         transaction.batch_execute(CREATE).await.map_err(failed())?;
         if self.park {
             let archive = self.archive();
+            // The way back goes through it by the key, window by window.
+            let (by_key, keys) =
+                (ident(&format!("{}_key", archive_of(self.table).name)), Keyset::new(self.key).list("t"));
             let create = format!(
                 "create table if not exists {archive} as select t.*, null::text as cutover_rule from {name} as t with no data;
-                 revoke all on {archive} from public"
+                 create index if not exists {by_key} on {archive} ({});
+                 revoke all on {archive} from public", keys.replace("t.", "")
             );
             transaction.batch_execute(&create).await.map_err(failed())?;
         }

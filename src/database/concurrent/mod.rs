@@ -119,23 +119,48 @@ async fn step(worker: &mut Worker<'_>, work: &Work<'_>, was_begun: bool) -> Resu
 async fn patiently(worker: &mut Worker<'_>, work: &Work<'_>, was_begun: bool) -> Result<(), MigrateError> {
     let mut tries = Tries::new(&worker.pace);
     let (mut is_again, mut gone_is_done) = (was_begun, was_begun);
+    let mut text = work.statement.text.clone();
     loop {
         if is_again {
             leftovers::clear(worker, work, &mut tries).await?;
         }
-        let (result, seen) = alone(worker, work, &work.statement.text, &tries).await?;
+        let (result, seen) = alone(worker, work, &text, &tries).await?;
         let Err(error) = result else { return Ok(()) };
         if gone_is_done && is_gone(work.statement, &error) {
             return Ok(());
+        }
+        if let Some(rest) = rest_of_detach(work.statement, &text, &error) {
+            (worker.tell)(&format!("{}: half done before, now its rest: {rest}", work.file));
+            (text, is_again, gone_is_done) = (rest, true, true);
+            continue;
         }
         worker.bear(&mut tries, &work.file, &work.summary, &seen, error).await?;
         (is_again, gone_is_done) = (true, gone_is_done || work.statement.has("concurrently"));
     }
 }
 
-/// Whether an index that had begun to be dropped is dropped.
+/// Whether an index that had begun to be dropped is dropped, or a partition that had begun to be detached is none any more.
 fn is_gone(statement: &Statement, error: &tokio_postgres::Error) -> bool {
-    statement.begins(&["drop", "index"]) && error.code() == Some(&SqlState::UNDEFINED_OBJECT)
+    match error.code() {
+        Some(code) if statement.begins(&["drop", "index"]) => *code == SqlState::UNDEFINED_OBJECT,
+        Some(code) => is_detach(statement) && *code == SqlState::UNDEFINED_TABLE,
+        None => false,
+    }
+}
+
+fn is_detach(statement: &Statement) -> bool {
+    statement.begins(&["alter", "table"]) && statement.has("detach") && statement.has("concurrently")
+}
+
+/// What finishes a detachment that was cut off between its two transactions: the server takes no other statement for that partition then
+/// (PostgreSQL, ALTER TABLE, "DETACH PARTITION … FINALIZE").
+fn rest_of_detach(statement: &Statement, sent: &str, error: &tokio_postgres::Error) -> Option<String> {
+    let is_half_done = error.code() == Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE);
+    if !is_half_done || !is_detach(statement) || sent != statement.text {
+        return None;
+    }
+    let (before, last) = sent.split_at(sent.len().checked_sub("concurrently".len())?);
+    last.eq_ignore_ascii_case("concurrently").then(|| format!("{before}finalize"))
 }
 
 /// Sends one statement outside a transaction, our term held meanwhile by the guard, and looks on.

@@ -12,12 +12,11 @@ const PRINTS: &str = "select s.name, pg_catalog.current_setting(s.name, true) fr
 union all select 'a float', 0.1::float8::text || 1e300::float8::text
 union all select 'a time', '2026-07-01 12:00:00+02'::timestamptz::text order by 1";
 /// Values of every kind that is hashed as it is: both sides must agree on them before a hash is believed.
-const SAMPLES: [&str; 5] = [
+const SAMPLES: [&str; 4] = [
     "null::text, ''::text collate \"C\", 'a'::text collate \"C\", 'grüße, 世界'::text collate \"C\", repeat('0123456789', 20) collate \"C\"",
-    "1::smallint, 2::integer, 3::bigint, -3::bigint, true, 4::oid",
-    "'2026-07-01 12:00:00+02'::timestamptz, '2026-07-01 12:00:00'::timestamp, '2026-07-01'::date",
+    "1::smallint, 2::integer, pg_catalog.int8send(3), pg_catalog.int8send(-3), true, 4::oid, '2026-07-01'::date",
+    "pg_catalog.timestamptz_send('2026-07-01 12:00:00+02'), pg_catalog.timestamp_send('2026-07-01 12:00:00')",
     "'3b241101-e2bb-4255-8caf-4136c566a962'::uuid, '\\xdeadbeef'::bytea",
-    "'{\"a\": [1, 2.50, null], \"b\": \"x\"}'::jsonb",
 ];
 
 /// The hash that both servers give alike.
@@ -36,7 +35,7 @@ pub(super) async fn require(blue: &Client, green: &Client) -> Result<Hash, DiffE
             return Err(DiffError::Unlike { why: format!("{why}; make both alike and run the same command again") });
         }
     }
-    let texts: Vec<String> = SAMPLES.iter().map(|sample| Hash::Own.of_values(sample)).collect();
+    let texts: Vec<String> = SAMPLES.iter().map(|sample| Hash::Own.of_values(sample, "7")).collect();
     let question = format!("select array[{}]", texts.join(", "));
     let (theirs, ours) =
         tokio::try_join!(blue.query_one(&question, &[]), green.query_one(&question, &[])).map_err(&failed)?;

@@ -1,5 +1,6 @@
 //! What a diff has found: counts by class, and a bounded list of rows by their keys. Never a value.
 
+use crate::database::cleanup::shown;
 use crate::plan::TableName;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -98,6 +99,17 @@ impl Found {
         }
     }
 
+    /// Takes from listed keys what is secret, once nobody has to look rows up by them; `names` are the columns of a table's key.
+    pub(super) fn mask<'m>(&mut self, names: impl Fn(&TableName) -> Vec<&'m str>) {
+        for one in &mut self.listed {
+            let names = names(&one.table);
+            for (place, value) in one.key.iter_mut().enumerate() {
+                // A column that nobody knows is not shown.
+                *value = shown(names.get(place).copied().unwrap_or("secret"), value);
+            }
+        }
+    }
+
     /// Takes another part's findings over.
     pub(super) fn merge(&mut self, other: Self, most: usize) {
         self.rows += other.rows;
@@ -113,5 +125,25 @@ impl Found {
         self.listed.extend(other.listed);
         self.listed.sort();
         self.listed.truncate(most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_key_that_is_secret_only_its_beginning_is_shown() {
+        let table = |name: &str| TableName { schema: "public".to_owned(), name: name.to_owned() };
+        let one = |name: &str, key: [&str; 2]| Difference {
+            table: table(name),
+            key: key.map(str::to_owned).to_vec(),
+            class: Class::Missing,
+            columns: Vec::new(),
+        };
+        let rows = [one("token", ["V5XOYSQNe8fr0JN4gjCX", "7"]), one("gone", ["what nobody knows", "7"])];
+        let mut found = Found { listed: rows.to_vec(), ..Found::default() };
+        found.mask(|name| if name.name == "token" { vec!["signature", "nid"] } else { Vec::new() });
+        assert_eq!(found.listed, [one("token", ["V5XOYS…", "7"]), one("gone", ["what n…", "***"])]);
     }
 }

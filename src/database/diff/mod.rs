@@ -29,12 +29,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tokio_postgres::Client;
 
-/// Rows of one part of a table that is read straight from a table of blue. Each part reads all of the table, and hashes only its own rows.
-const ROWS_IN_PART: u64 = 1_000_000;
+/// Rows of one part of a table that is read straight from a table of blue. Each part reads all of the table, and hashes only its own rows whole.
+const ROWS_IN_PART: u64 = 2_000_000;
 /// The same of a table whose rows a select of the plan's joins: that is made anew for each part.
 const ROWS_IN_JOINED_PART: u64 = 4_000_000;
-/// Most parts of a table.
-const MOST_PARTS: u64 = 64;
+/// Most parts of a table: more would be spent on reading all of it again and again.
+const MOST_PARTS: u64 = 16;
 
 /// Most rows that are asked for their reason at a moment; where more differ, revocations are not why.
 const MOST_SETTLED: usize = 20_000;
@@ -107,7 +107,7 @@ pub async fn diff(
     let noted = noted::begin(&mut green, &options.term, mapping, parts).await?;
     let done = noted.iter().filter(|part| part.found.is_some()).count() as u64;
     let mut pieces: Vec<Piece<'_>> = noted.into_iter().filter_map(|part| piece(mapping, part, &sizes)).collect();
-    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.rows / u64::from(piece.part.of.unsigned_abs().max(1))));
+    pieces.sort_by_key(|piece| std::cmp::Reverse(piece.weight()));
     let left = Job::new(options, snapshot, hash, pieces, done, tell).run().await?;
     Ok(left.map_or(Ended::Whole, |why| Ended::Part { why }))
 }
@@ -135,7 +135,7 @@ pub async fn settle(
     noted::settle(green, term, mapping, revoked).await
 }
 
-/// All that was found, at most `listed` rows of it by name.
+/// All that was found, at most `listed` rows of it by name: of keys that are secret only how they begin.
 ///
 /// # Errors
 /// When green does not answer.
@@ -144,6 +144,8 @@ pub async fn found(green: &Client, mapping: &Mapping, listed: usize) -> Result<F
     for part in noted::read(green, mapping).await? {
         all.merge(part.found.unwrap_or_default(), listed);
     }
+    let key = |name: &TableName| mapping.tables.iter().find(|table| table.target == *name).map(|table| &table.key);
+    all.mask(|name| key(name).into_iter().flatten().map(|column| column.name.as_str()).collect());
     Ok(all)
 }
 

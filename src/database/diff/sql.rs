@@ -12,6 +12,12 @@ use crate::database::sql::{ident, qualified};
 const ROWS_IN_BUCKET: u64 = 1000;
 /// Most buckets of a part: what both sides hold in memory.
 const MOST_BUCKETS: u64 = 4096;
+/// Types whose own hash does not tell all their values apart, and what gives their bytes.
+const FOLDED: [(&str, &str); 3] = [
+    ("bigint", "int8send"),
+    ("timestamp without time zone", "timestamp_send"),
+    ("timestamp with time zone", "timestamptz_send"),
+];
 
 /// How a row becomes a number of 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +31,19 @@ pub(super) enum Hash {
 impl Hash {
     /// The hash of some columns of `q`. A null is no empty text in it.
     pub(super) fn of<'c>(self, columns: impl IntoIterator<Item = &'c KeyColumn>) -> String {
+        self.seeded(columns, "0")
+    }
+
+    /// The same, begun at the number `seed`: hashes of rows with two seeds have nothing in common, though all values be the same.
+    fn seeded<'c>(self, columns: impl IntoIterator<Item = &'c KeyColumn>, seed: &str) -> String {
         let values: Vec<String> = columns.into_iter().map(|column| self.value(column)).collect();
-        self.of_values(&values.join(", "))
+        self.of_values(&values.join(", "), seed)
     }
 
     /// The hash of values that are written out.
-    pub(super) fn of_values(self, values: &str) -> String {
+    pub(super) fn of_values(self, values: &str, seed: &str) -> String {
         match self {
-            Self::Own => format!("pg_catalog.hash_record_extended(row({values}), 0)"),
+            Self::Own => format!("pg_catalog.hash_record_extended(row({values}), {seed})"),
             Self::Md5 => {
                 format!("('x' || pg_catalog.substr(pg_catalog.md5(row({values})::text), 1, 16))::bit(64)::bigint")
             }
@@ -40,13 +51,16 @@ impl Hash {
     }
 
     /// A column as it is hashed: as text, unless its type's own hash says as much. That of an enum says what it is in one database, those of
-    /// numbers take 1.0 for 1.00; a `jsonb` has no order of keys, and is hashed by its meaning.
+    /// numbers take 1.0 for 1.00, and that of a `jsonb` turns round after 64 elements. Those of 64-bit numbers, and of times, which are such,
+    /// fold one half over the other and take -1 for 4294967295: their eight bytes are hashed instead.
     fn value(self, column: &KeyColumn) -> String {
         let (name, kind) = (ident(&column.name), column.type_sql.as_str());
-        match self {
-            Self::Own if is_exact(kind) || kind == "jsonb" => format!("q.{name}::{kind}"),
-            Self::Own => format!("q.{name}::text collate \"C\""),
-            Self::Md5 => format!("q.{name}"),
+        let folded = FOLDED.iter().find(|(folded, _)| *folded == kind);
+        match (self, folded) {
+            (Self::Own, Some((_, send))) => format!("pg_catalog.{send}(q.{name}::{kind})"),
+            (Self::Own, None) if is_exact(kind) => format!("q.{name}::{kind}"),
+            (Self::Own, None) => format!("q.{name}::text collate \"C\""),
+            (Self::Md5, _) => format!("q.{name}"),
         }
     }
 }
@@ -61,6 +75,11 @@ pub(super) struct Part {
 impl Part {
     fn condition(self) -> String {
         if self.of == 1 { "true".to_owned() } else { format!("p.spot % {} = {}", self.of, self.at) }
+    }
+
+    /// The bucket of a row, of so many in this part.
+    fn bucket(self, buckets: u64) -> String {
+        if self.of == 1 { format!("p.spot % {buckets}") } else { format!("(p.spot / {}) % {buckets}", self.of) }
     }
 }
 
@@ -91,10 +110,9 @@ impl<'t> Questions<'t> {
     /// Bucket, rows and sum of their hashes, for each bucket that has any.
     pub(super) fn sums(&self) -> String {
         format!(
-            "select (p.spot / {}) % {} as bucket, pg_catalog.count(*), pg_catalog.sum(p.whole)::text
+            "select {} as bucket, pg_catalog.count(*), pg_catalog.sum(p.whole)::text
 from (select {} as spot, {} as whole from ({}) q) p where {} group by 1",
-            self.part.of,
-            self.buckets,
+            self.part.bucket(self.buckets),
             self.spot(),
             self.whole(),
             self.select,
@@ -111,7 +129,7 @@ from (select {} as spot, {} as whole from ({}) q) p where {} group by 1",
         format!(
             "select p.spot, p.place, p.key, p.whole, p.columns, p.declared
 from (select {} as spot, array[{}]::text[] as key, {} as whole, array[{}]::bigint[] as columns, array[{}]::boolean[] as declared, {} collate \"C\" as place from ({}) q) p
-where {} and (p.spot / {}) % {} = any($1::bigint[]) order by p.spot, p.place, p.whole",
+where {} and {} = any($1::bigint[]) order by p.spot, p.place, p.whole",
             self.spot(),
             keys.join(", "),
             self.whole(),
@@ -120,8 +138,7 @@ where {} and (p.spot / {}) % {} = any($1::bigint[]) order by p.spot, p.place, p.
             row_text(&self.table.key),
             self.select,
             self.part.condition(),
-            self.part.of,
-            self.buckets
+            self.part.bucket(self.buckets)
         )
     }
 
@@ -131,13 +148,22 @@ where {} and (p.spot / {}) % {} = any($1::bigint[]) order by p.spot, p.place, p.
         table.columns.iter().filter(|column| !table.key.iter().any(|key| key.name == column.name))
     }
 
-    /// The hash of the key, without its sign.
+    /// The hash of the key, without its sign. It is taken several times for each row; that of a record of one text is the text's own, which is
+    /// had for half the price.
     fn spot(&self) -> String {
-        format!("({} & 9223372036854775807)", self.hash.of(&self.table.key))
+        let hash = match (self.hash, self.table.key.as_slice()) {
+            (Hash::Own, [column]) if !is_exact(&column.type_sql) => {
+                format!("pg_catalog.hashtextextended({}, 0)", self.hash.value(column))
+            }
+            _ => self.hash.of(&self.table.key),
+        };
+        format!("({hash} & 9223372036854775807)")
     }
 
+    /// The hash of all columns, begun at the key's. The server adds the hashes of columns up, each times a power of 31: begun at one number, two
+    /// rows that have exchanged a value would add up to what they were before.
     fn whole(&self) -> String {
-        self.hash.of(&self.table.columns)
+        self.hash.seeded(&self.table.columns, &self.spot())
     }
 }
 

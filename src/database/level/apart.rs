@@ -48,17 +48,19 @@ impl Worker {
         let target = self.target.transaction().await.map_err(on_target("begin"))?;
         target.batch_execute(REPLICA).await.map_err(on_target("become a replica"))?;
         term::hold(&target, &self.term).await?;
+        target.batch_execute(&self.staged.empty()).await.map_err(on_target("empty the temporary tables"))?;
         let mut batch = Batch {
             source: &source,
             target: &target,
+            beside: &self.beside,
             side,
-            tables: &self.tables,
             touched: &self.touched,
             sql: &self.sql,
             stricter: &self.stricter,
             falls: (side == Side::Green).then_some(&self.falls),
             catalog: &self.catalog,
             page_keys: self.limits.page_keys,
+            fanned: &mut self.fanned,
             keys: vec![0; self.sql.len()],
             places: BTreeSet::new(),
             report: BatchReport::default(),

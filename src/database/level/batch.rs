@@ -3,22 +3,26 @@
 //! Everything of one snapshot goes into one transaction of the target; memory is bounded by pages of keys and by temporary tables, never
 //! by splitting that transaction.
 
+use super::fanned::{Fanned, columns};
 use super::list::{Page, Reading};
 use super::{BatchReport, LevelError, TouchedTable};
 use crate::database::apply::{Falls, StricterSql, TableSql, TouchedSql, copy_line};
 use crate::database::catalog::Catalog;
-use crate::database::changes::{CapturedTable, Key};
+use crate::database::changes::Key;
 use crate::database::pgoutput::Lsn;
 use crate::database::repair;
 use crate::plan::{Side, TableName};
 use bytes::{Bytes, BytesMut};
+use futures_util::future::try_join_all;
 use futures_util::{SinkExt, StreamExt, TryStreamExt, pin_mut};
 use std::collections::BTreeSet;
-use tokio_postgres::Transaction;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Transaction};
 
 /// Bytes that are gathered before they are handed to the target.
 const GATHERED: usize = 64 * 1024;
+/// Bytes of keys that are staged at a time.
+const STAGED: usize = 1024 * 1024;
 /// Above this many keys the planner is told how many there are.
 const MANY_KEYS: u64 = 1000;
 
@@ -26,9 +30,10 @@ const MANY_KEYS: u64 = 1000;
 pub(super) struct Batch<'a> {
     pub(super) source: &'a Transaction<'a>,
     pub(super) target: &'a Transaction<'a>,
+    /// The source as it is now, for what a snapshot may not do.
+    pub(super) beside: &'a Client,
     /// The side that is the source.
     pub(super) side: Side,
-    pub(super) tables: &'a [CapturedTable],
     pub(super) touched: &'a [TouchedSql],
     pub(super) sql: &'a [TableSql],
     pub(super) stricter: &'a [Option<StricterSql>],
@@ -36,6 +41,8 @@ pub(super) struct Batch<'a> {
     pub(super) falls: Option<&'a Falls>,
     pub(super) catalog: &'a Catalog,
     pub(super) page_keys: usize,
+    /// Touched rows that led to many keys before.
+    pub(super) fanned: &'a mut Fanned,
     /// Keys written to each table's temporary table.
     pub(super) keys: Vec<u64>,
     /// Captured tables of which rows were touched.
@@ -77,22 +84,22 @@ impl Batch<'_> {
             let mut lines = Vec::new();
             keys.iter().for_each(|key| copy_line(&mut lines, key));
             self.copy_in(&self.touched[place].keys_in, lines).await?;
-            let columns = self.tables[place].key.len();
-            let arrays: Vec<Vec<&str>> =
-                (0..columns).map(|at| keys.iter().map(|key| key[at].as_str()).collect()).collect();
-            for (table, sql) in self.sql.iter().enumerate() {
+            let all = self.sql;
+            for (table, sql) in all.iter().enumerate() {
                 for touch in sql.touches.iter().filter(|touch| touch.captured == place) {
-                    let lines = self.keys_on_source(&touch.on_source, &arrays).await?;
-                    self.keys[table] += lines.1;
-                    self.copy_in(&sql.keys_in, lines.0).await?;
+                    self.keys[table] += self.follow(table, touch, &keys).await?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Asks the source for the target's keys of some touched rows; a row that is gone, or a key with a null, gives none.
-    async fn keys_on_source(&self, query: &str, arrays: &[Vec<&str>]) -> Result<(Vec<u8>, u64), LevelError> {
+    /// Asks the source for the target's keys of some touched rows, and stages them; a row that is gone, or a key with a null, gives none.
+    pub(super) async fn touch_keys(&self, query: &str, keys: &[Key], keys_in: &str) -> Result<u64, LevelError> {
+        if keys.is_empty() {
+            return Ok(0);
+        }
+        let arrays = columns(keys);
         let parameters: Vec<&(dyn ToSql + Sync)> = arrays.iter().map(|array| array as &(dyn ToSql + Sync)).collect();
         let rows = self.source.query_raw(query, parameters).await.map_err(self.on_source("derive touched keys"))?;
         pin_mut!(rows);
@@ -103,16 +110,22 @@ impl Batch<'_> {
                 copy_line(&mut lines, &key);
                 count += 1;
             }
+            // One row may lead to millions.
+            if lines.len() >= STAGED {
+                self.copy_in(keys_in, std::mem::take(&mut lines)).await?;
+            }
         }
-        Ok((lines, count))
+        self.copy_in(keys_in, lines).await?;
+        Ok(count)
     }
 
     /// Keys that the target records as derived from the touched rows, whether those rows are still there or not.
     async fn touch_recorded(&mut self) -> Result<(), LevelError> {
         for (table, sql) in self.sql.iter().enumerate() {
             let touched = sql.touches.iter().filter(|touch| self.places.contains(&touch.captured));
-            for on_target in touched.filter_map(|touch| touch.on_target.as_ref()) {
-                let added = self.target.execute(on_target, &[]).await;
+            for (touch, on_target) in touched.filter_map(|touch| Some((touch, touch.on_target.as_ref()?))) {
+                let left_alone = if self.fanned.knows(touch) { touch.left_alone() } else { String::new() };
+                let added = self.target.execute(&format!("{on_target}{left_alone}"), &[]).await;
                 self.keys[table] += added.map_err(self.on_target("find recorded keys"))?;
             }
         }
@@ -138,6 +151,9 @@ impl Batch<'_> {
         for (table, sql) in self.sql.iter().enumerate() {
             if !sql.touches.iter().any(|touch| places.contains(&touch.captured)) {
                 continue;
+            }
+            for touch in sql.touches.iter().filter(|touch| places.contains(&touch.captured)) {
+                self.forget_all(touch).await?;
             }
             let added = self.target.execute(&sql.all_on_target, &[]).await;
             self.keys[table] += added.map_err(self.on_target("touch every key"))?;
@@ -226,18 +242,18 @@ impl Batch<'_> {
         if self.report.rows_deleted + self.report.rows_inserted == 0 {
             return Ok(());
         }
+        let mut checks = Vec::new();
         for sql in self.touched_places(true).into_iter().map(|place| &self.sql[place]) {
             let own = self.catalog.table(&sql.target).into_iter().flat_map(|table| &table.foreign_keys);
-            for key in own {
-                self.require_none(&sql.child_check(key), &sql.target, &key.name).await?;
-            }
+            checks.extend(own.map(|key| (sql.child_check(key), &sql.target, &key.name)));
             for child in self.catalog.tables.values() {
-                for key in child.foreign_keys.iter().filter(|key| key.parent == sql.target) {
-                    self.require_none(&sql.parent_check(&child.name, key), &child.name, &key.name).await?;
-                }
+                let to_us = child.foreign_keys.iter().filter(|key| key.parent == sql.target);
+                checks.extend(to_us.map(|key| (sql.parent_check(&child.name, key), &child.name, &key.name)));
             }
         }
-        Ok(())
+        // All are sent at once: there are dozens, and clients may wait for each answer.
+        let asked = checks.iter().map(|(query, table, constraint)| self.require_none(query, table, constraint));
+        try_join_all(asked).await.map(drop)
     }
 
     pub(super) async fn require_none(

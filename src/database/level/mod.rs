@@ -21,6 +21,7 @@ mod batch;
 mod calm;
 mod error;
 mod fall;
+mod fanned;
 mod judge;
 mod list;
 mod lookup;
@@ -30,6 +31,7 @@ mod progress;
 mod reapply;
 mod report;
 mod source;
+mod staged;
 mod unexplained;
 
 pub use calm::unrest;
@@ -41,9 +43,11 @@ pub use report::{BatchReport, Levelled};
 pub use unexplained::Unexplained;
 
 use self::batch::Batch;
+use self::fanned::Fanned;
 use self::list::{At, List};
 use self::progress::{matching_progress, store_progress};
 use self::source::{begin, captured_tables, require_utf8, rewritten, session, snapshot};
+use self::staged::Staged;
 use crate::database::apply::{Falls, StricterSql, TableSql, TouchedSql};
 use crate::database::capture::{Capture, CaptureStanding, Captured, Relations};
 use crate::database::catalog::{self, Catalog};
@@ -114,6 +118,8 @@ pub struct Worker {
     /// In the same order; none for a table whose rows are made equal.
     stricter: Vec<Option<StricterSql>>,
     falls: Falls,
+    staged: Staged,
+    fanned: Fanned,
     /// Captured tables that the mapping does not read.
     ignored: Vec<String>,
     everything: bool,
@@ -157,6 +163,8 @@ impl Worker {
             sql: Vec::new(),
             stricter: Vec::new(),
             falls: Falls::default(),
+            staged: Staged::default(),
+            fanned: Fanned::default(),
             everything: false,
             catalog: Catalog::default(),
             foreign_keys_seen: (-1, -1),
@@ -203,6 +211,9 @@ impl Worker {
         for create in creates {
             self.target.batch_execute(create).await.map_err(self.on_target("create temporary tables"))?;
         }
+        self.fanned =
+            Fanned::read(&self.target).await.map_err(self.on_target("see which touched rows were followed"))?;
+        self.staged = Staged::new(&self.touched, &self.sql, &self.stricter, &self.falls);
         self.begin_unexplained().await
     }
 
@@ -257,17 +268,19 @@ impl Worker {
         let target = self.target.transaction().await.map_err(on_target("begin"))?;
         target.batch_execute(REPLICA).await.map_err(on_target("become a replica"))?;
         term::hold(&target, &self.term).await?;
+        target.batch_execute(&self.staged.empty()).await.map_err(on_target("empty the temporary tables"))?;
         let mut batch = Batch {
             source: &source,
             target: &target,
+            beside: &self.beside,
             side,
-            tables: &self.tables,
             touched: &self.touched,
             sql: &self.sql,
             stricter: &self.stricter,
             falls: (side == Side::Green).then_some(&self.falls),
             catalog: &self.catalog,
             page_keys: self.limits.page_keys,
+            fanned: &mut self.fanned,
             keys: vec![0; self.sql.len()],
             places: BTreeSet::new(),
             report: BatchReport::default(),
@@ -288,12 +301,14 @@ impl Worker {
         let reapplied =
             reapply.reapply(&target, &batch.touched_tables()).await.map_err(on_target("apply revocations again"))?;
         batch.judge(reapply).await?;
+        let (keys, places) = (batch.keys, batch.places);
         let mut report = BatchReport { rows_reapplied: reapplied, ..batch.report };
         let lsn = consumed.unwrap_or(self.lsn).max(self.lsn);
         store_progress(&target, &self.captured, self.lsn, lsn, &relations, begun.elapsed()).await?;
         target.commit().await.map_err(on_target("commit"))?;
         report.lag_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         (self.lsn, self.relations, report.lsn) = (lsn, relations, lsn);
+        self.staged.took(&places, &keys);
         self.everything = false;
         source.rollback().await.map_err(on_source("end the snapshot"))?;
         report.lag_bytes = self.list.consume(&self.beside, lsn, &snapshot).await?;

@@ -11,9 +11,10 @@ const EVERY: Duration = Duration::from_secs(2);
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
 impl Worker {
-    /// Draws the list near when it trails, at most every two seconds. Call it between batches, never while clients are held. What
+    /// Gives room back, and draws the list near when it trails, at most every two seconds. Call it between batches, never while clients are held. What
     /// hinders it only leaves the calls slower.
     pub async fn draw_near(&mut self) {
+        self.give_room_back().await;
         if Instant::now() < self.near_again {
             return;
         }

@@ -3,7 +3,7 @@
 //! The end is a position in the write-ahead log, or the mark of a trigger log; either only grows. One that does not
 //! belong to the list, or lies before it, means that changes were lost; it is refused, never mended.
 
-use super::LevelError;
+use super::{LevelError, fanned};
 use crate::database::capture::{Capture, Captured, Relations};
 use crate::database::pgoutput::Lsn;
 use crate::database::repair;
@@ -56,14 +56,15 @@ pub async fn begin_progress(target: &mut Client, term: &Term, captured: &Capture
     let relations = serde_json::to_string(&captured.relations).expect("plain text is JSON");
     let transaction = target.transaction().await.map_err(on_target("begin"))?;
     term::hold(&transaction, term).await?;
-    let create = format!("{PROGRESS}; {}", repair::CREATE);
+    let create = format!("{PROGRESS}; {}; {}", fanned::CREATE, repair::CREATE);
     transaction.batch_execute(&create).await.map_err(on_target("create table cutover.progress"))?;
     let begun = transaction
         .execute(BEGIN_PROGRESS, &[&captured.name, &captured.nonce, &captured.start.cast_signed(), &relations])
         .await
         .map_err(on_target("store the first position"))?;
     if begun > 0 {
-        transaction.batch_execute(FORGET).await.map_err(on_target("forget what was unexplained"))?;
+        let forget = format!("{FORGET}; {}", fanned::FORGET);
+        transaction.batch_execute(&forget).await.map_err(on_target("forget what was before"))?;
     }
     let progress = read_progress(&transaction, captured.side.other(), &captured.name).await?;
     if progress.is_none_or(|progress| progress.nonce != captured.nonce) {

@@ -64,6 +64,7 @@ impl Worker {
         let target = self.target.transaction().await.map_err(on_target("begin"))?;
         target.batch_execute(REPLICA).await.map_err(on_target("become a replica"))?;
         term::hold(&target, &self.term).await?;
+        target.batch_execute(&self.staged.empty()).await.map_err(on_target("empty the temporary tables"))?;
         let (mut removed, mut gone) = (0, Vec::new());
         for (sql, table) in self.stricter.iter().zip(&self.sql) {
             let Some(sql) = sql else { continue };
@@ -74,6 +75,7 @@ impl Worker {
         }
         let_fall(&target, side, &self.falls, &self.catalog, gone).await?;
         target.commit().await.map_err(on_target("commit"))?;
+        self.staged.took_any();
         Ok(removed)
     }
 }

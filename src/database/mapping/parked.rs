@@ -26,6 +26,8 @@ pub struct LeftBehind {
     pub on_source: Option<(TableName, Vec<String>)>,
     /// The rules whose rows are kept in the archive.
     pub parked: Vec<String>,
+    /// Each rule with what it says of a row, as SQL over the rows under the name of blue's table.
+    pub predicates: Vec<(String, String)>,
 }
 
 /// What every table's rules leave behind. `values` are SQL literals by name.
@@ -127,6 +129,7 @@ impl LeftBehind {
             table: mapping.target.clone(),
             on_source,
             parked: rules.iter().filter(|(rule, _)| rule.park).map(|(rule, _)| rule.name.clone()).collect(),
+            predicates: rules.iter().map(|(rule, sql)| (rule.name.clone(), (*sql).clone())).collect(),
             rows: TableMapping {
                 target: archive_of(&mapping.target),
                 columns: mapping.columns.iter().cloned().chain([rule]).collect(),

@@ -182,7 +182,12 @@ impl Rules<'_> {
             return Err(problem(what, "name the columns that point to it in columns: of orphan_of:"));
         }
         let paired = |name: &String| references.iter().position(|reference| reference == name);
-        let places: Option<Vec<usize>> = table.key.iter().map(paired).collect();
+        // In place nothing follows changes by their key: a row that points to nothing is told by looking, whatever it points with.
+        let key = if self.plan.databases.is_in_place { &references } else { &table.key };
+        if let Some(name) = references.iter().find(|name| table.column(name).is_none()) {
+            return Err(problem(format!("{} has no column {name}", table.name), "correct references: of orphan_of:"));
+        }
+        let places: Option<Vec<usize>> = key.iter().map(paired).collect();
         let Some(places) = places.filter(|places| !places.is_empty() && places.len() == columns.len()) else {
             let what = format!(
                 "{} does not lead to the primary key ({}) of {}",
@@ -198,7 +203,7 @@ impl Rules<'_> {
             return Err(problem(format!("blue has no column {name} there"), "correct columns: of orphan_of:"));
         }
         Ok(Parent {
-            key: table.key.iter().filter_map(|name| table.column(name)).map(key_column).collect(),
+            key: key.iter().filter_map(|name| table.column(name)).map(key_column).collect(),
             columns: places.iter().map(|place| columns[*place].clone()).collect(),
             table,
         })

@@ -46,7 +46,9 @@ fn rules_sql() -> String {
 
 fn indexes_sql() -> String {
     format!(
-        "select case n.nspname when 'public' then '' else n.nspname || '.' end || i.relname, {NAME}
+        "select case n.nspname when 'public' then '' else n.nspname || '.' end || i.relname, {NAME},
+       (select array_agg(a.attname::text order by k.at) from unnest(x.indkey::int2[]) with ordinality k (number, at)
+          join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k.number where x.indexprs is null and k.at <= x.indnkeyatts)
   from pg_catalog.pg_index x join pg_catalog.pg_class i on i.oid = x.indexrelid join pg_catalog.pg_class c on c.oid = x.indrelid
   join pg_catalog.pg_namespace n on n.oid = c.relnamespace
  where {OURS}"
@@ -67,10 +69,12 @@ pub async fn read(client: &impl GenericClient) -> Result<Known, Error> {
         if kind != "v" {
             let size = Size { bytes: number(row.get(1)), rows: number(row.get(2)) };
             let primary_key = row.get::<_, Option<Vec<String>>>(5).unwrap_or_default();
-            let table = Table { size: Some(size), parent: row.get(4), primary_key, ..Table::default() };
+            let is_partitioned = kind == "p";
+            let table = Table { size: Some(size), parent: row.get(4), primary_key, is_partitioned, ..Table::default() };
             known.tables.insert(name, table);
         }
     }
+    sum_up(&mut known);
     for row in client.query(&columns_sql(), &[]).await? {
         let Some(table) = known.tables.get_mut(row.get::<_, &str>(0)) else { continue };
         table.columns.insert(row.get(1), row.get(2));
@@ -92,8 +96,31 @@ pub async fn read(client: &impl GenericClient) -> Result<Known, Error> {
     }
     for row in client.query(&indexes_sql(), &[]).await? {
         known.indexes.insert(row.get(0), row.get(1));
+        known.index_columns.extend(row.get::<_, Option<Vec<String>>>(2).map(|columns| (row.get(0), columns)));
     }
+    read_costs(client, &mut known).await?;
     Ok(known)
+}
+
+/// A table is as large as it is with its partitions and children: it has none of its own rows, or not all that its name means.
+fn sum_up(known: &mut Known) {
+    let parents: BTreeSet<String> = known.tables.values().filter_map(|table| table.parent.clone()).collect();
+    let own = |name: &String| known.tables.get(name).and_then(|table| table.size).unwrap_or(Size { bytes: 0, rows: 0 });
+    let whole: Vec<(String, Size)> = parents
+        .into_iter()
+        .map(|parent| {
+            let below: Vec<Size> = known.below(&parent).iter().map(own).collect();
+            let sum = below
+                .into_iter()
+                .fold(own(&parent), |sum, one| Size { bytes: sum.bytes + one.bytes, rows: sum.rows + one.rows });
+            (parent, sum)
+        })
+        .collect();
+    for (name, size) in whole {
+        if let Some(table) = known.tables.get_mut(&name) {
+            table.size = Some(size);
+        }
+    }
 }
 
 fn number(signed: i64) -> u64 {
@@ -108,16 +135,60 @@ fn not_null_of(definition: &str, columns: &[String]) -> Option<String> {
     forms.contains(&said.to_owned()).then(|| column.clone())
 }
 
-const TRACKING: &str = "select pg_catalog.to_regclass('public.schema_migration') is not null";
+/// Columns on which checks, and indexes with an expression or a condition, depend.
+fn computed_sql() -> String {
+    format!(
+        "select {NAME}, a.attname::text
+  from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_depend d on d.classid = 'pg_catalog.pg_class'::regclass and d.objid = x.indexrelid
+   and d.refclassid = 'pg_catalog.pg_class'::regclass and d.refobjid = c.oid
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = d.refobjsubid and a.attnum > 0
+ where (x.indexprs is not null or x.indpred is not null) and {OURS}
+union select {NAME}, a.attname::text
+  from pg_catalog.pg_constraint o join pg_catalog.pg_class c on c.oid = o.conrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = any (o.conkey)
+ where o.contype = 'c' and {OURS}"
+    )
+}
 
-/// The versions that the engine's own table names, or none without that table.
-///
-/// # Errors
-/// When the server refuses.
-pub async fn engine_versions(client: &impl GenericClient) -> Result<BTreeSet<String>, Error> {
-    if !client.query_one(TRACKING, &[]).await?.get::<_, bool>(0) {
-        return Ok(BTreeSet::new());
+fn default_partitions_sql() -> String {
+    format!(
+        "select {NAME}, {rest} from pg_catalog.pg_partitioned_table p
+  join pg_catalog.pg_class c on c.oid = p.partrelid join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+  join pg_catalog.pg_class c2 on c2.oid = p.partdefid join pg_catalog.pg_namespace n2 on n2.oid = c2.relnamespace
+ where {OURS}",
+        rest = NAME.replace("n.", "n2.").replace("c.", "c2.")
+    )
+}
+
+/// Domains, and whether they or those that they are made of have constraints; other types that somebody made have none.
+const DOMAINS: &str = "
+with recursive made (oid, base) as (
+  select oid, oid from pg_catalog.pg_type where typtype = 'd'
+  union select m.oid, t.typbasetype from made m join pg_catalog.pg_type t on t.oid = m.base where t.typtype = 'd' and t.typbasetype <> 0)
+select case n.nspname when 'public' then '' else n.nspname || '.' end || t.typname,
+       bool_or(b.typnotnull or exists (select from pg_catalog.pg_constraint o where o.contypid = b.oid))
+  from made m join pg_catalog.pg_type t on t.oid = m.oid join pg_catalog.pg_type b on b.oid = m.base
+  join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+ where n.nspname not in ('pg_catalog', 'information_schema') group by 1
+union all
+select case n.nspname when 'public' then '' else n.nspname || '.' end || t.typname, false
+  from pg_catalog.pg_type t join pg_catalog.pg_namespace n on n.oid = t.typnamespace
+ where t.typtype <> 'd' and n.nspname not in ('pg_catalog', 'information_schema', 'pg_toast')
+   and (t.typrelid = 0 or (select relkind = 'c' from pg_catalog.pg_class where oid = t.typrelid))";
+
+/// What a column's type and a table's partitions cost.
+async fn read_costs(client: &impl GenericClient, known: &mut Known) -> Result<(), Error> {
+    for row in client.query(&computed_sql(), &[]).await? {
+        if let Some(table) = known.tables.get_mut(row.get::<_, &str>(0)) {
+            table.computed.insert(row.get(1));
+        }
     }
-    let rows = client.query("select version::text from public.schema_migration", &[]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    for row in client.query(&default_partitions_sql(), &[]).await? {
+        if let Some(table) = known.tables.get_mut(row.get::<_, &str>(0)) {
+            table.default_partition = Some(row.get(1));
+        }
+    }
+    known.domains.extend(client.query(DOMAINS, &[]).await?.iter().map(|row| (row.get(0), row.get(1))));
+    Ok(())
 }

@@ -83,3 +83,17 @@ pub enum FreezeMethod {
     /// Removes a resource.
     Delete,
 }
+
+impl FreezeMethod {
+    /// Its word in a request.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+}

@@ -1,6 +1,6 @@
-//! The document's sections about clients: revocations, the systems that flip together, the gateway.
+//! The document's sections about clients: revocations, the gateway, the soak.
 
-use super::{Length, Size};
+use super::{DoorPattern, Doors, Length, Replay, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,73 +11,61 @@ use std::collections::BTreeMap;
 pub struct Revocations {
     /// Where revocations are kept until they are proved on green.
     pub queue: Queue,
-    /// How a revocation takes effect on green while it is closed.
+    /// How a revocation takes effect where nobody has executed it.
     pub replay: Replay,
 }
 
-/// Where revocations are kept: `postgres`.
+/// Where revocations are kept: `postgres`, `cloudflare` or `nats`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Queue {
     /// A table of the control database.
     Postgres(Nothing),
+    /// A queue of Cloudflare, over its HTTP API.
+    Cloudflare(CloudflareQueue),
+    /// A stream of NATS JetStream.
+    Nats(NatsQueue),
 }
 
-/// How a revocation takes effect on green: `hydra`.
+/// A queue of Cloudflare. Both queues and a consumer of type `http_pull` on each must be there, the first with the second as its dead-letter
+/// queue.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Replay {
-    /// In the tables of Ory Hydra, chain by chain.
-    Hydra(Nothing),
+#[serde(deny_unknown_fields)]
+pub struct CloudflareQueue {
+    /// Base URL of the API. The token is sent nowhere else.
+    #[serde(default = "CloudflareQueue::api")]
+    pub api: String,
+    /// The account's id.
+    pub account: String,
+    /// The queue's id.
+    pub queue: String,
+    /// The id of the queue for dead letters.
+    pub dead_letter_queue: String,
+    /// An API token that may read and write queues; a reference such as `${QUEUES_TOKEN}`.
+    pub token: String,
+}
+
+impl CloudflareQueue {
+    fn api() -> String {
+        "https://api.cloudflare.com/client/v4".to_owned()
+    }
+}
+
+/// A stream of NATS JetStream, made if it is not there, with another beside it for dead letters.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NatsQueue {
+    /// URL of the server, such as `nats://user:${NATS_PASSWORD}@queue.internal:4222`; `tls://` asks for TLS.
+    pub url: String,
+    /// Name of the stream: letters, digits, dashes and underscores. `cutover-` and the plan's name when left out.
+    #[serde(default)]
+    pub stream: Option<String>,
 }
 
 /// No settings: `{}`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
-
-/// One system that flips with the others; it has either `gateway` or `participant`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct System {
-    /// Name of the system, unique in the plan.
-    pub name: String,
-    /// It stands behind the built-in gateway, which holds its clients.
-    #[serde(default)]
-    pub gateway: Option<GatewayAdapter>,
-    /// It implements the participant protocol (`POST /cutover/v1/{prepare,hold,switch,verify,release}`) and can hold by itself.
-    #[serde(default)]
-    pub participant: Option<ParticipantAdapter>,
-    /// What the system's own path must answer on each side when it is verified by effect.
-    #[serde(default)]
-    pub answers: Answers,
-}
-
-/// A system behind the built-in gateway.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct GatewayAdapter {
-    /// Base URL of the gateway's control listener.
-    pub control: String,
-}
-
-/// A system that implements the participant protocol.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ParticipantAdapter {
-    /// Base URL; `/cutover/v1/…` is appended.
-    pub url: String,
-}
-
-/// What a system must answer on each side.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Answers {
-    /// On blue, such as the engine's version.
-    pub blue: Option<String>,
-    /// On green, such as the engine's version.
-    pub green: Option<String>,
-}
 
 /// The built-in gateway: the entrance of the engine.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -91,6 +79,12 @@ pub struct Gateway {
     pub green: Upstream,
     /// Which requests are revocations.
     pub doors: Doors,
+    /// Requests of an engine with other paths that are revocations too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub patterns: Vec<DoorPattern>,
+    /// Revocations that come by no door of the engine: `POST /cutover/v1/revocations` on the control listener, and `cutover revocations add`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocations: Option<AddedRevocations>,
     /// File that keeps the highest epoch across a restart, relative to the plan.
     #[serde(default = "default_state")]
     pub state: String,
@@ -104,6 +98,50 @@ pub struct Gateway {
     /// Longest that a proxied request may take.
     #[serde(default = "default_request_timeout")]
     pub request_timeout: Length,
+    /// Most revocations that are denied at once; with more, further revocations are refused with 503. They are denied from the moment of their
+    /// capture until no way back is open.
+    #[serde(default = "default_overlay_entries")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub overlay_entries: u32,
+    /// What is done about the same refresh token being used twice at once, or again after an answer was lost; nothing when left out.
+    #[serde(default)]
+    pub refresh: Option<Refresh>,
+}
+
+/// What is done about repeated refreshes.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Refresh {
+    /// They reach the engine once, and all get its answer.
+    pub coalesce: Coalesce,
+}
+
+/// Refreshes that are the same reach the engine once.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Coalesce {
+    /// How long an answer is kept for a client that comes again, from 1s to 30s. For that long the engine does not see that a token is used twice.
+    #[serde(default = "default_coalesce_ttl")]
+    pub ttl: Length,
+    /// Whether clients without a credential take part. Who has stolen such a client's token gets the kept answer too.
+    #[serde(default)]
+    pub public: bool,
+}
+
+fn default_coalesce_ttl() -> Length {
+    Length("10s".to_owned())
+}
+
+fn default_overlay_entries() -> u32 {
+    200_000
+}
+
+/// Who may add revocations that come by no door of the engine.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddedRevocations {
+    /// The bearer token that must be shown, such as `${REVOCATIONS_TOKEN}`; at least 16 characters.
+    pub token: String,
 }
 
 fn default_state() -> String {
@@ -142,14 +180,6 @@ pub struct Upstream {
     pub public: String,
     /// Base URL of the admin API.
     pub admin: String,
-}
-
-/// Which requests are revocations.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Doors {
-    /// Those of Ory Hydra, 1.x and 2.x.
-    Hydra,
 }
 
 /// How green must do after the flip. Shares are compared with blue's in the hour before it, as the gateway saw both.

@@ -1,6 +1,6 @@
-//! The resolved sections about clients: revocations, the systems that flip together, the gateway.
+//! The resolved sections about clients: revocations, the gateway, the soak.
 
-use super::{Secret, Side};
+use super::{Doors, Replay, Secret};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,59 +10,58 @@ use std::time::Duration;
 pub struct Revocations {
     /// Where events are kept until proved.
     pub queue: Queue,
-    /// Whose tables the replay writes.
+    /// How one takes effect where nobody has executed it.
     pub replay: Replay,
 }
 
-/// Where revocations are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where revocations are kept until they have arrived in control.
+#[derive(Debug, Clone)]
 pub enum Queue {
     /// A table of the control database.
     Postgres,
+    /// A queue of Cloudflare.
+    Cloudflare(CloudflareQueue),
+    /// A stream of NATS JetStream.
+    Nats(NatsQueue),
 }
 
-/// How a revocation takes effect on a closed green.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Replay {
-    /// Hydra-shaped tables: chains are killed by request id in SQL.
-    Hydra,
-}
-
-/// One system that moves with the others.
-#[derive(Debug, Clone)]
-pub struct System {
-    /// Name, unique in the plan.
-    pub name: String,
-    /// How it is spoken to.
-    pub adapter: Adapter,
-    /// What the system's own path must say answered, per side, when it is verified by effect; unchecked when empty.
-    pub answers: BTreeMap<Side, String>,
-}
-
-/// How a system is spoken to.
-#[derive(Debug, Clone)]
-pub enum Adapter {
-    /// The built-in gateway, by its control listener.
-    Gateway {
-        /// Base URL of the control listener.
-        control: String,
-    },
-    /// A system that implements the participant protocol.
-    Participant {
-        /// Base URL; `/cutover/v1/…` is appended.
-        url: String,
-    },
-}
-
-impl Adapter {
-    /// The base URL of the participant protocol.
+impl Queue {
+    /// Whether both name the same place, whatever lets one in there.
     #[must_use]
-    pub fn base(&self) -> &str {
-        match self {
-            Self::Gateway { control } => control,
-            Self::Participant { url } => url,
+    pub fn is_the_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Postgres, Self::Postgres) => true,
+            (Self::Cloudflare(one), Self::Cloudflare(two)) => {
+                (&one.api, &one.account, &one.queue) == (&two.api, &two.account, &two.queue)
+            }
+            (Self::Nats(one), Self::Nats(two)) => (one.url.expose(), &one.stream) == (two.url.expose(), &two.stream),
+            _ => false,
         }
     }
+}
+
+/// A queue of a Cloudflare account.
+#[derive(Debug, Clone)]
+pub struct CloudflareQueue {
+    /// Base URL of the API, without a slash at its end; the token goes nowhere else.
+    pub api: String,
+    /// The account's id.
+    pub account: String,
+    /// The queue's id.
+    pub queue: String,
+    /// The id of the queue that its consumer has for dead letters.
+    pub dead_letter_queue: String,
+    /// An API token that may read and write queues.
+    pub token: Secret,
+}
+
+/// A stream of a JetStream server.
+#[derive(Debug, Clone)]
+pub struct NatsQueue {
+    /// URL of the server; may hold credentials.
+    pub url: Secret,
+    /// Name of the stream; the dead letters' is made from it.
+    pub stream: String,
 }
 
 /// The built-in gateway.
@@ -76,6 +75,8 @@ pub struct Gateway {
     pub green: Upstream,
     /// Which requests are revocations.
     pub doors: Doors,
+    /// The bearer token of those who may add revocations that come by no door; none when nobody may.
+    pub revocations_token: Option<Secret>,
     /// File that keeps the highest epoch across a restart.
     pub state: PathBuf,
     /// Most requests held at once; the rest are refused with 503.
@@ -84,6 +85,19 @@ pub struct Gateway {
     pub held_bytes: usize,
     /// Longest a proxied request may take.
     pub request_timeout: Duration,
+    /// Most revocations that are denied at once; further ones are refused.
+    pub overlay_entries: usize,
+    /// Refreshes that are the same reach the engine once; none when each is sent by itself.
+    pub coalesce: Option<Coalesce>,
+}
+
+/// How refreshes that are the same are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Coalesce {
+    /// How long an answer is kept for a client that comes again.
+    pub ttl: Duration,
+    /// Whether clients without a credential take part.
+    pub public: bool,
 }
 
 /// Listeners of the gateway.
@@ -104,13 +118,6 @@ pub struct Upstream {
     pub public: String,
     /// Base URL of the admin API.
     pub admin: String,
-}
-
-/// Which requests are revocations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doors {
-    /// The doors of Ory Hydra, 1.x and 2.x.
-    Hydra,
 }
 
 /// How green must do after the flip, compared with blue in the hour before it.

@@ -40,10 +40,9 @@ fn key(source: &MigrationSource) -> &'static str {
     }
 }
 
-/// Nothing is copied, so nothing is mapped, left behind, or carried back; a revocation is made where both engines look.
+/// Nothing is copied, so nothing is mapped or carried back; a revocation is made where both engines look.
 fn nothing_to_fill(document: &Document, problems: &mut Problems<'_>) {
     let given = [
-        ("cleanup", !document.cleanup.is_empty()),
         ("own", !document.own.is_empty()),
         ("drop", !document.drop.is_empty()),
         ("values", !document.values.is_empty()),
@@ -57,6 +56,7 @@ fn nothing_to_fill(document: &Document, problems: &mut Problems<'_>) {
         ("dirty", !document.dirty.is_empty()),
         ("invariants", !document.invariants.is_empty()),
         ("repairs", !document.repairs.is_empty()),
+        ("prepare", !document.prepare.is_empty()),
         ("freeze", !document.freeze.is_empty()),
         ("probes", !document.probes.is_empty()),
     ];
@@ -64,9 +64,9 @@ fn nothing_to_fill(document: &Document, problems: &mut Problems<'_>) {
         let hint = "a plan without `databases.green` is in place: no row is copied and there is no second database; leave it out";
         problems.key(&Place::top(key), format!("`{key}` in a plan in place"), hint);
     }
-    if document.migrate.is_empty() {
+    if document.migrate.is_empty() && document.cleanup.is_empty() {
         let hint = "name the folder: `migrate: [ { engine: { folder: … } } ]`; or did you forget `databases.green`?";
-        problems.value(&Place::top("databases"), "a plan in place without `migrate` does nothing", hint);
+        problems.value(&Place::top("databases"), "a plan in place without `migrate` and `cleanup` does nothing", hint);
     }
 }
 

@@ -7,6 +7,9 @@ use crate::plan::references;
 use crate::plan::resolve::Resolver;
 use std::time::Duration;
 
+/// Fewest characters of a token of our own.
+const LEAST_TOKEN: usize = 16;
+
 impl Resolver<'_, '_> {
     pub(in crate::plan) fn freeze(&mut self, typed: &[typed::Freeze]) -> Vec<Freeze> {
         let place = Place::top("freeze");
@@ -45,7 +48,7 @@ impl Resolver<'_, '_> {
     }
 
     /// A token that comes from the environment: the plan's text is kept in the journal.
-    fn bearer(&mut self, place: &Place, typed: &str) -> Option<Secret> {
+    pub(in crate::plan) fn bearer(&mut self, place: &Place, typed: &str) -> Option<Secret> {
         if !references::has_reference(typed) {
             let hint = "put it into a variable and write `${NAME}`: the plan is kept in the journal";
             self.problems.value(place, format!("`{place}` holds a token"), hint);
@@ -61,27 +64,37 @@ impl Resolver<'_, '_> {
         Some(Secret::new(token))
     }
 
+    /// The token of those who may add revocations; one that can be guessed is none.
+    pub(in crate::plan) fn added_token(&mut self, place: &Place, typed: &typed::AddedRevocations) -> Option<Secret> {
+        let place = place.key("revocations").key("token");
+        let token = self.bearer(&place, &typed.token)?;
+        if token.expose().len() < LEAST_TOKEN {
+            let hint = "at least 16 characters, made by chance";
+            self.problems.value(&place, format!("`{place}` is too short for a token"), hint);
+            return None;
+        }
+        Some(token)
+    }
+
     fn request(&mut self, place: &Place, typed: &typed::FreezeRequest) -> Option<HttpRequest> {
-        let place = place.key("url");
-        let text = self.text(&place, &typed.url)?;
+        let url = self.request_url(&place.key("url"), &typed.url)?;
+        Some(HttpRequest { method: typed.method.word(), url })
+    }
+
+    /// The URL of an HTTP service, without credentials.
+    pub(super) fn request_url(&mut self, place: &Place, typed: &str) -> Option<String> {
+        let text = self.text(place, typed)?;
         let hint = "such as `http://127.0.0.1:8080/pause`; a token belongs into `bearer`";
         match url::Url::parse(&text) {
             Ok(url) if !url.username().is_empty() || url.password().is_some() => {
-                self.problems.value(&place, format!("`{place}` holds credentials"), hint);
+                self.problems.value(place, format!("`{place}` holds credentials"), hint);
             }
             Ok(url) if matches!(url.scheme(), "http" | "https") && url.fragment().is_none() => {
-                let method = match typed.method {
-                    typed::FreezeMethod::Get => "GET",
-                    typed::FreezeMethod::Post => "POST",
-                    typed::FreezeMethod::Put => "PUT",
-                    typed::FreezeMethod::Patch => "PATCH",
-                    typed::FreezeMethod::Delete => "DELETE",
-                };
-                return Some(HttpRequest { method, url: text });
+                return Some(text);
             }
-            _ => self.problems.value(&place, format!("`{place}` is not the URL of an HTTP service"), hint),
+            _ => self.problems.value(place, format!("`{place}` is not the URL of an HTTP service"), hint),
         }
-        self.problems.spoil(place);
+        self.problems.spoil(place.clone());
         None
     }
 }

@@ -5,6 +5,7 @@ use crate::plan::model::{HttpProbe, OauthProbe, Probe, ProbeClient, Secret, Upst
 use crate::plan::place::Place;
 use crate::plan::references::{self, Piece};
 use crate::plan::resolve::Resolver;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Headers that carry what lets one in.
@@ -99,20 +100,7 @@ impl Resolver<'_, '_> {
     fn http_probe(&mut self, place: &Place, typed: &typed::HttpProbe) -> HttpProbe {
         let name = self.name(&place.key("name"), &typed.name);
         let url = self.whole_url(&place.key("url"), &typed.url);
-        let mut headers = std::collections::BTreeMap::new();
-        for (header, value) in &typed.headers {
-            let place = place.key("headers").key(header);
-            if !is_header(header) {
-                let hint = "letters, digits and dashes";
-                self.problems.key(&place, format!("`{header}` is not the name of a header"), hint);
-            }
-            let value = if TELLING.contains(&header.to_lowercase().as_str()) && !value.contains("${") {
-                self.only_secret(&place, value)
-            } else {
-                Secret::new(self.text(&place, value).unwrap_or_default())
-            };
-            headers.insert(header.to_lowercase(), value);
-        }
+        let headers = self.headers(place, &typed.headers);
         if typed.when.is_empty() {
             let place = place.key("when");
             self.problems.value(&place, format!("`{place}` is empty"), "`start`, `before` or `soak`");
@@ -130,6 +118,29 @@ impl Resolver<'_, '_> {
             when: typed.when.clone(),
             timeout: self.length(&place.key("timeout"), &typed.timeout).unwrap_or(Duration::from_secs(1)),
         }
+    }
+
+    /// Headers, under lower-case names; what lets one in comes from the environment alone.
+    pub(in crate::plan) fn headers(
+        &mut self,
+        place: &Place,
+        typed: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, Secret> {
+        let mut headers = BTreeMap::new();
+        for (header, value) in typed {
+            let place = place.key("headers").key(header);
+            if !is_header(header) {
+                let hint = "letters, digits and dashes";
+                self.problems.key(&place, format!("`{header}` is not the name of a header"), hint);
+            }
+            let value = if TELLING.contains(&header.to_lowercase().as_str()) && !value.contains("${") {
+                self.only_secret(&place, value)
+            } else {
+                Secret::new(self.text(&place, value).unwrap_or_default())
+            };
+            headers.insert(header.to_lowercase(), value);
+        }
+        headers
     }
 
     /// An address with its path and query; credentials belong into a header.

@@ -1,6 +1,7 @@
-//! Comparing both sides: how long it takes beside the copy that filled green, and that one changed column of one row is found and named.
+//! Comparing both sides: how long it takes beside the copy that filled green, and that one changed column of one row is found and named, also under writes.
 
-use super::figures::{Figures, Goal};
+use super::figures::{Figures, Goal, rounded};
+use super::lag::{ENOUGH, Load, RATE};
 use super::ours::{FILLED, Ours, Verb};
 use super::place::{Place, ask, connect};
 use super::transfer::versions;
@@ -12,6 +13,8 @@ use serde_json::{Value, json};
 const GOALS: [Goal; 1] = [Goal { peer: "copy", at_least: 4.0 }];
 /// The step of a copy in which rows move; shown beside all of it.
 const ROWS: &str = "copy-rows";
+/// Letters of it that a diff shows.
+const SHOWN: usize = 6;
 /// One row in the middle of a large table, found again by its key.
 const PICK: &str = "select signature::text from hydra_oauth2_refresh order by signature offset (select count(*) / 2 from hydra_oauth2_refresh) limit 1";
 
@@ -31,7 +34,10 @@ pub(super) async fn diff(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync)) -
         let found = ours.diff().await?;
         require("the one row that was changed", &wanted(&key), &named(&found))?;
         tell(&format!("diff: {:.1} s, with one row changed {:.1} s", same.ran.seconds, found.ran.seconds));
-        let stages = vec![("same".to_owned(), same.ran.seconds), ("one_row_changed".to_owned(), found.ran.seconds)];
+        let busy = under_writes(&place, &ours, &mut figures).await?;
+        require("the one row that was changed, and nothing else under writes", &wanted(&key), &named(&busy))?;
+        let stages = [("same", &same), ("one_row_changed", &found), ("under_writes", &busy)];
+        let stages = stages.map(|(name, verb)| (name.to_owned(), verb.ran.seconds)).to_vec();
         figures.ours.add(found.ran.seconds, stages, same.ran.peak_kb.max(found.ran.peak_kb));
         figures.peers.entry("copy").or_default().add(filled.ran.seconds, filled.stages.clone(), 0);
         figures.peers.entry("copy_rows").or_default().add(rows, Vec::new(), 0);
@@ -41,6 +47,18 @@ pub(super) async fn diff(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync)) -
     figures.versions = versions(&place).await;
     place.down().await?;
     Ok(figures.line(options, &GOALS))
+}
+
+/// The same while clients write blue at their rate.
+async fn under_writes(place: &Place, ours: &Ours<'_>, figures: &mut Figures) -> Result<Verb, BenchError> {
+    let load = Load::start(place).await?;
+    let busy = ours.diff().await;
+    let per_s = load.end();
+    if per_s < f64::from(RATE) * ENOUGH {
+        figures.not_reached.push(format!("only {per_s:.0} writes a second came about under a diff, wanted {RATE}"));
+    }
+    figures.more.insert("writes_per_s".to_owned(), json!(rounded(per_s)));
+    busy
 }
 
 /// Changes one column of one row behind everybody's back; gives its key.
@@ -62,7 +80,9 @@ fn differing(verb: &Verb) -> String {
     if counts.iter().all(|count| count == "0") { "0".to_owned() } else { counts.join(" ") }
 }
 
+/// Of a signature only how it begins is said.
 fn wanted(key: &str) -> String {
+    let key = format!("{}…", key.chars().take(SHOWN).collect::<String>());
     json!([{ "table": "public.hydra_oauth2_refresh", "key": key, "class": "changed", "columns": ["subject"] }])
         .to_string()
 }

@@ -18,11 +18,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_postgres::Client;
 
 /// Writes a second, each a transaction of its own.
-const RATE: u32 = 2000;
+pub(super) const RATE: u32 = 2000;
 /// Clients that write them.
 const WRITERS: u32 = 8;
 /// A load below this share of the rate measures nothing.
-const ENOUGH: f64 = 0.9;
+pub(super) const ENOUGH: f64 = 0.9;
 /// Most that ours may be behind.
 const GOAL_MS: f64 = 1000.0;
 /// How long is watched, and how long of that counts as catching up.
@@ -157,14 +157,14 @@ async fn watch<T>(green: &Server, act: impl Future<Output = T>) -> Result<(T, Ve
 }
 
 /// Writers on blue; they end when this is dropped.
-struct Load {
+pub(super) struct Load {
     begun: Instant,
     written: Arc<AtomicU64>,
     _writers: JoinSet<()>,
 }
 
 impl Load {
-    async fn start(place: &Place) -> Result<Self, BenchError> {
+    pub(super) async fn start(place: &Place) -> Result<Self, BenchError> {
         let refused = BenchError::sql("prepare the load on blue");
         let blue = connect(&place.blue).await?;
         blue.batch_execute("delete from hydra_oauth2_access where signature = 'bench-heart'")
@@ -184,7 +184,7 @@ impl Load {
     }
 
     /// Ends the load, and gives how many writes a second came about.
-    fn end(self) -> f64 {
+    pub(super) fn end(self) -> f64 {
         #[expect(clippy::cast_precision_loss, reason = "a count of writes needs no more than 52 bits")]
         let written = self.written.load(Ordering::Relaxed) as f64;
         written / self.begun.elapsed().as_secs_f64()

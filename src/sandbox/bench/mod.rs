@@ -1,11 +1,14 @@
-//! The bench: carry, copy, keeping level, comparing and migrations, each measured beside its peers in one run, on the same data, as ratios.
+//! The bench: carry, copy, keeping level, comparing, migrations, cleanup, the flip, the gateway and revocations, each measured beside its peers in one run, on the same data, as ratios.
 //!
 //! Owns what is measured against what, and the goals. Uses the product by its verbs, as a user would, and every peer by its own program;
 //! every server is a throw-away one. Never looks at a contestant's own figures for its time: the clock stands outside.
 
 mod backlog;
+mod cleanup;
 mod diff;
 mod figures;
+mod flip;
+mod gateway;
 mod lag;
 mod level;
 mod migrations;
@@ -14,12 +17,18 @@ mod peers;
 mod place;
 mod plain;
 mod program;
+mod queued;
+mod revocations;
+mod stage;
 mod transfer;
+mod web;
 
 use super::engine::EngineError;
 use super::environment::EnvironmentError;
+use super::report::ReportError;
 use super::seed::SeedError;
 use super::servers::ServerError;
+use super::up::UpError;
 use crate::database::client::ConnectError;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -51,6 +60,14 @@ pub enum Kind {
     Diff,
     /// Migrating a table that is being written.
     Migrations,
+    /// Sweeping rows out of a table that is being used.
+    Cleanup,
+    /// Moving three systems there and back under load.
+    Flip,
+    /// The built-in gateway.
+    Gateway,
+    /// Revocations, captured, replayed and proved.
+    Revocations,
 }
 
 impl Kind {
@@ -63,6 +80,10 @@ impl Kind {
             Self::Level => "level",
             Self::Diff => "diff",
             Self::Migrations => "migrations",
+            Self::Cleanup => "cleanup",
+            Self::Flip => "flip",
+            Self::Gateway => "gateway",
+            Self::Revocations => "revocations",
         }
     }
 }
@@ -109,6 +130,21 @@ pub enum BenchError {
     /// The rows.
     #[error("seed blue")]
     Seed(#[from] SeedError),
+    /// The sandbox that is moved.
+    #[error(transparent)]
+    Sandbox(#[from] UpError),
+    /// What its prober saw.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// A configuration or a connection of this machine.
+    #[error("{act}")]
+    Machine {
+        /// What was tried.
+        act: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// No connection.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -160,6 +196,10 @@ impl BenchError {
         move |source| Self::Sql { act, source }
     }
 
+    fn machine(act: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::Machine { act: act.into(), source }
+    }
+
     /// Why a peer was not measured, in a word; none when something is wrong.
     fn excuse(&self) -> Option<&'static str> {
         match self {
@@ -180,5 +220,9 @@ pub async fn bench(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync)) -> Resu
         Kind::Level => level::level(options, tell).await,
         Kind::Diff => diff::diff(options, tell).await,
         Kind::Migrations => migrations::migrations(options, tell).await,
+        Kind::Cleanup => cleanup::cleanup(options, tell).await,
+        Kind::Flip => flip::flip(options, tell).await,
+        Kind::Gateway => gateway::gateway(options, tell).await,
+        Kind::Revocations => revocations::revocations(options, tell).await,
     }
 }

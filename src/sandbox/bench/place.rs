@@ -27,6 +27,8 @@ const BUFFERS_MB: u32 = 512;
 const UNCHANGED: &str = include_str!("unchanged.yaml");
 /// The plan of migrations: one database.
 const IN_PLACE: &str = include_str!("in_place.yaml");
+/// The plan of a sweep: the same database, and nothing to migrate.
+const CLEANUP: &str = include_str!("in_place_cleanup.yaml");
 /// What a person's environment may say to the programs of PostgreSQL.
 const STRAY: [&str; 8] =
     ["PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGPASSWORD", "PGSERVICE", "PGOPTIONS", "PGSSLMODE"];
@@ -67,9 +69,12 @@ impl Place {
         prepare_wrapper(&layout.bin("hydra"), &program, EngineVersion::V2)?;
         prepare_wrapper(&layout.bin("hydra-1x"), &program, EngineVersion::V1)?;
         match options.kind {
-            Kind::Carry | Kind::Diff => plan_files::write_without_probes(&layout)?,
+            Kind::Carry | Kind::Diff | Kind::Flip | Kind::Gateway | Kind::Revocations => {
+                plan_files::write_without_probes(&layout)?
+            }
             Kind::Copy | Kind::Level => layout.write(&layout.plan(), 0o644, UNCHANGED)?,
             Kind::Migrations => layout.write(&layout.plan(), 0o644, IN_PLACE)?,
+            Kind::Cleanup => layout.write(&layout.plan(), 0o644, CLEANUP)?,
         }
         let mut place = Self { layout, program, binaries, blue, seeded: Seeded::default(), bytes: 0, until, control };
         place.migrate(&place.blue, EngineVersion::V1).await?;
@@ -165,6 +170,7 @@ impl Place {
         ])?;
         variables.set("GATEWAY_STATE", self.layout.state("gateway").display().to_string());
         variables.set("HYDRA_BIN", self.layout.bin("hydra").display().to_string());
+        variables.set("REVOCATIONS_TOKEN", uuid::Uuid::new_v4().simple().to_string());
         Ok(variables.write(&self.layout)?)
     }
 }

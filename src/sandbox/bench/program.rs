@@ -42,7 +42,7 @@ impl Ran {
 }
 
 /// The process group of a program; killed when dropped before the program was seen to end.
-struct Group(Option<Pid>);
+pub(super) struct Group(Option<Pid>);
 
 impl Group {
     fn of(child: &Child) -> Self {
@@ -63,7 +63,11 @@ impl Drop for Group {
     }
 }
 
-fn start(command: &mut Command, program: &str) -> Result<(Child, Group), BenchError> {
+/// Starts a program in a process group of its own, which is killed when the group is dropped.
+///
+/// # Errors
+/// When it is not installed or cannot be started.
+pub(super) fn start(command: &mut Command, program: &str) -> Result<(Child, Group), BenchError> {
     let child = command.process_group(0).kill_on_drop(true).spawn().map_err(|error| match error.kind() {
         ErrorKind::NotFound => BenchError::NotInstalled { program: program.to_owned() },
         _ => BenchError::Program { program: program.to_owned(), why: error.to_string() },
@@ -139,7 +143,8 @@ async fn text(stream: Option<impl AsyncRead + Unpin>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-fn tail(text: &str) -> String {
+/// The end of what a program said.
+pub(super) fn tail(text: &str) -> String {
     let text = text.trim();
     let skipped = text.chars().count().saturating_sub(TAIL_CHARS);
     text.chars().skip(skipped).collect()

@@ -48,7 +48,7 @@ pub(super) async fn transfer(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync
     let until = options.deadline();
     let (contestants, goals): (&[Contestant], &[Goal]) = match options.kind {
         Kind::Carry => (&CARRY, &CARRY_GOALS),
-        Kind::Copy | Kind::Level | Kind::Diff | Kind::Migrations => (&COPY, &COPY_GOALS),
+        _ => (&COPY, &COPY_GOALS),
     };
     let small = if options.scale { Some(small(options, until, tell).await?) } else { None };
     let place = Place::up(options, "place", options.rows, until, tell).await?;

@@ -1,10 +1,11 @@
 //! Self-managed clients: create, list, show, edit, delete.
 
-use crate::sandbox::system::{Sorry, System};
+use crate::sandbox::system::{Sorry, System, from_side};
 use crate::sandbox::upstream::json_of;
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::IntoResponse;
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -94,7 +95,7 @@ pub(super) struct Owned {
 }
 
 /// `GET /clients?owner=`: the clients of an owner.
-pub(super) async fn list(State(system): State<System>, Query(asked): Query<Owned>) -> Result<Json<Vec<Shown>>, Sorry> {
+pub(super) async fn list(State(system): State<System>, Query(asked): Query<Owned>) -> Result<impl IntoResponse, Sorry> {
     let pass = system.enter().await?;
     let size = asked.limit.unwrap_or(100).min(500).to_string();
     let mut query = vec![("limit", size.clone()), ("page_size", size)];
@@ -102,7 +103,8 @@ pub(super) async fn list(State(system): State<System>, Query(asked): Query<Owned
     let request = system.engine.admin(pass.side, Method::GET, "/clients").query(&query);
     let clients = json_of("list clients", request).await?;
     let shown = clients.as_array().into_iter().flatten().map(Shown::from_engine);
-    Ok(Json(shown.filter(|client| asked.owner.as_ref().is_none_or(|owner| client.owner == *owner)).collect()))
+    let shown = shown.filter(|client| asked.owner.as_ref().is_none_or(|owner| client.owner == *owner));
+    Ok(from_side(pass.side, shown.collect::<Vec<Shown>>()))
 }
 
 /// `GET /clients/{id}`.

@@ -2,10 +2,10 @@
 //!
 //! An act answers `None` when there was nothing to act on. Never retries: a retry would hide a failure.
 
-use super::Prober;
 use super::ledger::Tokens;
-use super::rulings::{Ruling, rule};
+use super::rulings::{Fate, Ruling, rule};
 use super::words::{Call, Kind, Reply};
+use super::{Prober, doors};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::RequestBuilder;
@@ -21,7 +21,7 @@ const SCOPE: &str = "openid offline_access photos.read";
 const OWN_SCOPE: &str = "photos.read";
 
 /// Why an answer that is not a success contradicts the history.
-fn refused(call: &Call) -> Option<String> {
+pub(super) fn refused(call: &Call) -> Option<String> {
     match (&call.reply, call.success()) {
         (Reply::Answered { status, body }, None) => {
             let said = body.get("error").and_then(Value::as_str).unwrap_or("no error named");
@@ -49,7 +49,7 @@ fn tokens(call: &Call) -> Option<Tokens> {
 
 impl Prober {
     /// A request to the token endpoint with the app's own credential.
-    fn token_request(&self, path: &str, app: usize, form: &[(&str, &str)]) -> RequestBuilder {
+    pub(super) fn token_request(&self, path: &str, app: usize, form: &[(&str, &str)]) -> RequestBuilder {
         let (id, secret) = {
             let state = self.history.lock();
             let app = &state.ledger.apps[app];
@@ -74,25 +74,28 @@ pub(super) async fn issue(prober: &Prober) -> Option<()> {
 }
 
 /// Enters the answer of a token endpoint as a new chain; a code that the way back gave up may be unknown.
-fn keep(prober: &Prober, app: usize, consent: Option<usize>, call: &Call) {
+fn keep(prober: &Prober, app: usize, consent: Option<usize>, call: &Call) -> Option<usize> {
     let got = tokens(call);
     let given_up = consent.is_some_and(|consent| prober.history.lock().ledger.is_consent_given_up(consent));
     let allowed = got.is_some() || (given_up && is_unknown_grant(call));
     let forbidden = if allowed { None } else { refused(call).or(Some("no token in the answer".to_owned())) };
     prober.history.enter(call, forbidden, Some(&format!("app {app}")));
-    if let Some(tokens) = got {
-        prober.history.lock().ledger.add_chain(app, consent, tokens);
-    }
+    got.map(|tokens| prober.history.lock().ledger.add_chain(app, consent, tokens))
 }
 
-/// A user gives consent on the dashboard, and the app turns the code into tokens.
-pub(super) async fn grant(prober: &Prober) -> Option<()> {
+/// A user gives consent on the dashboard, and the app turns the code into tokens; then a thief tries the code too, when `is_replayed`.
+pub(super) async fn grant(prober: &Prober, is_replayed: bool) -> Option<()> {
     let app = {
         let mut state = prober.history.lock();
         if state.ledger.is_full() { None } else { state.ledger.use_app() }
     }?;
+    grant_to(prober, app, format!("user-{}", Uuid::new_v4().simple()), is_replayed).await;
+    Some(())
+}
+
+/// A subject lets an app in, which is used already and left afterwards.
+pub(super) async fn grant_to(prober: &Prober, app: usize, subject: String, is_replayed: bool) {
     let verifier = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
-    let subject = format!("user-{}", Uuid::new_v4().simple());
     if let Some((consent, code)) = give_consent(prober, app, &subject, &verifier).await {
         let form = [
             ("grant_type", "authorization_code"),
@@ -100,13 +103,17 @@ pub(super) async fn grant(prober: &Prober) -> Option<()> {
             ("redirect_uri", CALLBACK),
             ("code_verifier", verifier.as_str()),
         ];
-        let call = prober.call(Kind::Exchange, prober.token_request("/oauth2/token", app, &form)).await;
+        let exchange = || prober.call(Kind::Exchange, prober.token_request("/oauth2/token", app, &form));
+        let call = exchange().await;
         prober.history.lock().ledger.exchanged(consent, call.origin());
-        keep(prober, app, Some(consent), &call);
+        let chain = keep(prober, app, Some(consent), &call);
+        if let Some(chain) = chain.filter(|_| is_replayed) {
+            prober.history.lock().ledger.chains[chain].fate.doom(prober.client.now_us());
+            doors::stolen(prober, chain, &exchange().await, "a code that was exchanged");
+        }
         prober.history.lock().ledger.consents[consent].busy = false;
     }
     prober.history.lock().ledger.leave(app);
-    Some(())
 }
 
 async fn give_consent(prober: &Prober, app: usize, subject: &str, verifier: &str) -> Option<(usize, String)> {
@@ -156,7 +163,7 @@ pub(super) async fn refresh(prober: &Prober) -> Option<()> {
     prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
     let mut state = prober.history.lock();
     if ruling == Ruling::RevokedAccepted {
-        state.revoked_accepted(|| format!("chain {chain} was refreshed after its revocation"));
+        state.ended_accepted(chain, || format!("chain {chain} was refreshed after its revocation"));
     }
     let kept = &mut state.ledger.chains[chain];
     match got {
@@ -185,7 +192,9 @@ pub(super) async fn try_revoked_refresh(prober: &Prober, chain: usize) -> Option
     let fate = prober.history.lock().ledger.chains[chain].fate;
     prober.history.enter_try(&call, &format!("revoked chain {chain}"));
     if rule(fate, call.start_us, call.end_us, accepted, false) == Ruling::RevokedAccepted {
-        prober.history.lock().revoked_accepted(|| format!("chain {chain} was refreshed after its revocation"));
+        let mut state = prober.history.lock();
+        let about = state.ledger.about(chain, &token);
+        state.ended_accepted(chain, || format!("chain {chain} was refreshed after its revocation ({about})"));
     }
     Some(())
 }
@@ -218,7 +227,7 @@ pub(super) async fn ask_about(prober: &Prober, chain: usize, token: &str, asked:
     let (fate, certain) = {
         let state = prober.history.lock();
         let certain = state.ledger.is_certain(chain, token, prober.client.now_us());
-        (state.ledger.chains[chain].fate, certain && certain_before)
+        (state.ledger.fate_of(chain, token), certain && certain_before)
     };
     let ruling = active.map(|active| rule(fate, call.start_us, call.end_us, active, certain));
     let lost = ruling == Some(Ruling::Forbidden);
@@ -229,7 +238,9 @@ pub(super) async fn ask_about(prober: &Prober, chain: usize, token: &str, asked:
     };
     prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
     if ruling == Some(Ruling::RevokedAccepted) {
-        prober.history.lock().revoked_accepted(|| format!("chain {chain} was called active after its revocation"));
+        let mut state = prober.history.lock();
+        let about = state.ledger.about(chain, token);
+        state.ended_accepted(chain, || format!("chain {chain} was called active after its revocation ({about})"));
     }
     lost
 }
@@ -247,7 +258,9 @@ pub(super) async fn ask_dead(prober: &Prober, chain: usize, token: String) {
     };
     prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
     if ruling == Some(Ruling::RevokedAccepted) {
-        prober.history.lock().revoked_accepted(|| format!("chain {chain} was called active after its revocation"));
+        let mut state = prober.history.lock();
+        let about = state.ledger.about(chain, &token);
+        state.ended_accepted(chain, || format!("chain {chain} was called active after its revocation ({about})"));
     }
 }
 
@@ -264,10 +277,10 @@ pub(super) async fn userinfo(prober: &Prober) -> Option<()> {
     let call = prober.call(Kind::Userinfo, prober.client.http.get(url).bearer_auth(&token)).await;
     let mut state = prober.history.lock();
     let certain = certain_before && state.ledger.is_certain(chain, &token, prober.client.now_us());
-    let fate = state.ledger.chains[chain].fate;
+    let fate = state.ledger.fate_of(chain, &token);
     let ruling = rule(fate, call.start_us, call.end_us, call.success().is_some(), certain);
     if ruling == Ruling::RevokedAccepted {
-        state.revoked_accepted(|| format!("chain {chain} was answered by userinfo after its revocation"));
+        state.ended_accepted(chain, || format!("chain {chain} was answered by userinfo after its revocation"));
     }
     drop(state);
     let forbidden = if ruling == Ruling::Forbidden { refused(&call) } else { None };
@@ -281,7 +294,9 @@ pub(super) async fn revoke_token(prober: &Prober) -> Option<()> {
         let mut state = prober.history.lock();
         let chain = state.ledger.take_for_revoke(prober.client.now_us())?;
         let taken = &state.ledger.chains[chain];
-        let token = taken.refresh.clone().filter(|_| rand::random::<bool>()).unwrap_or_else(|| taken.access.clone());
+        // An access token that was ended before is unknown to the engine, and revoking it revokes nothing (RFC 7009, 2.2).
+        let is_refresh = taken.cut.is_doomed() || rand::random::<bool>();
+        let token = taken.refresh.clone().filter(|_| is_refresh).unwrap_or_else(|| taken.access.clone());
         (chain, taken.app, token)
     };
     let request = prober.token_request("/oauth2/revoke", app, &[("token", token.as_str())]);
@@ -289,7 +304,7 @@ pub(super) async fn revoke_token(prober: &Prober) -> Option<()> {
     prober.history.enter(&call, refused(&call), Some(&format!("chain {chain}")));
     let mut state = prober.history.lock();
     if call.success().is_some() {
-        state.ledger.chain_revoked(chain, call.end_us);
+        state.ledger.chain_revoked(chain, call.end_us, "its own token's revocation");
     }
     state.ledger.give_back(chain);
     Some(())
@@ -334,6 +349,9 @@ pub(super) async fn check_consent(prober: &Prober, consent: usize) -> Option<Rul
     let (subject, client_id, certain_before) = {
         let state = prober.history.lock();
         let asked = &state.ledger.consents[consent];
+        if asked.is_followed {
+            return None;
+        }
         (asked.subject.clone(), state.ledger.apps[asked.app].id.clone(), state.ledger.is_consent_certain(consent))
     };
     let url = format!("{}/check", prober.client.doors.authorization);
@@ -345,8 +363,11 @@ pub(super) async fn check_consent(prober: &Prober, consent: usize) -> Option<Rul
         learn_side(prober).await;
     }
     let mut state = prober.history.lock();
+    // Followed meanwhile: whom the answer is about cannot be told.
+    let is_followed = state.ledger.consents[consent].is_followed;
     let certain = certain_before && state.ledger.is_consent_certain(consent);
-    let fate = state.ledger.consents[consent].fate;
+    let fate = if is_followed { Fate::default() } else { state.ledger.consents[consent].fate };
+    let certain = certain && !is_followed;
     let ruling = allowed.map(|allowed| rule(fate, call.start_us, call.end_us, allowed, certain));
     if ruling == Some(Ruling::RevokedAccepted) {
         state.revoked_accepted(|| format!("consent {consent} was allowed after its revocation"));

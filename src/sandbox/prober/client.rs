@@ -65,25 +65,25 @@ impl Client {
         Call { kind, start_us, end_us: self.now_us(), reply, side, epoch, epoch_at_start }
     }
 
-    /// Asks whether a token is active, as a resource server does; follows a redirect to the other path style and remembers it.
+    /// Asks whether a token is active, as a resource server does.
     pub(super) async fn introspect(&self, token: &str) -> Call {
+        let ask = |url: String| self.http.post(url).form(&[("token", token)]);
+        self.admin(Kind::Introspect, "/oauth2/introspect", ask).await
+    }
+
+    /// Sends a request to the admin listener; follows a redirect to the other path style and remembers it.
+    pub(super) async fn admin(&self, kind: Kind, path: &str, request: impl Fn(String) -> RequestBuilder) -> Call {
         let prefixed = self.prefixed.load(Ordering::Relaxed);
-        let first = self.introspect_at(prefixed, token).await;
-        let moved = matches!(first.status(), Some(307 | 308 | 404));
-        if !moved {
+        let at = |prefixed: bool| format!("{}{}{path}", self.doors.admin, if prefixed { "/admin" } else { "" });
+        let first = self.call(kind, request(at(prefixed))).await;
+        if !matches!(first.status(), Some(307 | 308 | 404)) {
             return first;
         }
-        let second = self.introspect_at(!prefixed, token).await;
+        let second = self.call(kind, request(at(!prefixed))).await;
         if second.success().is_some() {
             self.prefixed.store(!prefixed, Ordering::Relaxed);
         }
         Call { start_us: first.start_us, epoch_at_start: first.epoch_at_start, ..second }
-    }
-
-    async fn introspect_at(&self, prefixed: bool, token: &str) -> Call {
-        let prefix = if prefixed { "/admin" } else { "" };
-        let url = format!("{}{prefix}/oauth2/introspect", self.doors.admin);
-        self.call(Kind::Introspect, self.http.post(url).form(&[("token", token)])).await
     }
 }
 

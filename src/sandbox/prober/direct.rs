@@ -97,9 +97,9 @@ impl Direct {
         let (chain, side) = (token.chain, self.side);
         let mut state = prober.history.lock();
         if active && token.revoked {
-            state.revoked_accepted(|| format!("chain {chain} is active in {side}'s tables after its revocation"));
+            state.ended_accepted(chain, || format!("chain {chain} is active in {side}'s tables after its revocation"));
         }
-        let doomed = state.ledger.chains[chain].fate.is_doomed();
+        let doomed = state.ledger.fate_of(chain, &token.token).is_doomed();
         let certain = state.ledger.is_certain(chain, &token.token, prober.client.now_us());
         drop(state);
         if !active && !doomed && certain {
@@ -151,6 +151,9 @@ impl Direct {
             let there = found.contains(&format!("{} {}", after.subject, app.id));
             let known = !before.busy && !after.busy && !after.uncertain && !app.uncertain;
             let certain = known && !state.ledger.is_consent_given_up(index);
+            if after.is_followed {
+                continue;
+            }
             if there && before.fate.revoked_us.is_some() {
                 state.revoked_accepted(|| format!("consent {index} stands in the tables after its revocation"));
             } else if !there && certain && !after.fate.is_doomed() {
@@ -169,7 +172,10 @@ fn stored(ledger: &Ledger) -> Vec<Stored> {
         if chain.fate.is_doomed() && !revoked {
             continue;
         }
-        tokens.push(Stored::new(index, &chain.access, revoked, false));
+        let is_cut = chain.cut.revoked_us.is_some();
+        if is_cut || !chain.cut.is_doomed() {
+            tokens.push(Stored::new(index, &chain.access, revoked || is_cut, false));
+        }
         tokens.extend(chain.refresh.iter().map(|token| Stored::new(index, token, revoked, true)));
         if revoked {
             tokens.extend(chain.replaced.iter().map(|token| Stored::new(index, token, revoked, false)));

@@ -2,7 +2,7 @@
 //!
 //! Never writes a token or a secret.
 
-use super::ledger::Ledger;
+use super::ledger::{Ledger, THEFT};
 use super::rulings::plain_failure;
 use super::words::{Call, Kind, Report, Seen, Span, Switch};
 use super::{holds, writers::Writers};
@@ -59,6 +59,17 @@ impl State {
     fn example(&mut self, what: impl FnOnce() -> String) {
         if self.examples.len() < EXAMPLES_MAX {
             self.examples.push(what());
+        }
+    }
+
+    /// A credential of a chain that has ended was accepted. A theft that was noticed is no revocation that anybody has been promised, and nobody but
+    /// the engine knows of it: it may be lost with a side that is dead. Anywhere else it is an answer that the history forbids.
+    pub(super) fn ended_accepted(&mut self, chain: usize, what: impl FnOnce() -> String) {
+        if self.ledger.chains[chain].ended_by == THEFT {
+            self.seen.failed += 1;
+            self.example(what);
+        } else {
+            self.revoked_accepted(what);
         }
     }
 

@@ -10,6 +10,8 @@ use rand::seq::IndexedRandom as _;
 
 /// Most chains kept; beyond it the load issues no more.
 const CHAINS_MAX: usize = 250_000;
+/// The end of a chain of which a token was used twice.
+pub(super) const THEFT: &str = "a theft";
 /// How often a random pick is tried before giving up.
 const PICKS: usize = 24;
 
@@ -28,6 +30,10 @@ pub(super) struct Chain {
     /// Where its tokens came from.
     born: Option<Origin>,
     pub(super) fate: Fate,
+    /// The end of its current access token alone: a client's access tokens go, what they were refreshed from stays.
+    pub(super) cut: Fate,
+    /// By what it ended, in a word.
+    pub(super) ended_by: &'static str,
     /// A request that changes it is outstanding.
     pub(super) busy: bool,
     /// An answer was lost: what the engine holds is unknown.
@@ -48,6 +54,8 @@ pub(super) struct App {
     pub(super) busy: bool,
     /// Never deleted by the load.
     pub(super) lasting: bool,
+    /// Nobody may use it meanwhile.
+    is_closed: bool,
     chains: Vec<usize>,
     pub(super) renames: u32,
 }
@@ -62,6 +70,8 @@ pub(super) struct Consent {
     pub(super) uncertain: bool,
     /// Where traffic was before it was given and when its code was exchanged: the dashboard's own answer names no side.
     given: [Option<Origin>; 2],
+    /// The same subject has given the same app another consent since this one was taken away: who asks now is told of that one.
+    pub(super) is_followed: bool,
     chains: Vec<usize>,
 }
 
@@ -80,7 +90,7 @@ impl Chain {
     pub(super) fn rotate(&mut self, next: Tokens) {
         self.used.extend(std::mem::replace(&mut self.refresh, next.refresh));
         self.replaced.push(std::mem::replace(&mut self.access, next.access));
-        (self.expires_us, self.born) = (next.expires_us, next.born);
+        (self.expires_us, self.born, self.cut) = (next.expires_us, next.born, Fate::default());
     }
 
     /// Every refresh token it ever had.
@@ -109,7 +119,19 @@ impl Ledger {
     pub(super) fn add_app(&mut self, id: String, secret: String, name: String, lasting: bool) -> usize {
         let fate = Fate::default();
         let (chains, users, renames) = (Vec::new(), 0, 0);
-        self.apps.push(App { id, secret, name, fate, uncertain: false, users, busy: false, lasting, chains, renames });
+        self.apps.push(App {
+            id,
+            secret,
+            name,
+            fate,
+            uncertain: false,
+            users,
+            busy: false,
+            lasting,
+            is_closed: false,
+            chains,
+            renames,
+        });
         self.apps.len() - 1
     }
 
@@ -123,6 +145,7 @@ impl Ledger {
             busy: true,
             uncertain: false,
             given,
+            is_followed: false,
             chains,
         });
         self.consents.len() - 1
@@ -134,7 +157,7 @@ impl Ledger {
     }
 
     /// A chain inherits the doom of its app and consent: they may have been revoked while its tokens were on the way.
-    pub(super) fn add_chain(&mut self, app: usize, consent: Option<usize>, tokens: Tokens) {
+    pub(super) fn add_chain(&mut self, app: usize, consent: Option<usize>, tokens: Tokens) -> usize {
         let index = self.chains.len();
         let fate = consent.map_or(Fate::default(), |consent| self.consents[consent].fate);
         let Tokens { access, refresh, expires_us, born } = tokens;
@@ -148,6 +171,8 @@ impl Ledger {
             expires_us,
             born,
             fate,
+            cut: Fate::default(),
+            ended_by: "-",
             busy: false,
             uncertain: false,
         });
@@ -155,6 +180,7 @@ impl Ledger {
         if let Some(consent) = consent {
             self.consents[consent].chains.push(index);
         }
+        index
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -165,10 +191,16 @@ impl Ledger {
     pub(super) fn use_app(&mut self) -> Option<usize> {
         let app = pick(self.apps.len(), |index| {
             let app = &self.apps[index];
-            !app.fate.is_doomed() && !app.uncertain
+            !app.fate.is_doomed() && !app.uncertain && !app.is_closed
         })?;
         self.apps[app].users += 1;
         Some(app)
+    }
+
+    /// What is known of the end of one token of a chain.
+    pub(super) fn fate_of(&self, chain: usize, token: &str) -> Fate {
+        let chain = &self.chains[chain];
+        if chain.access == token { chain.fate.or(chain.cut) } else { chain.fate }
     }
 
     pub(super) fn leave(&mut self, app: usize) {
@@ -211,7 +243,7 @@ impl Ledger {
             let consent = &self.consents[consent];
             !consent.busy && !consent.fate.is_doomed()
         });
-        let app_free = !app.fate.is_doomed() && !app.uncertain;
+        let app_free = !app.fate.is_doomed() && !app.uncertain && !app.is_closed;
         let free = !chain.busy && !chain.uncertain && !chain.fate.is_doomed();
         free && app_free && consent_free && !self.is_given_up(index)
     }
@@ -240,6 +272,27 @@ impl Ledger {
         (chains as u64, consents.filter(|(index, _)| self.is_consent_given_up(*index)).count() as u64)
     }
 
+    /// What is known of a chain and one of its tokens, for whoever looks for what went wrong; names no token.
+    pub(super) fn about(&self, index: usize, token: &str) -> String {
+        let chain = &self.chains[index];
+        let which = match token {
+            token if token == chain.access => "its access token",
+            token if chain.refresh.as_deref() == Some(token) => "its refresh token",
+            token if chain.used.iter().any(|used| used == token) => "a refresh token that was used",
+            _ => "an access token that was replaced",
+        };
+        let ms = |us: Option<u64>| us.map_or_else(|| "never".to_owned(), |us| format!("at {} ms", us / 1000));
+        let Fate { doomed_us, revoked_us } = chain.fate;
+        format!(
+            "{which}; ended by {}, asked for {}, acknowledged {}; refreshed {} times, born {:?}",
+            chain.ended_by,
+            ms(doomed_us),
+            ms(revoked_us),
+            chain.used.len(),
+            chain.born
+        )
+    }
+
     /// Takes a chain for a refresh.
     pub(super) fn take_for_refresh(&mut self) -> Option<usize> {
         let chain = pick(self.chains.len(), |index| self.chains[index].refresh.is_some() && self.is_free(index))?;
@@ -253,6 +306,53 @@ impl Ledger {
         self.take(chain);
         self.chains[chain].fate.doom(now_us);
         Some(chain)
+    }
+
+    /// Takes a chain of which somebody has a refresh token that was used already, and that token.
+    pub(super) fn take_for_reuse(&mut self, now_us: u64) -> Option<(usize, String)> {
+        let chain = pick(self.chains.len(), |index| !self.chains[index].used.is_empty() && self.is_free(index))?;
+        self.take(chain);
+        self.chains[chain].fate.doom(now_us);
+        any_of(self.chains[chain].used.iter()).map(|token| (chain, token))
+    }
+
+    /// Takes a consent that was taken away, so that its subject gives the app another one: the app, used until [`Self::leave`], and the subject.
+    pub(super) fn take_to_follow(&mut self) -> Option<(usize, String)> {
+        let index = pick(self.consents.len(), |index| {
+            let consent = &self.consents[index];
+            let app = &self.apps[consent.app];
+            let was_taken_away = consent.fate.revoked_us.is_some() && !consent.busy && !consent.is_followed;
+            was_taken_away && !app.fate.is_doomed() && !app.uncertain && !app.is_closed
+        })?;
+        let consent = &mut self.consents[index];
+        consent.is_followed = true;
+        self.apps[consent.app].users += 1;
+        Some((consent.app, consent.subject.clone()))
+    }
+
+    /// Takes an app that nobody uses, to end its access tokens; closed until [`Self::open`].
+    pub(super) fn take_to_cut(&mut self, now_us: u64) -> Option<usize> {
+        let index = pick(self.apps.len(), |index| {
+            let app = &self.apps[index];
+            !app.lasting && !app.busy && !app.uncertain && app.users == 0 && !app.fate.is_doomed()
+        })?;
+        (self.apps[index].busy, self.apps[index].is_closed) = (true, true);
+        for chain in &self.apps[index].chains {
+            self.chains[*chain].cut.doom(now_us);
+        }
+        Some(index)
+    }
+
+    /// Notes the acknowledged end of an app's access tokens.
+    pub(super) fn access_revoked(&mut self, app: usize, ack_us: u64) {
+        for chain in &self.apps[app].chains {
+            self.chains[*chain].cut.revoked(ack_us);
+        }
+    }
+
+    /// Lets an app be used again.
+    pub(super) fn open(&mut self, app: usize) {
+        (self.apps[app].busy, self.apps[app].is_closed) = (false, false);
     }
 
     fn take(&mut self, chain: usize) {
@@ -316,8 +416,12 @@ impl Ledger {
     }
 
     /// Notes the acknowledged revocation of one chain.
-    pub(super) fn chain_revoked(&mut self, chain: usize, ack_us: u64) {
-        if self.chains[chain].fate.revoked(ack_us) {
+    pub(super) fn chain_revoked(&mut self, chain: usize, ack_us: u64, by: &'static str) {
+        let is_first = self.chains[chain].fate.revoked(ack_us);
+        if is_first || by != THEFT {
+            self.chains[chain].ended_by = by;
+        }
+        if is_first {
             self.revoked.push(chain);
         }
     }
@@ -326,7 +430,7 @@ impl Ledger {
     pub(super) fn consent_revoked(&mut self, consent: usize, ack_us: u64) {
         self.consents[consent].fate.revoked(ack_us);
         for chain in self.consents[consent].chains.clone() {
-            self.chain_revoked(chain, ack_us);
+            self.chain_revoked(chain, ack_us, "its consent's end");
         }
     }
 
@@ -334,7 +438,7 @@ impl Ledger {
     pub(super) fn app_deleted(&mut self, app: usize, ack_us: u64) {
         self.apps[app].fate.revoked(ack_us);
         for chain in self.apps[app].chains.clone() {
-            self.chain_revoked(chain, ack_us);
+            self.chain_revoked(chain, ack_us, "its app's end");
         }
     }
 

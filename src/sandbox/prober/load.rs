@@ -1,7 +1,7 @@
 //! The live load: requests at a fixed rate, whatever the answers do, with a bound on how many are outstanding.
 
 use super::words::Kind;
-use super::{Prober, actions};
+use super::{Prober, actions, doors};
 use rand::Rng as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 /// Longest that requests pile up before the load sheds, in seconds of its rate.
 const OUTSTANDING_S: u32 = 12;
 /// Shares of the mix, per mille.
-const MIX: [(Act, u32); 12] = [
+const MIX: [(Act, u32); 17] = [
     (Act::Do(Kind::Introspect), 330),
     (Act::Do(Kind::Issue), 230),
     (Act::Do(Kind::Refresh), 140),
@@ -24,6 +24,11 @@ const MIX: [(Act, u32); 12] = [
     (Act::Do(Kind::RevokeConsent), 20),
     (Act::Do(Kind::ClientCreate), 15),
     (Act::Do(Kind::ClientDelete), 10),
+    (Act::Regrant, 15),
+    (Act::Reuse, 8),
+    (Act::ReplayCode, 5),
+    (Act::RevokeSubject, 8),
+    (Act::Do(Kind::RevokeAccess), 4),
 ];
 
 /// One act of the load.
@@ -31,8 +36,16 @@ const MIX: [(Act, u32); 12] = [
 enum Act {
     /// What a well-behaved client does.
     Do(Kind),
-    /// What a thief does.
+    /// What a thief does with a revoked chain.
     RefreshRevoked,
+    /// What a thief does with a refresh token that its owner has used.
+    Reuse,
+    /// What a thief does with a code that its owner has exchanged.
+    ReplayCode,
+    /// A user who took an app away lets it in again.
+    Regrant,
+    /// An administrator takes a user away from all apps.
+    RevokeSubject,
 }
 
 /// Drives the load for as long as the prober lives.
@@ -71,11 +84,16 @@ fn choose() -> Act {
 async fn perform(prober: &Prober, act: Act) {
     let done = match act {
         Act::RefreshRevoked => actions::refresh_revoked(prober).await,
+        Act::Reuse => doors::reuse(prober).await,
+        Act::ReplayCode => actions::grant(prober, true).await,
+        Act::Regrant => doors::regrant(prober).await,
+        Act::RevokeSubject => doors::revoke_subject(prober).await,
+        Act::Do(Kind::RevokeAccess) => doors::revoke_access(prober).await,
         Act::Do(Kind::Introspect) => actions::introspect(prober).await,
         Act::Do(Kind::Issue) => actions::issue(prober).await,
         Act::Do(Kind::Refresh) => actions::refresh(prober).await,
         Act::Do(Kind::Userinfo) => actions::userinfo(prober).await,
-        Act::Do(Kind::GiveConsent | Kind::Exchange) => actions::grant(prober).await,
+        Act::Do(Kind::GiveConsent | Kind::Exchange) => actions::grant(prober, false).await,
         Act::Do(Kind::RevokeToken) => actions::revoke_token(prober).await,
         Act::Do(Kind::RevokeConsent) => actions::revoke_consent(prober).await,
         Act::Do(Kind::Check) => actions::check(prober).await,

@@ -7,6 +7,7 @@ mod actions;
 mod client;
 mod control;
 mod direct;
+mod doors;
 mod history;
 mod holds;
 mod ledger;

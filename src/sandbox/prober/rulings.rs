@@ -24,6 +24,15 @@ impl Fate {
         first
     }
 
+    /// The end that comes first of both.
+    pub(super) fn or(self, other: Self) -> Self {
+        let earlier = |one: Option<u64>, two: Option<u64>| one.into_iter().chain(two).min();
+        Self {
+            doomed_us: earlier(self.doomed_us, other.doomed_us),
+            revoked_us: earlier(self.revoked_us, other.revoked_us),
+        }
+    }
+
     pub(super) fn is_doomed(self) -> bool {
         self.doomed_us.is_some()
     }

@@ -1,6 +1,7 @@
 //! The prober's rules on histories of a flip and its way back, told by an engine of straw that answers as it is bidden.
 
 use super::actions::{self, Asked};
+use super::doors;
 use super::ledger::Tokens;
 use super::settle::{ask_apps, ask_consents, ask_revoked};
 use super::turns::Origin;
@@ -94,14 +95,14 @@ impl World {
     async fn grant(&self) {
         self.bid("/consents", 201, json!({"code": "code"}));
         self.bid("/oauth2/token", 200, json!({"access_token": "access", "refresh_token": "refresh"}));
-        actions::grant(&self.prober).await.expect("an app");
+        actions::grant(&self.prober, false).await.expect("an app");
     }
 
     async fn revoke(&self, chain: usize) {
         let now = self.prober.client.now_us();
         let mut state = self.prober.history.lock();
         state.ledger.chains[chain].fate.doom(now);
-        state.ledger.chain_revoked(chain, now);
+        state.ledger.chain_revoked(chain, now, "a test");
     }
 
     fn all_unknown(&self) {
@@ -299,7 +300,7 @@ async fn what_is_in_flight_during_the_way_back_may_be_unknown_but_must_be_answer
         world.bid("/consents", 201, json!({"code": "code"}));
         world.bid("/oauth2/token", status, json!({"error": error}));
         world.bidden.lock().expect("nobody panicked").at = BACK;
-        actions::grant(&world.prober).await.expect("an app");
+        actions::grant(&world.prober, false).await.expect("an app");
         assert_eq!(world.seen().failed, failed, "a code of green answered {status}");
     }
 }
@@ -334,7 +335,7 @@ async fn a_code_of_blue_must_be_known_on_green() {
     world.bid("/consents", 201, json!({"code": "code"}));
     world.bid("/oauth2/token", 400, json!({"error": "invalid_grant"}));
     world.bidden.lock().expect("nobody panicked").at = GREEN;
-    actions::grant(&world.prober).await.expect("an app");
+    actions::grant(&world.prober, false).await.expect("an app");
     assert_eq!(world.seen().failed, 1);
 }
 
@@ -370,4 +371,82 @@ fn a_refresh_keeps_what_it_replaced() {
     let all: BTreeSet<&str> = ledger.chains[0].tokens().map(String::as_str).collect();
     assert_eq!(all.len(), 6);
     assert_eq!((ledger.chains[0].access.as_str(), ledger.chains[0].used.len()), ("access.3", 2));
+}
+
+#[tokio::test]
+async fn a_theft_ends_the_chain_and_one_that_is_not_noticed_is_told() {
+    let world = World::new("theft").await;
+    world.issue().await;
+    world.refresh().await;
+    let noticed = json!({"error": "invalid_grant", "error_description": "the token has been used before; all is over"});
+    world.bid("/oauth2/token", 400, noticed);
+    doors::reuse(&world.prober).await.expect("a token that was used");
+    assert_eq!((world.seen().revoked, world.seen().failed), (1, 0));
+    world.introspected(0, Asked::UnderLoad).await;
+    assert_eq!((world.seen().revoked_accepted, world.seen().failed), (0, 1), "the engine says active after the theft");
+
+    world.issue().await;
+    world.refresh().await;
+    world.bid("/oauth2/token", 200, json!({"access_token": "access.2", "refresh_token": "refresh.2"}));
+    doors::reuse(&world.prober).await.expect("a token that was used");
+    assert_eq!((world.seen().failed, world.seen().revoked), (1, 1), "told what the owner was told");
+
+    for (said, status) in [(json!({"error": "invalid_grant"}), 400), (json!({"access_token": "a"}), 200)] {
+        let failed = world.seen().failed;
+        world.issue().await;
+        world.refresh().await;
+        world.bid("/oauth2/token", status, said);
+        doors::reuse(&world.prober).await.expect("a token that was used");
+        assert_eq!((world.seen().failed, world.seen().revoked), (failed + 1, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_theft_from_a_chain_that_was_given_up_need_not_be_noticed_and_must_not_succeed() {
+    for (said, status, failed) in [(json!({"error": "invalid_grant"}), 400, 0), (json!({"access_token": "a"}), 200, 1)]
+    {
+        let world = World::new(&format!("theft-{status}")).await;
+        world.turn(GREEN).await;
+        world.issue().await;
+        world.refresh().await;
+        // The first answer of blue is the one that is ruled on.
+        world.bidden.lock().expect("nobody panicked").at = BACK;
+        world.bid("/oauth2/token", status, said);
+        doors::reuse(&world.prober).await.expect("a token that was used");
+        assert_eq!(world.seen().failed, failed, "answered {status}");
+    }
+}
+
+#[tokio::test]
+async fn access_tokens_that_were_ended_are_dead_until_the_next_refresh() {
+    let world = World::new("cut").await;
+    let chain = world.issue().await;
+    world.prober.history.lock().ledger.apps[0].lasting = false;
+    world.bid("/oauth2/tokens", 204, Value::Null);
+    doors::revoke_access(&world.prober).await.expect("an app that nobody uses");
+    assert_eq!(world.seen().failed, 0);
+    world.introspected(chain, Asked::UnderLoad).await;
+    assert_eq!(world.seen().revoked_accepted, 1, "active after its end");
+    world.refresh().await;
+    world.introspected(chain, Asked::UnderLoad).await;
+    assert_eq!((world.seen().revoked_accepted, world.seen().failed), (1, 0), "what was refreshed lives");
+}
+
+#[tokio::test]
+async fn a_consent_that_is_given_again_is_asked_for_alone() {
+    let world = World::new("again").await;
+    world.grant().await;
+    world.bid("/oauth2/auth/sessions/consent", 204, Value::Null);
+    doors::revoke_subject(&world.prober).await.expect("a consent");
+    world.bid("/oauth2/token", 200, json!({"access_token": "b", "refresh_token": "c"}));
+    doors::regrant(&world.prober).await.expect("a consent that was taken away");
+    world.bid("/check", 200, json!({"allow": true}));
+    ask_consents(&world.prober, &Mutex::default()).await;
+    assert_eq!((world.seen().revoked_accepted, world.seen().failed), (0, 0));
+    world.bid("/check", 200, json!({"allow": false}));
+    ask_consents(&world.prober, &Mutex::default()).await;
+    assert_eq!(world.seen().failed, 1, "the second consent stands");
+    world.bid("/oauth2/introspect", 200, json!({"active": true}));
+    world.introspected(0, Asked::UnderLoad).await;
+    assert_eq!(world.seen().revoked_accepted, 1, "the chain of the first stays dead");
 }

@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Userinfo,
     /// Revoke one token and its chain.
     RevokeToken,
+    /// End all access tokens of a client.
+    RevokeAccess,
     /// A user gives consent on the dashboard.
     GiveConsent,
     /// A user takes an app away on the dashboard.

@@ -202,7 +202,13 @@ impl Server {
     /// When it is still there after the bound.
     pub async fn kill(&self) -> Result<(), ServerError> {
         let killed = self.pid().map(process::destroy).unwrap_or_default();
-        self.gone(&killed).await
+        self.gone(&killed).await?;
+        // Where nobody fetches what is left of a dead process for a while, the next start takes it for one at work.
+        let path = self.folder().join("data/postmaster.pid");
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(ServerError::Folder { path, source }),
+            _ => Ok(()),
+        }
     }
 
     /// Freezes the server with its backends; connections stay open and silent until [`Self::resume`].

@@ -3,7 +3,8 @@
 //!
 //! Used by `abandon-green`, and by a flip that was decided for a green that never opened and is gone now.
 
-use super::{FORWARD_PATIENCE, FORWARD_PAUSE, QUIET_LOCK, last_proposal, lockstep_failed, released};
+use super::counted_out::count_out;
+use super::{FORWARD_PATIENCE, FORWARD_PAUSE, QUIET_LOCK, Route, last_proposal, lockstep_failed, proposal, released};
 use crate::database::refusal::{self, Refusal};
 use crate::database::{migrate, sequences};
 use crate::engine::{Context, FailureKind, StepError};
@@ -26,6 +27,8 @@ const SKIPPED: u32 = 1_000_000;
 /// Cuts green off, brings blue as far as the queue goes, opens it and releases the systems to it. Made again after a crash, it goes on.
 pub(in crate::steps) async fn open_blue_alone(world: &World, context: &Context) -> Result<Value, StepError> {
     cut_off(world, context).await?;
+    // Before anything is proposed: the night that took green may have taken a gateway with it.
+    count_out(world, context, Route::Back).await?;
     let found = blue(world).await?;
     let lockstep = match last_proposal(&context.notes()) {
         // Opened by a process that died before it had released everybody.
@@ -61,10 +64,6 @@ async fn cut_off(world: &World, context: &Context) -> Result<(), StepError> {
         _ => return Err(StepError::stuck("nobody has cut green off", "cutover rollback PLAN")),
     };
     context.note(by).await
-}
-
-fn proposal(world: &World, context: &Context, epoch: i64, nonce: Uuid) -> Lockstep {
-    Lockstep::new(&world.plan.systems, &world.http, context.run(), epoch, nonce)
 }
 
 /// Proposes an epoch above everybody's, lets our own login write blue, replays, and opens.

@@ -1,12 +1,15 @@
 //! One attempt, up to the decision; whatever fails before it, the side being left serves on.
 
+use super::counted_out::count_out;
+use super::finish::AtHand;
 use super::route::{Registers, Route};
-use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, lockstep_failed};
+use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, lockstep_failed, proposal};
 use crate::database::fence::{Budget, Fence, Sealing, Unfenced, lock_holders};
 use crate::database::refusal;
 use crate::engine::{Context, Effect, FailureKind, Receipt, StepError};
 use crate::steps::answers::seen;
 use crate::steps::failure::fail;
+use crate::steps::laps::Laps;
 use crate::steps::levelling::Levelling;
 use crate::steps::world::World;
 use crate::traffic::Lockstep;
@@ -22,21 +25,23 @@ const QUIET_WITHIN: Duration = Duration::from_secs(15);
 
 impl Flip {
     pub(super) async fn attempt(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        count_out(world, context, self.route).await?;
         if world.plan.databases.is_in_place {
             return self.attempt_in_place(world, context).await;
         }
         self.let_us_in(world, context).await?;
         let mut levelling = Levelling::open(world, context, self.route).await?;
         levelling.until_level(self.level, context).await?;
+        self.every_gateway_denies(world).await?;
         self.nothing_in_the_way(world).await?;
         self.note_baseline(world, context).await?;
         let found = Registers::read(world).await?;
         let lockstep = self.propose(world, context, &found).await?;
         let begun = Instant::now();
         match self.up_to_the_decision(world, context, &lockstep, &found, &mut levelling, begun).await {
-            Ok(()) => {
+            Ok(at_hand) => {
                 let kept = levelling.kept();
-                let receipt = self.finish(world, context, &lockstep).await?;
+                let receipt = self.finish(world, context, &lockstep, Some(at_hand)).await?;
                 self.ask_after(world, context, kept, receipt).await
             }
             Err(error) => self.stay(world, context, &lockstep, error).await,
@@ -96,11 +101,11 @@ impl Flip {
         context: &Context,
         found: &Registers,
     ) -> Result<Lockstep, StepError> {
-        let asked = self.lockstep(world, context, 0, Uuid::nil()).highest_epoch(self.hold).await;
+        let asked = proposal(world, context, 0, Uuid::nil()).highest_epoch(self.hold).await;
         let accepted = asked.map_err(|error| lockstep_failed("ask the systems for their epoch", error))?;
         let (epoch, nonce) = (found.next_epoch().max(accepted + 1), Uuid::new_v4());
         context.note(json!({ "phase": "propose", "epoch": epoch, "nonce": nonce })).await?;
-        Ok(self.lockstep(world, context, epoch, nonce))
+        Ok(proposal(world, context, epoch, nonce))
     }
 
     async fn up_to_the_decision(
@@ -111,7 +116,7 @@ impl Flip {
         found: &Registers,
         levelling: &mut Levelling,
         begun: Instant,
-    ) -> Result<(), StepError> {
+    ) -> Result<AtHand, StepError> {
         let (from, to) = (self.route.from(), self.route.to());
         let prepared = lockstep.prepare(to, self.hold).await;
         prepared.map_err(|error| lockstep_failed("prepare the systems", error))?;
@@ -122,16 +127,24 @@ impl Flip {
         if !noted.map_err(|error| fail(format!("announce the fence in {from}'s register"), error))? {
             return Err(StepError::stuck(format!("{from}'s register has changed meanwhile"), "cutover status PLAN"));
         }
-        levelling.draw_near().await;
-        let held = Instant::now();
+        let at_hand = AtHand { register: found.of(to).clone(), client: world.side(to).await? };
+        levelling.up_to_now().await?;
+        let (held, mut laps) = (Instant::now(), Laps::begin());
         let holding = lockstep.hold(to, self.hold).await;
         holding.map_err(|error| lockstep_failed("hold the systems", error))?;
+        laps.ended("hold");
         let fence = self.fence(context, unfenced, held).await?;
-        levelling.last(lockstep.epoch()).await?;
+        laps.ended("fence");
+        levelling.last(lockstep.epoch(), &mut laps).await?;
         self.stop_here(context)?;
         self.decide(world, lockstep, found, fence).await?;
+        laps.ended("decide");
         let (prepare_ms, gap_ms) = (held.duration_since(begun).as_millis() as u64, held.elapsed().as_millis() as u64);
-        context.note(json!({ "phase": "decided", "prepare_ms": prepare_ms, "since_hold_ms": gap_ms })).await
+        let decided = json!({
+            "phase": "decided", "prepare_ms": prepare_ms, "since_hold_ms": gap_ms, "phases_ms": laps.told(),
+        });
+        context.note(decided).await?;
+        Ok(at_hand)
     }
 
     /// The last moment at which a stop that was asked for is looked at.
@@ -159,7 +172,7 @@ impl Flip {
         found: &Registers,
         fence: Fence,
     ) -> Result<(), StepError> {
-        let still = lockstep.still_holding(self.hold).await;
+        let still = lockstep.still_holding(self.route.to(), self.hold).await;
         still.map_err(|error| lockstep_failed("see that every system still holds", error))?;
         fence.still_held().await.map_err(|error| fail("see that the fence is still held", error))?;
         let change = Change::seal(found.of(self.route.from()).epoch, lockstep.epoch(), lockstep.nonce());

@@ -4,7 +4,9 @@ use super::route::{Registers, Route};
 use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, lockstep_failed, released};
 use crate::database::refusal::{self, Refusal};
 use crate::engine::{Context, FailureKind, Receipt, StepError};
+use crate::plan::Side;
 use crate::steps::failure::fail;
+use crate::steps::laps::Laps;
 use crate::steps::probing::{Flock, broken};
 use crate::steps::world::World;
 use crate::traffic::Lockstep;
@@ -12,6 +14,7 @@ use crate::traffic::register::{Change, Register, State};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// For all canaries together, once clients are released.
@@ -22,16 +25,30 @@ const OPENING: &str =
     "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, (clock_timestamp() at time zone 'utc')::text,
   pg_current_snapshot()::text";
 
+/// The side that opens, as the process that has just decided knows it, and a connection to it: clients wait for neither. Opening compares
+/// with the register, so one that has changed since is not opened.
+pub(super) struct AtHand {
+    pub(super) register: Register,
+    pub(super) client: Client,
+}
+
+impl AtHand {
+    async fn look(world: &World, to: Side) -> Result<Self, StepError> {
+        Ok(Self { register: Registers::read(world).await?.of(to).clone(), client: world.side(to).await? })
+    }
+}
+
 impl Flip {
     pub(super) async fn finish(
         &self,
         world: &World,
         context: &Context,
         lockstep: &Lockstep,
+        mut at_hand: Option<AtHand>,
     ) -> Result<Receipt, StepError> {
         let until = Instant::now() + FORWARD_PATIENCE;
         loop {
-            let error = match self.forward_once(world, context, lockstep).await {
+            let error = match self.forward_once(world, context, lockstep, at_hand.take()).await {
                 Ok(()) => break,
                 Err(error) => error,
             };
@@ -49,25 +66,39 @@ impl Flip {
         Ok(released(context, lockstep.epoch()).unwrap_or_default().into())
     }
 
-    async fn forward_once(&self, world: &World, context: &Context, lockstep: &Lockstep) -> Result<(), StepError> {
-        let to = self.route.to();
-        let found = Registers::read(world).await?;
-        if found.of(to).state != State::Open {
-            self.nobody_went_back(world, found.of(to), lockstep)?;
+    async fn forward_once(
+        &self,
+        world: &World,
+        context: &Context,
+        lockstep: &Lockstep,
+        at_hand: Option<AtHand>,
+    ) -> Result<(), StepError> {
+        let (to, mut laps) = (self.route.to(), Laps::begin());
+        let mut at_hand = match at_hand {
+            Some(at_hand) => at_hand,
+            None => AtHand::look(world, to).await?,
+        };
+        laps.ended("look");
+        if at_hand.register.state != State::Open {
+            self.nobody_went_back(world, &at_hand.register, lockstep)?;
             let switched = lockstep.switch(to, self.hold).await;
             switched.map_err(|error| lockstep_failed("switch the systems", error))?;
+            laps.ended("switch");
             let verified = lockstep.verify(to, self.hold).await;
             verified.map_err(|error| lockstep_failed("verify the systems by effect", error))?;
-            self.open(world, context, lockstep, found.of(to)).await?;
+            laps.ended("verify");
+            self.open(world, context, lockstep, &mut at_hand).await?;
+            laps.ended("open");
         }
         let answered = lockstep.release(to, self.hold).await;
         answered.map_err(|error| lockstep_failed("release the systems", error))?;
+        laps.ended("release");
         if self.route == Route::Back && !world.plan.databases.is_in_place {
             self.shut_green(world, context).await?;
         }
         if released(context, lockstep.epoch()).is_none() {
             let canaries = self.canaries(world, context).await;
-            context.note(self.release_note(context, lockstep.epoch(), canaries)).await?;
+            context.note(self.release_note(context, lockstep.epoch(), canaries, &laps)).await?;
         }
         Ok(())
     }
@@ -108,7 +139,7 @@ impl Flip {
         }
     }
 
-    fn release_note(&self, context: &Context, epoch: i64, canaries: Value) -> Value {
+    fn release_note(&self, context: &Context, epoch: i64, canaries: Value, laps: &Laps) -> Value {
         let notes = context.notes();
         let last = |phase: &str| notes.iter().rev().find(|note| note["phase"] == phase).cloned().unwrap_or_default();
         let (opening, decided, baseline) = (last("opening"), last("decided"), last("baseline"));
@@ -117,6 +148,7 @@ impl Flip {
             "opened_at": opening["opened_at"], "opened_lsn": opening["opened_lsn"],
             "opened_snapshot": opening["opened_snapshot"], "since_hold_ms": decided["since_hold_ms"],
             "baseline": baseline["baseline"], "canaries": canaries,
+            "phases_ms": { "before": decided["phases_ms"], "after": laps.told() },
         })
     }
 
@@ -125,20 +157,19 @@ impl Flip {
         world: &World,
         context: &Context,
         lockstep: &Lockstep,
-        register: &Register,
+        AtHand { register, client }: &mut AtHand,
     ) -> Result<(), StepError> {
         let side = self.route.to();
         let failed = |error| fail(format!("open {side}"), error);
-        let mut client = world.side(side).await?;
         let row = client.query_one(OPENING, &[]).await.map_err(|error| fail(format!("look at {side}'s log"), error))?;
         let (lsn, at, snapshot): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
         let opening = json!({ "phase": "opening", "opened_lsn": lsn, "opened_at": at, "opened_snapshot": snapshot });
         context.note(opening).await?;
         if world.plan.databases.is_in_place {
-            return self.open_in_place(context, &mut client, lockstep).await;
+            return self.open_in_place(context, client, lockstep).await;
         }
         let change = Change::open(register.epoch, lockstep.epoch(), lockstep.nonce()).raise_sql();
-        Refusal::Closed.lift(&mut client, &context.term(), context.run(), &change).await.map_err(failed)
+        Refusal::Closed.lift(client, &context.term(), context.run(), &change).await.map_err(failed)
     }
 
     /// Green was left: it becomes what it was before the flip, closed for everybody but us, so that it can be brought level again or

@@ -3,6 +3,7 @@
 //! The one row of the register is sealed while all systems hold, which is the decision, and opened for the other side once each was seen
 //! to have turned. Whatever happens in between is settled by the same writes as anywhere: against the row.
 
+use super::revoked::Revoked;
 use super::route::Registers;
 use super::{Flip, lockstep_failed};
 use crate::engine::{Context, FailureKind, Receipt, StepError};
@@ -18,11 +19,13 @@ use uuid::Uuid;
 impl Flip {
     /// One attempt, up to the decision; whatever fails before it, the side being left serves on.
     pub(super) async fn attempt_in_place(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        self.every_gateway_denies(world).await?;
+        let mut revoked = self.revoked(world, context).await?;
         self.note_baseline(world, context).await?;
         let found = Registers::read(world).await?;
         let lockstep = self.propose(world, context, &found).await?;
-        match self.decide_in_place(world, context, &lockstep, &found).await {
-            Ok(()) => self.finish(world, context, &lockstep).await,
+        match self.decide_in_place(world, context, &lockstep, &found, revoked.as_mut()).await {
+            Ok(()) => self.finish(world, context, &lockstep, None).await,
             Err(error) => self.stay(world, context, &lockstep, error).await,
         }
     }
@@ -33,6 +36,7 @@ impl Flip {
         context: &Context,
         lockstep: &Lockstep,
         found: &Registers,
+        revoked: Option<&mut Revoked>,
     ) -> Result<(), StepError> {
         let (from, to) = (self.route.from(), self.route.to());
         let prepared = lockstep.prepare(to, self.hold).await;
@@ -41,7 +45,10 @@ impl Flip {
         let held = Instant::now();
         let holding = lockstep.hold(to, self.hold).await;
         holding.map_err(|error| lockstep_failed("hold the systems", error))?;
-        let still = lockstep.still_holding(self.hold).await;
+        if let Some(revoked) = revoked {
+            revoked.all_dead(lockstep.epoch()).await?;
+        }
+        let still = lockstep.still_holding(self.route.to(), self.hold).await;
         still.map_err(|error| lockstep_failed("see that every system still holds", error))?;
         let change = Change::seal(found.of(from).epoch, lockstep.epoch(), lockstep.nonce());
         match register::change_held(&mut client, &context.term(), &change).await {

@@ -7,12 +7,16 @@
 mod after;
 pub(super) mod alone;
 mod attempt;
+mod counted_out;
+mod denials;
 mod finish;
 mod in_place;
+mod revoked;
 mod route;
 mod settle;
 
 pub(super) use after::AFTER;
+pub(super) use counted_out::{bound as counting_out, counted_out, may_be_counted_out};
 pub(super) use route::Registers;
 pub use route::Route;
 
@@ -52,6 +56,8 @@ pub struct Flip {
     pub level: Duration,
     /// Bound on asking the invariants once more after it.
     pub after: Duration,
+    /// Bound on cutting off gateways that are counted out.
+    pub count_out: Duration,
 }
 
 /// Whether blue was left already, or is about to be: what comes before the flip can stop nothing any more.
@@ -68,6 +74,11 @@ pub(super) fn last_proposal(notes: &[Value]) -> Option<(i64, Uuid)> {
 /// The note of the release at `epoch`, if all systems were released there.
 pub(super) fn released(context: &Context, epoch: i64) -> Option<Value> {
     context.notes().into_iter().rev().find(|note| note["phase"] == "released" && note["epoch"] == epoch)
+}
+
+/// A proposal to all systems but the gateways that this attempt does without.
+fn proposal(world: &World, context: &Context, epoch: i64, nonce: Uuid) -> Lockstep {
+    Lockstep::new(&world.plan, &world.http, context.run(), epoch, nonce).without(&counted_out(&context.notes()))
 }
 
 fn lockstep_failed(what: &str, error: LockstepError) -> StepError {
@@ -87,11 +98,8 @@ impl Flip {
             write_gap: plan.window.write_gap,
             level: plan.window.level,
             after: after::bound(plan, route),
+            count_out: counting_out(plan),
         }
-    }
-
-    fn lockstep(&self, world: &World, context: &Context, epoch: i64, nonce: Uuid) -> Lockstep {
-        Lockstep::new(&world.plan.systems, &world.http, context.run(), epoch, nonce)
     }
 }
 
@@ -131,7 +139,7 @@ impl Step for Flip {
     }
 
     fn limits(&self) -> Limits {
-        Limits::once(self.level + self.hold + FORWARD_PATIENCE * 2 + self.after)
+        Limits::once(self.count_out + self.level + self.hold + FORWARD_PATIENCE * 2 + self.after)
     }
 
     async fn verify(&self, world: &World, context: &Context) -> Result<Standing, StepError> {
@@ -162,10 +170,10 @@ impl Step for Flip {
         let (from, to) = (found.of(self.route.from()), found.of(self.route.to()));
         if from.state != State::Open {
             let decided = if to.state == State::Open { to } else { from };
-            let lockstep = self.lockstep(world, context, decided.epoch, decided.nonce);
+            let lockstep = proposal(world, context, decided.epoch, decided.nonce);
             // Decided by a process that died: green stands still as long as it is closed.
             let kept = if to.state == State::Open { None } else { self.keep_green(world).await };
-            let receipt = self.finish(world, context, &lockstep).await?;
+            let receipt = self.finish(world, context, &lockstep, None).await?;
             return self.ask_after(world, context, kept, receipt).await;
         }
         self.settle_older_proposal(world, context).await?;

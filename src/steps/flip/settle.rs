@@ -2,7 +2,7 @@
 
 use super::alone::open_blue_alone;
 use super::route::Registers;
-use super::{Flip, last_proposal};
+use super::{Flip, last_proposal, proposal};
 use crate::database::fence::terminate_fence;
 use crate::database::refusal::Refusal;
 use crate::engine::{Context, FailureKind, StepError};
@@ -61,7 +61,7 @@ impl Flip {
 
     /// Releases the systems to the side that serves. One that is away obeys the register by itself.
     pub(super) async fn give_back(&self, world: &World, context: &Context, epoch: i64, nonce: Uuid) {
-        let lockstep = self.lockstep(world, context, epoch, nonce);
+        let lockstep = proposal(world, context, epoch, nonce);
         if let Err(error) = lockstep.release(self.route.from(), self.hold).await {
             tracing::warn!(%error, "a system did not answer to its release; it finds the open side by itself");
         }
@@ -89,7 +89,7 @@ impl Flip {
 
     /// An epoch above both registers and above every system that answers.
     async fn epoch_above(&self, world: &World, context: &Context, found: &Registers) -> i64 {
-        let lockstep = self.lockstep(world, context, 0, Uuid::nil());
+        let lockstep = proposal(world, context, 0, Uuid::nil());
         let accepted = lockstep.highest_epoch(self.hold).await.unwrap_or(0);
         found.next_epoch().max(accepted + 1)
     }

@@ -27,7 +27,7 @@ impl Levelling {
         let apart = match &mut self.queue {
             Some(queue) => {
                 queue.refresh(settle).await?;
-                let again = Again::new(&queue.source_shape, &queue.target_shape, &queue.events, &self.established);
+                let again = Again::new(&queue.source_ways, &queue.target_ways, &queue.ledger, &queue.known);
                 self.worker.apart(moment, keys, &again).await
             }
             None => self.worker.apart(moment, keys, &()).await,

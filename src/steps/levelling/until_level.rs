@@ -1,11 +1,11 @@
 //! Rounds of levelling outside the hold: until nothing is behind, no faster than the serving side can bear, and not for ever.
 
-use super::{Levelling, objection};
+use super::{Levelling, PER_PROOF};
 use crate::database::capture::{Room, room};
 use crate::database::level::{BatchReport, unrest};
 use crate::engine::{Context, StepError};
 use crate::plan::Side;
-use crate::revocations::proof::prove_on_target;
+use crate::revocations::proof::{Proof, prove_on_target};
 use crate::steps::failure::fail;
 use crate::steps::flip::Route;
 use std::time::Duration;
@@ -15,6 +15,9 @@ use tokio::time::Instant;
 const LEVEL_LAG: Duration = Duration::from_millis(500);
 /// Pause between two rounds.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Most rounds right before a hold.
+const LAST_ROUNDS: u32 = 5;
 
 /// What came of one turn.
 enum Turn {
@@ -34,7 +37,10 @@ impl Levelling {
         let (begun, mut keys) = (Instant::now(), 0);
         loop {
             let (behind, pause) = match self.turn(&mut keys).await? {
-                Turn::Level(report) => return Ok(report),
+                Turn::Level(report) => {
+                    self.agrees(context).await?;
+                    return Ok(report);
+                }
                 Turn::Behind(behind, pause) => (behind, pause),
             };
             context.progress(keys, None, "keys", behind.clone());
@@ -75,9 +81,22 @@ impl Levelling {
         Ok(objection.map_or(Turn::Level(report), |why| Turn::Behind(why, PAUSE)))
     }
 
-    /// Draws the list of changes near, for the last time before clients are held: each batch under the hold reads from there.
-    pub(in crate::steps) async fn draw_near(&mut self) {
+    /// Takes what was written since green was level, and proves what that touched: the last batch, for which clients wait, has only what comes
+    /// after. Ends with the round that is hardly shorter than the one before. The list is drawn near for the last time: the batch under the
+    /// hold reads from there.
+    pub(in crate::steps) async fn up_to_now(&mut self) -> Result<(), StepError> {
+        let mut before = u64::MAX;
+        for _ in 0..LAST_ROUNDS {
+            let Some(report) = self.round(self.settle()).await? else { break };
+            if report.lag_ms > before / 4 * 3 {
+                break;
+            }
+            before = report.lag_ms;
+        }
+        // What does not hold yet may hold when clients wait and nothing is under way any more; the hold's own proof decides.
+        self.objection().await?;
         self.worker.draw_near().await;
+        Ok(())
     }
 
     fn stopped(&self, context: &Context) -> StepError {
@@ -90,12 +109,14 @@ impl Levelling {
     async fn objection(&mut self) -> Result<Option<String>, StepError> {
         let Some(queue) = &mut self.queue else { return Ok(None) };
         queue.refresh(queue.settle).await?;
-        let events = self.established.unproved(&queue.events);
-        let proof = prove_on_target(&self.target, &queue.target_shape, &events).await;
-        let proof = proof.map_err(|error| fail("prove revocations", error))?;
-        let proved = self.established.proof_taken(&proof.proved);
+        let mut proof = Proof::default();
+        for page in queue.known.unproved().chunks(PER_PROOF) {
+            let found = prove_on_target(&self.target, &queue.target_ways, &queue.events(page).await?).await;
+            proof.add(found.map_err(|error| fail("prove revocations", error))?);
+        }
+        let proved = queue.known.proof_taken(&proof.proved);
         queue.ledger.proved(&proved).await.map_err(|error| fail("note what is proved", error))?;
-        Ok(objection(&proof))
+        queue.held_against(&proof).await
     }
 
     /// Everything is on green, and blue still keeps more than the plan allows: a writer that has been open for long, from whose first

@@ -1,6 +1,6 @@
 //! One system over the participant protocol: an order out, its standing back, every call with a bound. Decides nothing.
 
-use crate::plan::{Adapter, Side, System};
+use crate::plan::{Adapter, System};
 use crate::traffic::figures::Figures;
 use crate::traffic::protocol::{Conflict, Order, Standing};
 use reqwest::StatusCode;
@@ -49,34 +49,51 @@ pub enum AdapterError {
         /// What it said, shortened.
         body: String,
     },
+    /// It was not done, or not in time; whether some of it was, is unknown.
+    #[error("{verb} {system}: {why}")]
+    Failed {
+        /// What was asked.
+        verb: &'static str,
+        /// Of whom.
+        system: String,
+        /// One sentence.
+        why: String,
+    },
 }
 
-/// A system of the plan, ready to be spoken to.
+/// One participant of the plan, ready to be spoken to.
 #[derive(Debug, Clone)]
 pub struct Participant {
     name: String,
     base: String,
-    is_gateway: bool,
-    expected_blue: Option<String>,
-    expected_green: Option<String>,
+    gateway: Option<String>,
     http: reqwest::Client,
 }
 
 impl Participant {
-    /// A participant for a system of the plan. Nothing is sent yet.
+    /// The participants of a system: one, or each gateway of several; none of a system that does not speak the protocol. Nothing is sent yet.
     #[must_use]
-    pub fn new(system: &System, http: reqwest::Client) -> Self {
-        Self {
-            name: system.name.clone(),
-            base: system.adapter.base().trim_end_matches('/').to_owned(),
-            is_gateway: matches!(system.adapter, Adapter::Gateway { .. }),
-            expected_blue: system.answers.get(&Side::Blue).cloned(),
-            expected_green: system.answers.get(&Side::Green).cloned(),
-            http,
+    pub fn of(system: &System, http: &reqwest::Client) -> Vec<Self> {
+        let one = |name: String, base: &str, gateway: Option<&str>| Self {
+            name,
+            base: base.trim_end_matches('/').to_owned(),
+            gateway: gateway.map(str::to_owned),
+            http: http.clone(),
+        };
+        match &system.adapter {
+            Adapter::Participant { url } => vec![one(system.name.clone(), url, None)],
+            adapter => {
+                let gateways = adapter.gateways();
+                let name = |gateway: &str| match gateways.len() {
+                    1 => system.name.clone(),
+                    _ => format!("{}/{gateway}", system.name),
+                };
+                gateways.iter().map(|gateway| one(name(&gateway.name), &gateway.url, Some(&gateway.name))).collect()
+            }
         }
     }
 
-    /// Its name in the plan.
+    /// Its name: the system's, and with several gateways the gateway's too.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -85,16 +102,7 @@ impl Participant {
     /// Its address when it can be asked which side is open.
     #[must_use]
     pub fn resolver(&self) -> Option<&str> {
-        self.is_gateway.then_some(self.base.as_str())
-    }
-
-    /// What a request on its own path must be answered by on that side, when the plan says so.
-    #[must_use]
-    pub fn expected(&self, side: Side) -> Option<&str> {
-        match side {
-            Side::Blue => self.expected_blue.as_deref(),
-            Side::Green => self.expected_green.as_deref(),
-        }
+        self.gateway.is_some().then_some(self.base.as_str())
     }
 
     /// Sends an order (`prepare`, `hold`, `switch`, `verify`, `release`) and waits at most the order's own deadline.
@@ -118,7 +126,13 @@ impl Participant {
     /// Whether it is a gateway, which counts what the engine's own clients are answered.
     #[must_use]
     pub fn is_gateway(&self) -> bool {
-        self.is_gateway
+        self.gateway.is_some()
+    }
+
+    /// The name under which it queues revocations, when it is a gateway.
+    #[must_use]
+    pub fn gateway(&self) -> Option<&str> {
+        self.gateway.as_deref()
     }
 
     /// What its clients were answered within the last `seconds`, on either side; none of a system that is no gateway and does not count.
@@ -128,7 +142,7 @@ impl Participant {
     pub async fn figures(&self, seconds: u64, bound: Duration) -> Result<Option<Figures>, AdapterError> {
         let request = self.http.get(self.url("figures")).query(&[("seconds", seconds)]).timeout(bound);
         match self.answer("figures", request).await {
-            Err(AdapterError::Refused { status: 400..=499 | 501, .. }) if !self.is_gateway => Ok(None),
+            Err(AdapterError::Refused { status: 400..=499 | 501, .. }) if !self.is_gateway() => Ok(None),
             answered => answered.map(Some),
         }
     }

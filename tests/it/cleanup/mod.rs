@@ -1,6 +1,7 @@
 //! Rows that are left behind: orphans and what hangs on them, the archive and its way back, sweeping a live table, questions for dirty rows.
 
 mod dirty;
+mod in_place;
 mod orphans;
 mod restore;
 mod sweep;

@@ -21,17 +21,19 @@ pub(crate) const GRANTS: u32 = 3000;
 const BLUE: &str = "
 create table account (id text primary key, email text);
 create table grant_1x (id text primary key, account_id text not null references account(id), subject text, state text not null, active boolean not null,
-  asked_at timestamptz not null, note text, body json, meta jsonb, amount numeric, price numeric(10,2), weight float8, old boolean not null default false);
+  asked_at timestamptz not null, note text, body json, meta jsonb, amount numeric, price numeric(10,2), weight float8, remember_for bigint,
+  old boolean not null default false);
 insert into account select 'a' || n, 'user' || n || '@example.org' from generate_series(1, 500) n;
 insert into grant_1x select 'g' || n, 'a' || 1 + n % 500, 'subject ' || n, case n % 3 when 0 then 'used' else 'open' end, n % 2 = 0,
   '2026-03-29 00:30:00+00'::timestamptz + n * interval '1 min', case n % 4 when 0 then null when 1 then '' else 'Grüße ' || n end,
-  '{\"b\": 1, \"a\": [1, 2]}', '{\"b\": 1, \"a\": [1, 2]}', n / 7.0, n / 7.0, n / 7.0 from generate_series(1, 3000) n;
-insert into grant_1x select 'old' || n, 'a1', 'x', 'open', false, now(), null, null, null, null, null, null, true from generate_series(1, 7) n;";
+  '{\"b\": 1, \"a\": [1, 2]}', case n when 32 then (select jsonb_agg(k) from generate_series(1, 70) k) else '{\"b\": 1, \"a\": [1, 2]}' end, n / 7.0, n / 7.0, n / 7.0,
+  4294967295 from generate_series(1, 3000) n;
+insert into grant_1x select 'old' || n, 'a1', 'x', 'open', false, now(), null, null, null, null, null, null, null, true from generate_series(1, 7) n;";
 const GREEN: &str = "
 create table account (id text primary key, email text);
 create table grants (id text primary key, account_id text not null references account(id), subject text, state integer not null, active boolean not null,
-  asked_at timestamptz not null, note text, body json, meta jsonb, amount numeric, price numeric(10,2), weight float8, made_at timestamptz default now());";
-const SELECT: &str = "select id, account_id, subject, case state when 'used' then 6 else 1 end as state, active, asked_at, note, body, meta, amount, price, weight
+  asked_at timestamptz not null, note text, body json, meta jsonb, amount numeric, price numeric(10,2), weight float8, remember_for bigint, made_at timestamptz default now());";
+const SELECT: &str = "select id, account_id, subject, case state when 'used' then 6 else 1 end as state, active, asked_at, note, body, meta, amount, price, weight, remember_for
 from public.grant_1x as grant_1x where (old) is not true";
 
 /// Both sides, green filled from blue through the mapping.
@@ -106,7 +108,7 @@ pub(crate) fn names(table: &TableMapping) -> Vec<String> {
 }
 
 pub(crate) fn mapping() -> Mapping {
-    let grants = "id text, account_id text, subject text, state integer, active boolean, asked_at timestamp with time zone, note text, body json, meta jsonb, amount numeric, price numeric(10,2), weight double precision";
+    let grants = "id text, account_id text, subject text, state integer, active boolean, asked_at timestamp with time zone, note text, body json, meta jsonb, amount numeric, price numeric(10,2), weight double precision, remember_for bigint";
     let mut grants = table("grants", grants, SELECT);
     grants.own_columns = vec!["made_at".to_owned()];
     grants.cleanup = vec![Cleanup { rule: "old-grants".to_owned(), cap_rows: 100, cap_percent: 5.0 }];

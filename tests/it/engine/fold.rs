@@ -51,7 +51,11 @@ fn only_the_listed_pairs_are_possible() {
     assert_eq!(may_follow(&[]), with(&[Intent], &[], &run));
     assert_eq!(may_follow(&[Intent]), with(&[Intent, Done, Failed, Note], &[], &run));
     assert_eq!(may_follow(&[Intent, Failed]), with(&[Intent], &[], &run));
-    assert_eq!(may_follow(&[Intent, Done]), with(&[Intent, Held, Lapsed, Superseded], &[], &run));
+    assert_eq!(
+        may_follow(&[Intent, Done]),
+        with(&[Intent, Note, Held, Lapsed, Superseded], &[], &run),
+        "asked again, it may note"
+    );
     assert_eq!(may_follow(&[Intent, Done, Superseded]), with(&[Intent], &[], &run), "it can be made again");
     for begun in [vec![Intent], vec![Intent, Failed], vec![Intent, Done]] {
         let unwinding = [begun, vec![Unwinding]].concat();

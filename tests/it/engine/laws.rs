@@ -1,6 +1,6 @@
 //! One test per law, each on the smallest runbook that shows it.
 
-use super::toy::{Fault, MortalLog, Play, There, Toy, Verb, World};
+use super::toy::{Crash, Fault, MortalLog, Play, There, Toy, Verb, World};
 use cutover::engine::{
     Context, Engine, Event, Events, FailureKind, Halt, Limits, Outcome, Reversal, RunPhase, Runbook, RunbookError,
     StepId, Stop, StopPoint, Survey, Waiver,
@@ -465,6 +465,27 @@ async fn a_waived_gate_is_not_asked_and_the_journal_says_why() {
     assert_eq!(play.through("end").await, Outcome::Done);
     assert_eq!(play.state().step("soak").unwrap().receipt, Some(json!({ "waived": "a quiet night" })));
     assert!(play.world.asked().contains(&"forward other".to_owned()), "only the gate that was named is left out");
+}
+
+#[tokio::test]
+async fn what_a_gate_made_for_itself_is_ended_on_the_way_back_and_when_somebody_answers_for_it() {
+    let steps = || vec![Toy::undoable("a"), Toy::gate("b"), Toy::undoable("c")];
+    let mut cut = Play::new(steps());
+    cut.go(Verb::Advance, Some(Crash { at: 3, kept: true })).await;
+    assert_eq!(cut.state().step("b").unwrap().phase, StepPhase::Running);
+    assert_eq!(cut.go(Verb::Unwind, None).await, Outcome::Done);
+    assert_eq!((count(&cut, "settle b"), count(&cut, "undo b"), cut.see("a")), (1, 0, There::Nothing));
+
+    let mut answered = Play::new(steps());
+    answered.go(Verb::Advance, Some(Crash { at: 3, kept: true })).await;
+    answered.waiver = Some(Waiver { gate: StepId::new("b"), because: "a quiet night".to_owned() });
+    assert_eq!(answered.go(Verb::Advance, None).await, Outcome::Done);
+    assert_eq!((count(&answered, "settle b"), answered.see("c")), (1, There::Whole));
+
+    let mut passed = Play::new(steps());
+    assert_eq!(passed.go(Verb::Advance, None).await, Outcome::Done);
+    assert_eq!(passed.go(Verb::Unwind, None).await, Outcome::Done);
+    assert_eq!(count(&passed, "settle b"), 0, "it ended by itself");
 }
 
 #[tokio::test]

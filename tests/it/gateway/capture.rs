@@ -3,7 +3,7 @@
 use super::world::{World, nowhere, to_green};
 use crate::harness::{Pair, eventually};
 use crate::revocations::tables;
-use cutover::plan::Side;
+use cutover::plan::{DoorPattern, DoorSegment, Listener, Named, Side};
 use cutover::revocations::{Door, Drained, Event, Outcome, Seen, drained};
 use std::time::Duration;
 
@@ -32,6 +32,36 @@ async fn gateway_queues_a_revocation_before_the_engine_hears_of_it() {
     assert_eq!((event.what.blue, event.what.green), (Seen::Found, Seen::Unknown), "green knows only the elder token");
     let kept: String = world.pair.control.ask("select chain::text from cutover.revocation").await;
     assert!(!kept.contains("random"), "no token is kept: {kept}");
+}
+
+/// An engine with a path of its own over the same tables.
+#[tokio::test]
+async fn gateway_captures_at_the_doors_of_another_engine() {
+    let own = DoorPattern {
+        door: Door::Consent,
+        listener: Listener::Public,
+        methods: vec!["DELETE"],
+        path: DoorSegment::all("/users/{subject}/apps/{client}").expect("a path"),
+        query: Vec::<(Named, String)>::new(),
+        form: Vec::new(),
+        is_hydras: false,
+    };
+    let world = World::with(|config| config.gateway.doors.patterns = vec![own]).await;
+    world.pair.blue.execute(&tables::blue_consent("c1", "app", "ann/x y")).await;
+    world.pair.blue.execute(&tables::blue_consent("c2", "other", "ann/x y")).await;
+    world.pair.blue.execute(&tables::blue_consent("c3", "app", "bob")).await;
+    let delete = async |path: &str| {
+        let url = format!("http://{}{path}", world.gateway.addresses.public);
+        world.http.delete(url).send().await.expect("the gateway answers").status().as_u16()
+    };
+    assert_eq!(delete("/users/ann%2Fx%20y/apps/app").await, 400, "engines read it in two ways");
+    assert_eq!(world.blue.count("DELETE /users/ann%2Fx%20y/apps/app"), 0, "it never reached one");
+    assert_eq!(delete("/users/bob/apps/app").await, 200);
+    let event = only_event(&world).await;
+    assert_eq!((event.what.door, event.what.chain.subject.as_deref()), (Door::Consent, Some("bob")));
+    assert_eq!(event.what.chain.consents.iter().collect::<Vec<_>>(), ["c3"]);
+    assert_eq!(world.revoke("a.b").await.status(), 200);
+    assert_eq!(only_event(&world).await.id, event.id, "Hydra's own doors are none of its");
 }
 
 #[tokio::test]
@@ -110,8 +140,10 @@ async fn gateway_hold_writes_the_barrier_after_every_revocation() {
         assert_eq!(world.revoke("a.b").await.status(), 200);
     }
     world.must("hold", &to_green(2, SOON)).await;
+    world.ledger().collect().await.expect("control answers");
     let producers = world.ledger().producers(2).await.expect("control answers");
-    assert_eq!(producers.iter().map(|producer| producer.barrier).collect::<Vec<_>>(), [Some(3)]);
+    let barriers: Vec<_> = producers.iter().map(|producer| producer.barrier).collect();
+    assert_eq!(barriers, [Some(7)], "after three revocations and their three outcomes");
     let verdict = drained(&world.ledger(), 2, &["engine".to_owned()]).await.expect("control answers");
     assert!(matches!(verdict, Drained::No(reasons) if reasons.len() == 2), "not replayed, not proved");
 }

@@ -2,7 +2,7 @@
 
 use super::world::{World, to_green};
 use crate::harness::eventually;
-use cutover::plan::{Adapter, System};
+use cutover::plan::{Adapter, Control, Gateways, System};
 use cutover::traffic::adapters::{AdapterError, Participant};
 use cutover::traffic::figures::{Answers, Figures, LONGEST_S};
 use std::collections::BTreeMap;
@@ -15,8 +15,10 @@ const REFRESH: &str = "grant_type=refresh_token&refresh_token=x.r1";
 
 async fn ask(world: &World, seconds: u64) -> Result<Figures, AdapterError> {
     let control = format!("http://{}", world.gateway.addresses.control);
-    let system = System { name: "engine".to_owned(), adapter: Adapter::Gateway { control }, answers: BTreeMap::new() };
-    let figures = Participant::new(&system, world.http.clone()).figures(seconds, SOON).await?;
+    let gateway = Control { name: "engine".to_owned(), url: control };
+    let adapter = Adapter::Gateway(Gateways { controls: vec![gateway], count_out: None });
+    let system = System { name: "engine".to_owned(), adapter, behind: None, answers: BTreeMap::new() };
+    let figures = Participant::of(&system, &world.http)[0].figures(seconds, SOON).await?;
     Ok(figures.expect("a gateway has figures"))
 }
 
@@ -110,7 +112,7 @@ async fn gateway_does_not_blame_the_engine_for_a_client_that_sends_half() {
     let world = World::with(|config| config.gateway.request_timeout = Duration::from_millis(400)).await;
     for path in ["/echo", "/oauth2/token"] {
         let silent = chunked(&world, path, &["half"]).await;
-        assert!(answer(silent).await.starts_with("HTTP/1.1 504"), "{path}");
+        assert!(answer(silent).await.starts_with("HTTP/1.1 408"), "{path}");
     }
     let mut broken = chunked(&world, "/echo", &["half"]).await;
     broken.write_all(b"no chunk\r\n").await.expect("it is sent");
@@ -285,13 +287,17 @@ async fn a_system_that_counts_nothing_says_nothing_and_one_that_breaks_is_told()
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let router = axum::Router::new().fallback(move || async move { status });
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let system = |adapter| System { name: "a".to_owned(), adapter, answers: BTreeMap::new() };
+        let system = |adapter| System { name: "a".to_owned(), adapter, behind: None, answers: BTreeMap::new() };
         let ask = async |adapter| {
             let http = cutover::traffic::http_client().expect("a client");
-            Participant::new(&system(adapter), http).figures(60, SOON).await
+            Participant::of(&system(adapter), &http)[0].figures(60, SOON).await
         };
         let said = ask(Adapter::Participant { url: url.clone() }).await;
         assert_eq!(said.as_ref().is_ok_and(Option::is_none), is_none, "{status}: {said:?}");
-        assert!(ask(Adapter::Gateway { control: url }).await.is_err(), "a gateway counts: {status}");
+        let gateway = Control { name: "a".to_owned(), url };
+        assert!(
+            ask(Adapter::Gateway(Gateways { controls: vec![gateway], count_out: None })).await.is_err(),
+            "a gateway counts: {status}"
+        );
     }
 }

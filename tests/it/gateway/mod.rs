@@ -1,7 +1,14 @@
-//! The gateway: routing, holding, the participant protocol, what it does without word, capture, and its figures.
+//! The gateway: routing, holding, the participant protocol, what it does without word, capture, what it denies and shares, its figures.
 
 mod capture;
 mod figures;
+mod front;
+mod fuzz;
 mod hold;
+mod hygiene;
+mod origin;
+mod overlay;
 mod protocol;
+mod refresh;
+mod retire;
 pub(crate) mod world;

@@ -8,11 +8,12 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use cutover::gateway::{Addresses, Config, bind};
-use cutover::plan::{Doors, Gateway, Listen, Secret, Side, Upstream};
+use cutover::plan::{Doors, Gateway, Listen, Queue, Secret, Side, Upstream};
 use cutover::revocations::Ledger;
 use cutover::traffic::protocol::{Order, Standing};
 use cutover::traffic::register;
 use futures_util::{StreamExt, stream};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -36,7 +37,14 @@ pub(crate) struct Engine {
     pub(crate) token_status: Arc<Mutex<u16>>,
     /// Requests to `/slow` wait for a permit.
     pub(crate) slow: Arc<Semaphore>,
+    /// Where there is one, revocations wait for a permit before they are answered.
+    pub(crate) revoking: Arc<Mutex<Option<Arc<Semaphore>>>>,
+    /// Where there is one, token requests wait for a permit and are granted new tokens; the number of grants so far.
+    pub(crate) granting: Arc<Mutex<Option<Granting>>>,
 }
+
+/// Permits to grant tokens, and how often that was done.
+type Granting = (Arc<Semaphore>, u32);
 
 impl Engine {
     pub(crate) async fn start(side: Side, control: Secret) -> Self {
@@ -51,10 +59,19 @@ impl Engine {
             revoke_status: Arc::new(Mutex::new(200)),
             token_status: Arc::new(Mutex::new(200)),
             slow: Arc::new(Semaphore::new(0)),
+            revoking: Arc::default(),
+            granting: Arc::default(),
         };
         let router = Router::new().fallback(answer).with_state(engine.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         engine
+    }
+
+    /// Grants tokens from now on, one request for each permit.
+    pub(crate) fn grant(&self, permits: usize) -> Arc<Semaphore> {
+        let permits = Arc::new(Semaphore::new(permits));
+        *self.granting.lock().expect("no panic") = Some((permits.clone(), 0));
+        permits
     }
 
     pub(crate) fn count(&self, what: &str) -> usize {
@@ -78,16 +95,36 @@ async fn answer(State(engine): State<Engine>, request: Request) -> Response {
         "/echo" => echo(request).await.into_response(),
         "/oauth2/token" => {
             let status = *engine.token_status.lock().expect("no panic");
+            let granting = engine.granting.lock().expect("no panic").as_ref().map(|(permits, _)| permits.clone());
+            if let Some(permits) = granting {
+                permits.acquire().await.expect("open").forget();
+                return granted(&engine, status);
+            }
             (status_of(status), echo(request).await).into_response()
         }
         "/broken/small" => ([("content-length", "9")], half(true)).into_response(),
         "/broken/streamed" => half(true).into_response(),
+        "/plenty" => {
+            Body::from_stream(stream::repeat_with(|| Ok::<_, std::io::Error>("x".repeat(8192)))).into_response()
+        }
         "/endless" => half(false).into_response(),
         path => match path.strip_prefix("/status/") {
             Some(status) => status_of(status.parse().expect("a number")).into_response(),
             None => engine.side.as_str().into_response(),
         },
     }
+}
+
+/// New tokens, or the error that an engine gives with such a status.
+fn granted(engine: &Engine, status: u16) -> Response {
+    if status != 200 {
+        return (status_of(status), axum::Json(serde_json::json!({ "error": "invalid_grant" }))).into_response();
+    }
+    let mut granting = engine.granting.lock().expect("no panic");
+    let (_, number) = granting.as_mut().expect("it grants");
+    *number += 1;
+    let body = serde_json::json!({ "access_token": format!("x.n{number}-access"), "refresh_token": format!("x.n{number}-refresh") });
+    ([("cache-control", "no-store"), ("age", "3")], axum::Json(body)).into_response()
 }
 
 /// What was asked, headers and body.
@@ -112,10 +149,18 @@ fn half(is_broken: bool) -> Body {
     if is_broken { Body::from_stream(begun.chain(broken)) } else { Body::from_stream(begun.chain(stream::pending())) }
 }
 
+/// Revocations that are durable: under way in the queue, or arrived.
+const QUEUED: &str = "select count(*) from (select id from cutover.revocation
+union select id from cutover.message where convert_from(body, 'utf8')::jsonb ->> 'kind' = 'captured') q";
+
 async fn revoke(engine: &Engine) -> Response {
     if let Ok(client) = cutover::database::client::connect(&engine.control, "control").await {
-        let row = client.query_one("select count(*) from cutover.revocation", &[]).await.expect("the queue is there");
+        let row = client.query_one(QUEUED, &[]).await.expect("the queue is there");
         engine.queued_at_revoke.lock().expect("no panic").push(row.get(0));
+    }
+    let permits = engine.revoking.lock().expect("no panic").clone();
+    if let Some(permits) = permits {
+        permits.acquire().await.expect("open").forget();
     }
     let status = *engine.revoke_status.lock().expect("no panic");
     status_of(status).into_response()
@@ -192,6 +237,29 @@ impl World {
         self.gateway = Running::start(self.config.clone()).await;
     }
 
+    /// A second gateway in front of the same engines, under another name.
+    pub(crate) async fn second(&self, name: &str) -> Running {
+        let mut config = self.config.clone();
+        config.name = name.to_owned();
+        config.gateway.state = fresh_folder("gateway").join("state.json");
+        Running::start(config).await
+    }
+
+    /// Posts a form to a listener.
+    pub(crate) async fn post(&self, at: SocketAddr, path: &str, form: &str) -> reqwest::Response {
+        let request = self.http.post(format!("http://{at}{path}")).body(form.to_owned());
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        request.send().await.expect("the gateway answers")
+    }
+
+    /// A sample of `/metrics`, 0 when it is not there.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let url = format!("http://{}/metrics", self.gateway.addresses.control);
+        let text = self.http.get(url).send().await.expect("the gateway answers").text().await.expect("a body");
+        let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        sample.map_or(0, |value| value.parse().expect("a number"))
+    }
+
     pub(crate) fn ledger(&self) -> Ledger {
         Ledger::new(&self.config.control, "plan", Side::Blue, crate::revocations::LIMIT)
     }
@@ -238,20 +306,27 @@ fn config(pair: &Pair, blue: &Engine, green: &Engine) -> Config {
         plan: "plan".to_owned(),
         name: "engine".to_owned(),
         control: pair.control.url(),
+        queue: Queue::Postgres,
+        replay: None,
         blue: pair.blue.url(),
         green: pair.green.url(),
         gateway: Gateway {
             listen: Listen { public: anywhere(), admin: anywhere(), control: anywhere() },
             blue: upstream(blue),
             green: upstream(green),
-            doors: Doors::Hydra,
+            doors: Doors::hydra(),
+            revocations_token: None,
             state: fresh_folder("gateway").join("state.json"),
             held_requests: 1000,
             held_bytes: 64 << 20,
             request_timeout: Duration::from_secs(10),
+            overlay_entries: 1000,
+            coalesce: None,
         },
         hold: Duration::from_secs(30),
         patience: crate::revocations::LIMIT,
+        head: Duration::from_secs(75),
+        denied: Duration::from_secs(60),
         install: install(pair),
     }
 }

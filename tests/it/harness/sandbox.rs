@@ -37,6 +37,14 @@ impl Sandbox {
         std::fs::write(&file, format!("{plan}{more}")).expect("the plan is written");
     }
 
+    /// Replaces text that the sandbox's plan has once.
+    pub(crate) fn change_plan(&self, text: &str, by: &str) {
+        let file = self.dir.join("plan.yaml");
+        let plan = std::fs::read_to_string(&file).expect("the plan");
+        assert_eq!(plan.matches(text).count(), 1, "{text}");
+        std::fs::write(&file, plan.replace(text, by)).expect("the plan is written");
+    }
+
     /// One of the verbs of a run and its options, on the sandbox's plan.
     fn on_plan(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));

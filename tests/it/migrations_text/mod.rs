@@ -164,6 +164,72 @@ fn migrations_ignore_needs_a_reason_and_names_its_rule() {
     );
 }
 
+#[test]
+fn migrations_what_hides_in_a_statement_is_judged_too() {
+    let named = "create function do_things() returns int language sql as $$ select 1 $$;";
+    for (sql, expected) in [
+        ("update account set note = 'x' where not (id = 5);", Severity::Blocks),
+        ("update account set note = (select what from loose where loose.id = 5);", Severity::Blocks),
+        ("update account set note = 'x' from loose where loose.id = 5;", Severity::Blocks),
+        ("delete from account where (id = 5) is not true;", Severity::Blocks),
+        ("delete from account where exists (select from loose where id = 5);", Severity::Blocks),
+        ("update account set note = 'x' where id = 5 and level > 1;", Severity::Harmless),
+        ("update account as a set note = 'x' where (a.id = 5);", Severity::Harmless),
+        ("with gone as (delete from loose returning id) select count(*) from gone;", Severity::Blocks),
+        ("insert into loose with gone as (delete from base returning *) select * from gone;", Severity::Blocks),
+        ("create table fresh as with gone as (delete from base returning *) select * from gone;", Severity::Blocks),
+        ("copy (delete from base returning id) to '/tmp/gone';", Severity::Blocks),
+        (
+            "insert into account (id, name) select id, what from loose on conflict (id) do update set note = 'x';",
+            Severity::Blocks,
+        ),
+        (
+            "insert into account (id, name) values (1, 'a') on conflict (id) do update set note = 'x';",
+            Severity::Harmless,
+        ),
+        ("select id from account where level > 1 for update;", Severity::Blocks),
+        ("insert into loose select do_things(), 'x';", Severity::Unknown),
+        ("insert into loose values (do_things(), 'x');", Severity::Unknown),
+        ("create table fresh as select do_things();", Severity::Unknown),
+        ("select * from do_things();", Severity::Unknown),
+        ("insert into loose select nextval('ticket'), string_agg(lower(note), ',') from account;", Severity::Harmless),
+        ("alter extension citext update;", Severity::Unknown),
+        ("alter type pair add attribute c int cascade;", Severity::Unknown),
+        ("explain analyze delete from account;", Severity::Unknown),
+        ("alter table account add column word never_seen;", Severity::Unknown),
+        ("alter table account add column word short_text;", Severity::Blocks),
+        ("alter table account add column word mood;", Severity::Brief),
+        ("alter table token add constraint token_pk primary key using index token_by_grant;", Severity::Blocks),
+        ("alter table grant_made add constraint grant_pk primary key using index grant_by_account;", Severity::Brief),
+        ("alter table word alter column part type varchar(20);", Severity::Blocks),
+        ("alter table word alter column plain type varchar(20);", Severity::Brief),
+        ("create table log_3 partition of log for values from ('2026-03-01') to ('2026-04-01');", Severity::Blocks),
+    ] {
+        let mut known = known();
+        for made in [
+            named,
+            "create unique index token_by_grant on token (grant_id);",
+            "create unique index grant_by_account on grant_made (account_id);",
+        ] {
+            known.learn(&parse(made).expect("it parses"));
+        }
+        let found = lint(known, Phase::Live, sql);
+        assert_eq!(found.iter().map(|one| one.severity).max(), Some(expected), "{sql}: {found:#?}");
+    }
+}
+
+#[test]
+fn migrations_a_lock_that_is_held_is_told_on_one_line_too_and_accepted_by_its_own_name() {
+    let sql = "alter table account add column c int; update grant_made set active = false;";
+    assert_eq!(lint(known(), Phase::Live, sql)[0].rule, "held-by-transaction");
+    let accepted = |rule: &str| {
+        let sql = format!("-- cutover: ignore {rule} because a moment is enough\n{sql}");
+        !is_in_the_way(&lint(known(), Phase::Live, &sql)[0], Phase::Live)
+    };
+    assert!(accepted("held-by-transaction"));
+    assert!(!accepted("add-column"), "who accepted a moment has not accepted that it is held");
+}
+
 #[tokio::test]
 async fn migrations_lint_knows_a_live_database() {
     let place = Place::shared("live").await;
@@ -182,7 +248,24 @@ async fn migrations_lint_knows_a_live_database() {
             found.rules
         );
         assert!(table.not_null.is_subset(&found.not_null), "{name}");
+        assert_eq!(found.computed, table.computed, "{name}");
+        assert_eq!(found.default_partition, table.default_partition, "{name}");
     }
+    assert_eq!(read.index_columns.get("account_name"), Some(&vec!["name".to_owned()]));
+    assert_eq!(read.index_columns.get("word_low"), None, "it holds no column");
+    assert_eq!(
+        (known().index_columns.get("account_name"), known().index_columns.get("word_low")),
+        (Some(&vec!["name".to_owned()]), None)
+    );
+    assert_eq!(read.domains.get("short_word"), Some(&true));
+    assert_eq!(read.domains.get("any_word"), Some(&false));
+    assert_eq!(read.domains.get("mood"), Some(&false), "a type that is no domain is known as one");
+    let parts = ["event_1", "event_2"].iter().filter_map(|name| read.tables[*name].size).map(|size| size.bytes);
+    assert_eq!(
+        read.tables["event"].size.map(|size| size.bytes),
+        Some(parts.sum()),
+        "a table is as large as its partitions"
+    );
     assert!(read.tables["account"].size.is_some_and(|size| size.rows == 200 && size.bytes > 0));
     let found = lint(
         read,

@@ -4,7 +4,8 @@ use super::rewriting::Made;
 use crate::harness::{Place, server_with};
 use cutover::database::client::connect;
 use cutover::database::migrations::compat::{CompatError, Fate, from_statistics};
-use cutover::database::old_statements::{Asking, OldError, judge};
+use cutover::database::old_statements::{Asking, OldError, clear, judge};
+use cutover::database::scratch::{Scratch, ScratchError};
 use cutover::plan::{Compat, Live, Migration, MigrationSource, Secret, TableName};
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,4 +68,40 @@ async fn migrations_compat_reads_what_clients_really_send_and_says_when_it_may_n
     assert_eq!(of("pg_stat_statements").fate, Fate::Unjudged);
     assert!(judged.iter().all(|one| !one.statement.contains("secret")), "{judged:?}");
     assert_eq!(place.ask::<i64>("select count(*) from pg_database where datname like 'cutover%'").await, 0);
+}
+
+const COPIES: &str = "select count(*) from pg_database where datname like 'cutover_compat_%'";
+
+#[tokio::test]
+async fn migrations_compat_takes_away_the_copy_that_a_dead_process_left_and_nobody_else_s() {
+    let server = server_with("copies", &[]).await;
+    let place = Place::fresh(Arc::new(server), "copied").await;
+    let url = place.url();
+    let number: i64 = place.ask("select oid::int8 from pg_database where datname = current_database()").await;
+    let name = format!("cutover_compat_{number}");
+    clear(&url).await.expect("nothing is there, and that is well");
+
+    let left = Scratch::create(&url, &name).await.expect("a copy is begun");
+    let inside = connect(&left.url(), "the copy").await.expect("somebody is in it still");
+    inside.batch_execute(SCHEMA).await.expect("a schema");
+    drop(left);
+    clear(&url).await.expect("it goes, whoever is in it");
+    assert_eq!(place.ask::<i64>(COPIES).await, 0);
+
+    // Made and not marked yet when the process died: nothing is in it.
+    place.execute(&format!("create database {name}")).await;
+    clear(&url).await.expect("it goes");
+    assert_eq!(place.ask::<i64>(COPIES).await, 0);
+
+    place.execute(&format!("create database {name}")).await;
+    let theirs = url.expose().replace(&format!("/{}", place.database), &format!("/{name}"));
+    connect(&Secret::new(theirs), "theirs")
+        .await
+        .expect("a database")
+        .batch_execute(SCHEMA)
+        .await
+        .expect("a table of somebody's");
+    clear(&url).await.expect("it is none of ours");
+    assert_eq!(place.ask::<i64>(COPIES).await, 1);
+    assert!(matches!(Scratch::create(&url, &name).await, Err(ScratchError::Foreign { .. })));
 }

@@ -3,6 +3,7 @@
 use super::corpus;
 use super::rewriting::Made;
 use crate::harness::Place;
+use cutover::database::client::connect;
 use serde_json::Value;
 use std::process::Command;
 
@@ -75,6 +76,8 @@ fn migrations_lint_names_the_place_of_what_is_no_sql() {
         .collect();
     assert_eq!(places, [(&2.into(), true), (&1.into(), true)], "{}", said.text);
     assert_eq!(run(&["lint"]).code, Some(2));
+    let empty = Made::of(&[("notes.md", "nothing")]);
+    assert_eq!(run(&["lint", path(&empty)]).code, Some(2), "nothing is never called safe");
     assert_eq!(
         run(&["lint", path(&made), "--url", "postgres://me:secret@localhost/x"]).code,
         Some(2),
@@ -113,6 +116,65 @@ async fn migrations_lint_takes_sizes_and_the_phase_from_a_plan() {
     );
     let said = run(&["lint", &sql, "--plan", plan, "--env-file", &env]);
     assert_eq!(said.code, Some(0), "nobody is on the green of a plan: {}", said.text);
+}
+
+#[tokio::test]
+async fn migrations_lint_leaves_out_what_each_folder_s_own_record_says_is_applied() {
+    let (control, blue, green) =
+        (Place::shared("control").await, Place::shared("blue").await, Place::shared("green").await);
+    blue.execute(&super::text("setup.sql")).await;
+    let (control, blue, green) = (control.url(), blue.url(), green.url());
+    let variables =
+        format!("CONTROL_URL={}\nBLUE_URL={}\nGREEN_URL={}\n", control.expose(), blue.expose(), green.expose());
+    let made = Made::of(&[("env", &variables)]);
+    let env = made.0.join("env").display().to_string();
+    let plan = made.0.join("plan.yaml").display().to_string();
+    let folders = Made::of(&[]);
+    for (folder, name) in [
+        ("ours", "V01__a.sql"),
+        ("ours", "V2__b.sql"),
+        ("theirs", "20200101000001_c.up.sql"),
+        ("theirs", "20200101000002_d.up.sql"),
+    ] {
+        std::fs::create_dir_all(folders.0.join(folder)).expect("a folder");
+        std::fs::write(
+            folders.0.join(folder).join(name),
+            format!("create index on account ({});\n", if folder == "ours" { "note" } else { "level" }),
+        )
+        .expect("a file");
+    }
+    let migrate = format!(
+        "migrate:\n  - refinery: {{ folder: \"{0}/ours\", name: ours }}\n  - engine: {{ folder: \"{0}/theirs\" }}\n",
+        path(&folders)
+    );
+    let minimal = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/plans/minimal.yaml")).expect("a plan");
+    let head = minimal.split("migrate:").next().expect("its head");
+    std::fs::write(&plan, format!("{head}{migrate}")).expect("a plan");
+    let files = || {
+        let said = run(&["lint", "--plan", &plan, "--env-file", &env, "--phase", "live", "--all", "--json"]);
+        let summary = said.events.last().cloned().unwrap_or_default();
+        let mut judged: Vec<String> =
+            said.events.iter().filter_map(|event| event["file"].as_str().map(str::to_owned)).collect();
+        judged.dedup();
+        assert_eq!(summary["files"].as_u64(), Some(judged.len() as u64), "{}", said.text);
+        (judged, summary["already_applied"].clone())
+    };
+    assert_eq!(files().0.len(), 4);
+    let noted = "create schema cutover; create table cutover.migration_history_ours (version int8, name text, applied_on text, checksum text);
+        insert into cutover.migration_history_ours values (1, 'a', '', '')";
+    connect(&green, "green").await.expect("green").batch_execute(noted).await.expect("refinery's history");
+    let noted = "create table schema_migration (version varchar(48) not null); insert into schema_migration values ('20200101000001')";
+    connect(&blue, "blue").await.expect("blue").batch_execute(noted).await.expect("the engine's table");
+    assert_eq!(files(), (vec!["V2__b.sql".to_owned(), "20200101000002_d.up.sql".to_owned()], 2.into()));
+    // A folder that is named by itself goes by the table that its own runner keeps.
+    let url = format!("{}/theirs", path(&folders));
+    let output = Command::new(env!("CARGO_BIN_EXE_cutover"))
+        .args(["migrations", "lint", &url, "--url", "${BLUE}", "--json"])
+        .env("BLUE", blue.expose())
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("\"already_applied\":1"), "{said}");
 }
 
 #[tokio::test]
@@ -170,11 +232,21 @@ async fn migrations_compat_refuses_what_breaks() {
     assert_eq!(said.events.last().expect("a summary")["same"], 1);
     place.execute("create table client (id text primary key, name text);").await;
     // A plan's URL would hold the password; here the variable does.
-    let output = Command::new(env!("CARGO_BIN_EXE_cutover"))
-        .args(["migrations", "compat", &go, "--old", "${OLD_URL}", "--migrations", path(&made), "--json"])
-        .env("OLD_URL", place.url().expose())
-        .output()
-        .expect("it runs");
-    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stdout));
+    let refuses = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_cutover"))
+            .args(["migrations", "compat", &go, "--old", "${OLD_URL}", "--migrations", path(&made), "--json"])
+            .env("OLD_URL", place.url().expose())
+            .output()
+            .expect("it runs");
+        assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stdout));
+    };
+    refuses();
     assert_eq!(run(&["compat", &go, "--schema", &old]).code, Some(2), "nothing says what the new schema is");
+    // What the old database has already is not run on its copy again.
+    place
+        .execute("create table refinery_schema_history (version int8); insert into refinery_schema_history values (0)")
+        .await;
+    std::fs::write(made.0.join("V0__client.sql"), "create table client (id text primary key, name text);")
+        .expect("a file");
+    refuses();
 }

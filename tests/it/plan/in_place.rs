@@ -20,6 +20,18 @@ fn parse(text: &str) -> Result<Plan, Vec<String>> {
 }
 
 #[test]
+fn a_plan_s_text_says_whether_it_is_in_place() {
+    let says = |name: &str| plan::is_in_place(&folder().join(name));
+    assert!(says("hydra-0x-to-1x.yaml"));
+    assert!(
+        !says("hydra-1x-to-2x.yaml")
+            && !says("minimal.yaml")
+            && !says("hydra-0x-to-1x/old_engine.sql")
+            && !says("none")
+    );
+}
+
+#[test]
 fn a_plan_in_place_migrates_what_serves_and_contracts_after_the_soak() {
     let plan = parse(&example()).expect("a plan");
     assert!(plan.databases.is_in_place);

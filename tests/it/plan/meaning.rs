@@ -79,6 +79,10 @@ fn defaults_are_filled_in() {
     assert_eq!(plan.migrate[0].name, "migrate-sql");
     let gateway = plan.gateway.unwrap();
     assert_eq!((gateway.held_requests, gateway.held_bytes), (10_000, 64 << 20));
+    assert_eq!((gateway.overlay_entries, gateway.coalesce), (200_000, None));
+    let sharing = parsed(&whole().replace("doors: hydra", "doors: hydra\n  refresh: { coalesce: {} }"));
+    let coalesce = sharing.gateway.and_then(|gateway| gateway.coalesce);
+    assert_eq!(coalesce.map(|coalesce| (coalesce.ttl, coalesce.public)), Some((Duration::from_secs(10), false)));
     let table = plan.carry.keys().next().unwrap();
     assert_eq!((table.schema.as_str(), table.name.as_str()), ("public", "access"));
 }

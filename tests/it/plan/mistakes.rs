@@ -37,7 +37,6 @@ const CASES: &[Case] = &[
         "  green: { url: \"${GREEN_URL}\", role: hydra }\n",
         "",
         &[
-            "13:1 cleanup: `cleanup` in a plan in place",
             "20:5 migrate[0].command: a command in a plan in place",
             "21:1 own: `own` in a plan in place",
             "22:1 drop: `drop` in a plan in place",
@@ -222,8 +221,34 @@ const CASES: &[Case] = &[
     ),
     (
         "queue: { postgres: {} }",
-        "queue: { cloudflare: {} }",
-        &["42:12 revocations.queue.cloudflare: `revocations.queue` has no key `cloudflare`"],
+        "queue: { rabbitmq: {} }",
+        &["42:12 revocations.queue.rabbitmq: `revocations.queue` has no key `rabbitmq`"],
+    ),
+    (
+        "queue: { postgres: {} }",
+        "queue: { cloudflare: { account: a, queue: q, dead_letter_queue: q, token: abc, api: \"http://queues.test\" } }",
+        &[
+            "42:67 revocations.queue.cloudflare.dead_letter_queue: `revocations.queue.cloudflare.dead_letter_queue` is the queue itself",
+            "42:77 revocations.queue.cloudflare.token: `revocations.queue.cloudflare.token` is a secret that stands in the plan",
+            "42:87 revocations.queue.cloudflare.api: `revocations.queue.cloudflare.api` is plain http to another machine",
+        ],
+    ),
+    (
+        "queue: { postgres: {} }",
+        "queue: { cloudflare: { account: a/b, queue: q, token: \"${BLUE_URL}\" } }",
+        &[
+            "42:12 revocations.queue.cloudflare.dead_letter_queue: `revocations.queue.cloudflare.dead_letter_queue` is missing",
+            "42:35 revocations.queue.cloudflare.account: `revocations.queue.cloudflare.account` is no id",
+        ],
+    ),
+    (
+        "queue: { postgres: {} }",
+        "queue: { nats: { url: \"http://user:word@queue.test\", stream: a.b } }",
+        &[
+            "42:25 revocations.queue.nats.url: `revocations.queue.nats.url` holds a password that stands in the plan",
+            "42:25 revocations.queue.nats.url: `revocations.queue.nats.url` is not the URL of a NATS server",
+            "42:64 revocations.queue.nats.stream: `revocations.queue.nats.stream` is no id",
+        ],
     ),
     (
         "revocations:\n  queue: { postgres: {} }\n  replay: { hydra: {} }\n",
@@ -238,7 +263,9 @@ const CASES: &[Case] = &[
     (
         "    participant: { url: \"${DASHBOARD_CUTOVER}\" }\n",
         "",
-        &["48:5 systems[1]: `systems[1]` must have exactly one of `gateway` and `participant`"],
+        &[
+            "48:5 systems[1]: `systems[1]` must have exactly one of `gateway`, `participant`, `command`, `haproxy` and `nginx`",
+        ],
     ),
     (
         "name: dashboard",
@@ -264,6 +291,16 @@ const CASES: &[Case] = &[
         "doors: hydra",
         "doors: hydra\n  held_requests: 0",
         &["55:18 gateway.held_requests: `gateway.held_requests` must be at least 1"],
+    ),
+    (
+        "doors: hydra",
+        "doors: hydra\n  refresh: { coalesce: { ttl: 31s } }",
+        &["55:31 gateway.refresh.coalesce.ttl: answers to refreshes are kept from 1s to 30s"],
+    ),
+    (
+        "doors: hydra",
+        "doors: hydra\n  refresh: { coalesce: { ttl: 2s } }",
+        &["55:31 gateway.refresh.coalesce.ttl: answers to refreshes are not kept as long as `window.hold` lasts"],
     ),
     (
         "doors: hydra\n",

@@ -7,7 +7,10 @@ mod invariants;
 mod keeping_level;
 mod meaning;
 mod mistakes;
+mod prepare;
 mod probes;
+mod replay;
+mod systems;
 
 use cutover::plan;
 use std::ops::Deref;
@@ -17,12 +20,12 @@ use std::path::{Path, PathBuf};
 const SENTINEL: &str = "s3ntinel";
 
 /// A plan with every section, and nothing wrong.
-fn whole() -> &'static str {
+pub(crate) fn whole() -> &'static str {
     include_str!("whole.yaml")
 }
 
 /// An environment in which everything but `UNSET…` is set: URLs by the look of the name, distinct for each.
-fn anything(name: &str) -> Option<String> {
+pub(crate) fn anything(name: &str) -> Option<String> {
     if name.starts_with("UNSET") {
         return None;
     }

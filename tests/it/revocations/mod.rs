@@ -1,8 +1,10 @@
 //! Revocations on real servers: the queue, the chains, the replay and its proof.
 
+mod counted_out;
 mod proof;
 mod queue;
 mod rotation;
+mod statements;
 pub(crate) mod tables;
 mod touched;
 
@@ -10,9 +12,12 @@ use crate::harness::Pair;
 use cutover::plan::Side;
 use cutover::revocations::chain::lookup;
 use cutover::revocations::hydra::{Knock, signature_forms};
-use cutover::revocations::{Captured, Chain, Event, Install, Ledger, Outcome, Producer, Seen, Shape};
+use cutover::revocations::{
+    Captured, Chain, Event, Install, Known, Ledger, Outcome, Producer, Seen, Shape, Touched, Ways,
+};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// Bound of every call on the queue.
@@ -29,16 +34,28 @@ pub(crate) fn install(pair: &Pair) -> Install {
     })
 }
 
-fn producer(pair: &Pair, gateway: &str) -> Producer {
+pub(crate) fn producer(pair: &Pair, gateway: &str) -> Producer {
     Producer::start(&pair.control.url(), "plan", gateway, LIMIT, install(pair))
 }
 
-fn ledger(pair: &Pair) -> Ledger {
+pub(crate) fn ledger(pair: &Pair) -> Ledger {
     Ledger::new(&pair.control.url(), "plan", cutover::plan::Side::Blue, LIMIT)
 }
 
+/// The engine's tables of a side.
+pub(crate) async fn ways(client: &Client) -> Ways {
+    Shape::detect(client).await.expect("the catalog answers").into()
+}
+
+/// Whether touched rows may belong to what an event kills.
+pub(crate) fn meets(touched: &Touched, event: &Event) -> bool {
+    let mut known = Known::default();
+    known.learn(std::slice::from_ref(event));
+    known.met_by(touched).contains(&event.id)
+}
+
 /// A revocation of something, captured while blue is live.
-fn captured(knock: &Knock, chain: Chain) -> Captured {
+pub(crate) fn captured(knock: &Knock, chain: Chain) -> Captured {
     let blue = if chain.is_known() { Seen::Found } else { Seen::Unknown };
     Captured { door: knock.door(), chain, live: Side::Blue, epoch: 1, blue, green: Seen::Unknown }
 }
@@ -65,6 +82,6 @@ async fn event_of(pair: &Pair, knock: Knock) -> Event {
     }
 }
 
-fn token(text: &str) -> Knock {
+pub(crate) fn token(text: &str) -> Knock {
     Knock::Token { signatures: signature_forms(text) }
 }

@@ -1,27 +1,36 @@
 //! Chains: found on blue, killed on green, proved dead there; and what may not count as proof.
 
 use super::tables::{LIVING, blue_consent, create, grant, green_consent};
-use super::{event_of, token};
-use crate::harness::Pair;
+use super::{event_of, token, ways};
+use crate::harness::{Pair, Place};
+use cutover::plan::Side;
 use cutover::revocations::hydra::Knock;
 use cutover::revocations::proof::{Proof, prove, prove_on_target};
 use cutover::revocations::replay::{reapply_for, replay, replay_each};
-use cutover::revocations::{Event, Seen, Shape};
+use cutover::revocations::{Event, Seen};
 
 async fn replay_on_green(pair: &Pair, events: &[Event]) -> u64 {
     let mut green = pair.green.client().await;
-    let shape = Shape::detect(&green).await.expect("the catalog answers");
+    let ways = ways(&green).await;
     let tx = green.transaction().await.expect("green begins");
-    let rows = replay(&tx, &shape, events).await.expect("green takes it");
+    let rows = replay(&tx, &ways, events).await.expect("green takes it");
     tx.commit().await.expect("green commits");
     rows
 }
 
 async fn proof_of(pair: &Pair, events: &[Event]) -> Proof {
-    let (green, blue) = (pair.green.client().await, pair.blue.client().await);
-    let on_green = Shape::detect(&green).await.expect("the catalog answers");
-    let on_blue = Shape::detect(&blue).await.expect("the catalog answers");
-    prove(&green, &on_green, &blue, &on_blue, events).await.expect("both answer")
+    proof_on((&pair.green, &pair.blue), events).await
+}
+
+async fn proof_of_way_back(pair: &Pair, events: &[Event]) -> Proof {
+    proof_on((&pair.blue, &pair.green), events).await
+}
+
+async fn proof_on((target, source): (&Place, &Place), events: &[Event]) -> Proof {
+    let (target, source) = (target.client().await, source.client().await);
+    let target_ways = ways(&target).await;
+    let source_ways = ways(&source).await;
+    prove(&target, &target_ways, &source, &source_ways, events).await.expect("both answer")
 }
 
 async fn pair() -> Pair {
@@ -56,15 +65,15 @@ async fn a_proof_falls_with_one_living_row_and_a_batch_kills_it_again() {
     let proof = proof_of(&pair, &events).await;
     assert!(proof.open[0].1.contains("r1"), "{proof:?}");
     let mut green = pair.green.client().await;
-    let shape = Shape::detect(&green).await.expect("the catalog answers");
+    let ways = ways(&green).await;
     let tx = green.transaction().await.expect("green begins");
-    assert_eq!(reapply_for(&tx, &shape, &events).await.expect("green takes it"), 2);
+    assert_eq!(reapply_for(&tx, &ways, &events).await.expect("green takes it"), 2);
     tx.commit().await.expect("green commits");
     assert_eq!(proof_of(&pair, &events).await.proved.len(), 1);
 }
 
 #[tokio::test]
-async fn absence_proves_nothing_where_nobody_was_asked_or_blue_knows_better() {
+async fn absence_proves_nothing_where_the_side_that_served_was_not_asked_or_knows_better() {
     let pair = pair().await;
     let unknown = event_of(&pair, token("x.nobody-knows-it")).await;
     assert_eq!(proof_of(&pair, std::slice::from_ref(&unknown)).await.proved.len(), 1, "blue does not know it either");
@@ -73,9 +82,22 @@ async fn absence_proves_nothing_where_nobody_was_asked_or_blue_knows_better() {
     unasked.what.blue = Seen::Unreachable;
     assert_eq!(proof_of(&pair, &[unasked]).await.open.len(), 1);
 
+    // The other way round blue did not serve, and is asked for it when it is to open.
+    let mut dark = unknown.clone();
+    (dark.what.live, dark.what.blue) = (Side::Green, Seen::Unreachable);
+    assert_eq!(proof_of_way_back(&pair, std::slice::from_ref(&dark)).await.proved, [dark.id]);
+
     let late = "insert into hydra_oauth2_access (signature, request_id, client_id, subject) values ('nobody-knows-it', 'r9', 'app', 'ann')";
     pair.blue.execute(late).await;
     assert_eq!(proof_of(&pair, &[unknown]).await.open.len(), 1, "blue knows it now");
+    assert_eq!(
+        proof_of_way_back(&pair, std::slice::from_ref(&dark)).await.open.len(),
+        1,
+        "it lives where it is to open"
+    );
+    pair.blue.execute("delete from hydra_oauth2_access").await;
+    pair.green.execute(late).await;
+    assert_eq!(proof_of_way_back(&pair, &[dark]).await.open.len(), 1, "green knows it now");
 }
 
 #[tokio::test]
@@ -169,9 +191,9 @@ async fn poison_does_not_keep_the_others() {
     let mut poison = event_of(&pair, Knock::ClientTokens { client: "app".into() }).await;
     poison.what.chain.until = Some("not a time".to_owned());
     let mut green = pair.green.client().await;
-    let shape = Shape::detect(&green).await.expect("the catalog answers");
+    let ways = ways(&green).await;
     let mut tx = green.transaction().await.expect("green begins");
-    let results = replay_each(&mut tx, &shape, &[poison, good]).await.expect("the connection holds");
+    let results = replay_each(&mut tx, &ways, &[poison, good]).await.expect("the connection holds");
     tx.commit().await.expect("green commits");
     assert!(results[0].1.is_err());
     assert!(results[1].1.is_ok());
@@ -186,11 +208,11 @@ async fn before_the_hold_only_what_needs_no_answer_of_blue_is_proved() {
     let unknown = event_of(&pair, token("x.nobody-knows-it")).await;
     let changed = event_of(&pair, Knock::ClientUpdate { client: "app".into() }).await;
     let green = pair.green.client().await;
-    let shape = Shape::detect(&green).await.expect("the catalog answers");
+    let ways = ways(&green).await;
     let events = [known.clone(), unknown, changed];
-    let proof = prove_on_target(&green, &shape, &events).await.expect("green answers");
+    let proof = prove_on_target(&green, &ways, &events).await.expect("green answers");
     assert_eq!(proof, Proof { proved: vec![known.id], open: Vec::new() });
     pair.green.execute(&grant("r1", "t1", "app", "ann")).await;
-    let proof = prove_on_target(&green, &shape, &events).await.expect("green answers");
+    let proof = prove_on_target(&green, &ways, &events).await.expect("green answers");
     assert_eq!(proof.open.len(), 1);
 }

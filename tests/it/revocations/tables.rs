@@ -42,8 +42,13 @@ create index on hydra_oauth2_{name} (request_id);
 
 /// Makes the tables on both sides.
 pub(crate) async fn create(pair: &Pair) {
-    pair.blue.execute(&format!("{SHARED}{BLUE}{}", tokens())).await;
+    create_on_blue(pair).await;
     pair.green.execute(&format!("{SHARED}{GREEN}{}", tokens())).await;
+}
+
+/// Makes blue's alone.
+pub(crate) async fn create_on_blue(pair: &Pair) {
+    pair.blue.execute(&format!("{SHARED}{BLUE}{}", tokens())).await;
 }
 
 /// One access and one refresh token of a request, as SQL for either side.

@@ -1,12 +1,12 @@
 //! Which chains a batch touched, and that asking for the rest costs no reading of whole tables.
 
 use super::tables::{create, grant, green_consent};
-use super::{event_of, token};
+use super::{event_of, meets, token, ways};
 use crate::harness::Pair;
 use cutover::revocations::hydra::Knock;
 use cutover::revocations::proof::prove_on_target;
 use cutover::revocations::replay::reapply_for;
-use cutover::revocations::{Event, Shape, Touched, TouchedRows};
+use cutover::revocations::{Event, Touched, TouchedRows};
 use tokio_postgres::Client;
 
 /// Two chains on both sides, each with a consent and a login session, of clients of their own.
@@ -35,11 +35,11 @@ async fn touched(green: &Client, rows: &[(&str, &str)]) -> Touched {
         .iter()
         .map(|(table, condition)| TouchedRows {
             table: format!("\"public\".\"{table}\""),
+            name: (*table).to_owned(),
             from: format!("{table} t where {condition}"),
         })
         .collect();
-    let shape = Shape::detect(green).await.expect("the catalog answers");
-    Touched::read(green, &shape, &rows).await.expect("green answers")
+    Touched::read(green, &ways(green).await, &rows).await.expect("green answers")
 }
 
 #[tokio::test]
@@ -51,19 +51,19 @@ async fn a_batch_meets_the_chains_of_its_rows_and_no_others() {
     let by_session = touched(&green, &[("hydra_oauth2_authentication_session", "id = 's1'")]).await;
     for (n, is_met) in [("1", true), ("2", false)] {
         let first = event_of(&pair, token(&format!("x.t{n}-access"))).await;
-        assert_eq!(by_token.meets(&first), is_met, "a sibling of the revoked token is touched");
+        assert_eq!(meets(&by_token, &first), is_met, "a sibling of the revoked token is touched");
         let consent = event_of(&pair, Knock::Consent { challenge: format!("r{n}") }).await;
-        assert_eq!((by_token.meets(&consent), by_flow.meets(&consent)), (is_met, is_met));
+        assert_eq!((meets(&by_token, &consent), meets(&by_flow, &consent)), (is_met, is_met));
         let session = event_of(&pair, Knock::Session { id: format!("s{n}") }).await;
-        assert_eq!((by_session.meets(&session), by_flow.meets(&session)), (is_met, is_met));
-        assert!(!by_token.meets(&session), "a token says nothing of a session");
+        assert_eq!((meets(&by_session, &session), meets(&by_flow, &session)), (is_met, is_met));
+        assert!(!meets(&by_token, &session), "a token says nothing of a session");
         let client = event_of(&pair, Knock::ClientTokens { client: format!("app{n}") }).await;
-        assert_eq!(by_token.meets(&client), is_met);
+        assert_eq!(meets(&by_token, &client), is_met);
     }
     let nothing = touched(&green, &[("hydra_client", "true")]).await;
     assert_eq!(nothing, Touched::default(), "no revocation is about rows of clients");
     let unknown = event_of(&pair, token("x.nobody-knows-it")).await;
-    assert!(nothing.meets(&unknown), "nothing says which rows are its");
+    assert!(meets(&nothing, &unknown), "nothing says which rows are its");
 }
 
 #[tokio::test]
@@ -75,9 +75,9 @@ async fn a_client_s_later_tokens_do_not_meet_what_killed_its_earlier_ones() {
     pair.green.execute(later).await;
     let green = pair.green.client().await;
     let row = ("hydra_oauth2_access", "signature = 't1-access'");
-    assert!(!touched(&green, &[row]).await.meets(&event));
+    assert!(!meets(&touched(&green, &[row]).await, &event));
     pair.green.execute("update hydra_oauth2_access set requested_at = '2025-12-31'").await;
-    assert!(touched(&green, &[row]).await.meets(&event));
+    assert!(meets(&touched(&green, &[row]).await, &event));
 }
 
 /// Many clients, a few tokens each, and revocations of clients that have none left.
@@ -104,10 +104,10 @@ create index on hydra_oauth2_{table} (client_id, subject); analyze hydra_oauth2_
         }));
     }
     let mut green = pair.green.client().await;
-    let shape = Shape::detect(&green).await.expect("the catalog answers");
+    let ways = ways(&green).await;
     let tx = green.transaction().await.expect("green begins");
-    assert_eq!(reapply_for(&tx, &shape, &events).await.expect("green takes it"), 0);
-    prove_on_target(&tx, &shape, &events).await.expect("green answers");
+    assert_eq!(reapply_for(&tx, &ways, &events).await.expect("green takes it"), 0);
+    prove_on_target(&tx, &ways, &events).await.expect("green answers");
     let read =
         "select coalesce(sum(seq_tup_read), 0)::bigint from pg_stat_xact_user_tables where schemaname = 'public'";
     let read: i64 = tx.query_one(read, &[]).await.expect("the counters answer").get(0);

@@ -5,6 +5,8 @@ use super::flip::count;
 use super::way_back::LEFT;
 use crate::harness::sandbox::Sandbox;
 use crate::harness::stage::Stage;
+use crate::harness::underway::Underway;
+use cutover::sandbox::servers::free_port;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -82,6 +84,57 @@ async fn a_flip_decided_for_a_green_that_dies_goes_back_once_the_plan_has_cut_it
     assert!(mark.exists(), "green was cut off before blue opened");
     assert_eq!(sandbox.ask("BLUE_URL", LEFT).await, 0, "nothing of ours is left on blue");
     nothing_resurrected(&sandbox).await;
+}
+
+/// A second gateway in front of the sandbox's engines, and what cuts one off; the first is started again, to know that it is one of two.
+async fn with_a_second_gateway(sandbox: &Sandbox) -> Underway {
+    let file = |name: &str| std::fs::read_to_string(sandbox.dir.join(name)).expect("a file of the sandbox");
+    let ports = || format!("http://127.0.0.1:{}", free_port().expect("a port"));
+    let west = ports();
+    let east = sandbox.variable("GATEWAY_CONTROL");
+    let mut env = format!("{}EAST_CONTROL='{east}'\nWEST_CONTROL='{west}'\n", file("env"));
+    std::fs::write(sandbox.dir.join("env"), &env).expect("it is written");
+    for (name, own) in [("GATEWAY_PUBLIC", ports()), ("GATEWAY_ADMIN", ports()), ("GATEWAY_CONTROL", west)] {
+        env = env.replace(&format!("\n{name}='{}'", sandbox.variable(name)), &format!("\n{name}='{own}'"));
+    }
+    std::fs::write(sandbox.dir.join("west.env"), env).expect("it is written");
+    let cut =
+        format!("count_out: {{ run: [sh, -c, 'echo \"$CUTOVER_GATEWAY\" >> {}'] }}", sandbox.dir.join("cut").display());
+    let both =
+        format!("gateway: {{ controls: {{ east: \"${{EAST_CONTROL}}\", west: \"${{WEST_CONTROL}}\" }}, {cut} }}");
+    let plan = file("plan.yaml").replace("gateway: { control: \"${GATEWAY_CONTROL}\" }", &both);
+    std::fs::write(sandbox.dir.join("plan.yaml"), plan).expect("it is written");
+    for fault in ["down", "up"] {
+        assert_eq!(sandbox.verb(&["fault", "gateway", fault]).await["outcome"], "done");
+    }
+    // Under its first name nobody queues any more.
+    let control = sandbox.client("CONTROL_URL").await;
+    let ended = "update cutover.producer set ended_at = clock_timestamp() where gateway = 'engine'";
+    control.execute(ended, &[]).await.expect("control answers");
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_cutover"));
+    command.arg("gateway").arg(sandbox.dir.join("plan.yaml")).arg("--name").arg("west");
+    command.arg("--env-file").arg(sandbox.dir.join("west.env")).arg("--json");
+    let mut west = Underway::start(command);
+    if west.until(|event| event["event"] == "listening").await.is_none() {
+        panic!("it does not listen: {:?}", west.end().await);
+    }
+    west
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_dies_with_green_is_counted_out_on_the_way_back_without_it() {
+    let sandbox = Sandbox::up("dead-both", 1000, 20).await;
+    let west = with_a_second_gateway(&sandbox).await;
+    for verb in ["run", "flip"] {
+        let (code, said) = sandbox.run(verb).await;
+        assert_eq!(code, 0, "{verb}: {said}");
+    }
+    assert!(west.kill().await, "it was running");
+    assert_eq!(sandbox.verb(&["fault", "green", "kill"]).await["outcome"], "done");
+    let (code, back) = sandbox.run(WAIVED).await;
+    assert_eq!((code, back["live"].as_str()), (0, Some("blue")), "{back}");
+    let cut = std::fs::read_to_string(sandbox.dir.join("cut")).expect("one was cut off");
+    assert_eq!(cut, "west\n", "before anything was proposed, and no other");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,10 +5,13 @@ use crate::gateway::world::Engine;
 use crate::harness::eventually;
 use crate::harness::stage::Stage;
 use crate::harness::underway::Underway;
+use crate::revocations::tables;
 use cutover::plan::Side;
 use cutover::sandbox::servers::free_port;
 use serde_json::Value;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const EXPAND: &str = "alter table note add column kind text not null default 'plain';\ncreate index concurrently note_by_kind on note (kind);";
@@ -19,7 +22,7 @@ struct InPlace {
     stage: Stage,
     public: String,
     http: reqwest::Client,
-    _engines: [Engine; 2],
+    engines: [Engine; 2],
     _gateway: Underway,
 }
 
@@ -48,7 +51,7 @@ impl InPlace {
         let mut gateway = stage.start(&["gateway"]);
         gateway.until(|event| event["event"] == "listening").await.expect("the gateway listens");
         let http = cutover::traffic::http_client().expect("a client");
-        let world = Self { stage, public, http, _engines: engines, _gateway: gateway };
+        let world = Self { stage, public, http, engines, _gateway: gateway };
         world.is_served_by("blue").await;
         world
     }
@@ -234,6 +237,53 @@ async fn in_place_a_stock_folder_is_refused_before_anything_is_touched_and_a_per
     assert_eq!(code, 0, "{said}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_a_revocation_that_only_the_engine_believes_in_stops_the_flip() {
+    let world = InPlace::up().await;
+    let (pair, blue) = (&world.stage.pair, &world.engines[0]);
+    tables::create_on_blue(pair).await;
+    pair.blue.execute(&tables::grant("r1", "t1", "app", "ann")).await;
+    pair.blue.execute("grant select on all tables in schema public to hydra").await;
+    world.done(&["run"], "blue").await;
+
+    // A gateway that is registered and silent: what was accepted a moment ago may not be denied there.
+    let silent =
+        "insert into cutover.producer (incarnation, plan, gateway) values (gen_random_uuid(), 'stage', 'elsewhere')";
+    pair.control.execute(silent).await;
+    let (code, said) = world.stage.verb(&["flip"]).await;
+    let why = said["why"].as_str().unwrap_or_default();
+    assert!(
+        (code, said["live"].as_str()) == (3, Some("blue")) && why.contains("gateway elsewhere has not said"),
+        "{said}"
+    );
+    pair.control.execute("update cutover.producer set ended_at = now() where gateway = 'elsewhere'").await;
+
+    // Accepted when the flip has looked and before it holds: the engine says yes and does nothing.
+    let permit = Arc::new(Semaphore::new(0));
+    *blue.revoking.lock().expect("no panic") = Some(Arc::clone(&permit));
+    let (http, url) = (world.http.clone(), format!("{}/oauth2/revoke", world.public));
+    let revoking = tokio::spawn(async move { http.post(url).form(&[("token", "x.t1-refresh")]).send().await });
+    eventually(PATIENCE, "the engine is told", async || (blue.count("POST /oauth2/revoke") == 1).then_some(())).await;
+    let mut flip = world.stage.start(&["flip"]);
+    let proposed = |event: &Value| event["event"] == "note" && event["body"]["phase"] == "propose";
+    flip.until(proposed).await.expect("it has looked, and begins");
+    permit.add_permits(1);
+    let (code, said) = flip.end().await;
+    let why = said["why"].as_str().unwrap_or_default();
+    assert!(
+        (code, said["live"].as_str()) == (7, Some("blue")) && why.contains("1 revocations live on although"),
+        "{said}"
+    );
+    assert_eq!(revoking.await.expect("no panic").expect("an answer").status(), 200);
+    world.is_served_by("blue").await;
+
+    // Before anybody is held it is seen as well, and once it is dead the flip goes through.
+    let (code, said) = world.stage.verb(&["flip"]).await;
+    assert_eq!((code, said["live"].as_str()), (3, Some("blue")), "{said}");
+    pair.blue.execute("delete from hydra_oauth2_access; update hydra_oauth2_refresh set active = false").await;
+    world.done(&["flip"], "green").await;
+}
+
 /// What an engine sends that has been written for one schema.
 const OLD_ENGINE: &str = "select id, body from note where account_id = ?;
 select * from note where id = ?;
@@ -253,7 +303,12 @@ async fn in_place_an_engine_that_does_not_live_with_the_new_schema_is_found_befo
     made.expect("the copy is made");
     let left: i64 = world.stage.pair.blue.ask(&format!("select {SCRATCH}")).await;
     assert_eq!(left, 1, "cutover_compat_{number} was left, or this shows nothing");
+    world.done(&["rollback", "--yes"], "blue").await;
+    let left: i64 = world.stage.pair.blue.ask(&format!("select {SCRATCH}")).await;
+    assert_eq!(left, 0, "it is gone with the run");
 
+    let made = world.stage.killed("run", |event| event.to_string().contains("on the copy: 20200101000001_kind")).await;
+    made.expect("the copy is made once more");
     let (code, said) = world.stage.verb(&["run"]).await;
     let why = said["why"].as_str().unwrap_or_default();
     assert_eq!(code, 3, "{said}");
@@ -273,4 +328,40 @@ async fn in_place_an_engine_that_does_not_live_with_the_new_schema_is_found_befo
 
     let (code, said) = world.stage.verb(&["run", "--waive", "compat", "--because", "that engine is gone"]).await;
     assert_eq!((code, world.has(HAS_KIND).await), (0, true), "{said}");
+}
+
+/// Accounts that go, and their notes with them; what only the newer version adds to `note` is there when they come back.
+const SWEPT: &str = "cleanup:
+  - { name: old-accounts, table: account, where: id <= 20, cap: { rows: 100, percent: 50 }, because: a test }
+  - { name: lost-notes, table: note, orphan_of: { table: account }, cap: { rows: 300, percent: 50 }, because: a test }
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_place_swept_rows_come_back_while_the_newer_version_serves() {
+    let world = InPlace::up_on(Stage::with_accounts(200).await, SWEPT).await;
+    let count = async |table: &str| world.stage.pair.blue.ask::<i64>(&format!("select count(*) from {table}")).await;
+    let part =
+        world.stage.killed("run", |event| event["event"] == "step_started" && event["step"] == "sweep-rows").await;
+    part.expect("it sweeps");
+    world.done(&["run"], "blue").await;
+    assert_eq!((count("account").await, count("note").await), (180, 540));
+    assert_eq!((count("cutover.parked_account").await, count("cutover.parked_note").await), (20, 60));
+    let restore = async |rule: &str| world.stage.verb(&["cleanup", "restore", "--rule", rule, "--yes"]).await;
+    let (code, early) = restore("old-accounts").await;
+    assert_eq!((code, count("account").await), (3, 180), "before the flip `rollback` brings them back: {early}");
+
+    world.done(&["flip"], "green").await;
+    // A parent comes before its children.
+    let (_, orphans) = restore("lost-notes").await;
+    assert_eq!((orphans["restored"]["rows"].as_u64(), count("note").await), (Some(0), 540), "{orphans}");
+    for (rule, rows) in [("old-accounts", 20), ("lost-notes", 60)] {
+        let (code, restored) = restore(rule).await;
+        assert_eq!((code, restored["restored"]["rows"].as_u64()), (0, Some(rows)), "{restored}");
+    }
+    assert_eq!((count("account").await, count("note").await), (200, 600));
+    assert_eq!(count("note where kind = 'plain'").await, 600, "with what the newer schema gives every row");
+    let (_, again) = restore("lost-notes").await;
+    assert_eq!(again["restored"]["rows"].as_u64(), Some(0), "{again}");
+    world.done(&["rollback", "--yes"], "blue").await;
+    assert_eq!((count("account").await, count("note").await), (200, 600), "once is enough");
 }

@@ -78,6 +78,9 @@ async fn a_whole_logical_cutover_loses_nothing_and_resurrects_nothing() {
     }
     let untouched = "select count(*) from hydra_oauth2_flow where state = 128 and login_error in ('', '{}')";
     assert_eq!(sandbox.ask("GREEN_URL", untouched).await, 0, "the plan's repairs ran");
+    let measured = "select count(*) from cutover.record where step = 'migrate-engine' and body #>> '{files,0,locks,public.hydra_client}' = 'AccessExclusive'
+      and body #>> '{files,0,rewritten}' like '%hydra_client%' and (body #>> '{files,0,wal_bytes}')::bigint > 100000";
+    assert_eq!(sandbox.ask("CONTROL_URL", measured).await, 1, "what the engine's command did is measured");
     flips_cleanly(&sandbox).await;
 
     for state in ["returned", "rolled_back"] {
@@ -93,6 +96,7 @@ async fn a_whole_logical_cutover_loses_nothing_and_resurrects_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: scripts/long"]
 async fn a_logical_cutover_killed_in_the_copy_and_in_the_migrations_goes_on() {
     let sandbox = sandbox("logical-killed").await;
     let began = |step: &'static str| move |event: &Value| event["event"] == "step_started" && event["step"] == step;

@@ -61,6 +61,7 @@ async fn canaries_go_all_the_way_and_only_they_stay_until_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: scripts/long"]
 async fn a_green_that_does_not_bear_what_the_plan_says_is_told_in_the_soak_and_left_without_a_trace() {
     let sandbox = Sandbox::up("probes-worse", 2000, 30).await;
     change_plan(&sandbox, "      every: 30s\n", "      every: 30s\n      grace: { green: 1s }\n");

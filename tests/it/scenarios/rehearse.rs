@@ -22,7 +22,17 @@ async fn a_rehearsal_of_the_example_plan_writes_its_record_and_leaves_no_server(
     let folder = fresh_folder("rehearsal");
     std::fs::create_dir_all(&folder).expect("a folder");
     let file = folder.join("record.json");
-    let more = ["--prove-mapping", "--soak", "500ms", "--rows", "2000", "--record", file.to_str().expect("text")];
+    let more = [
+        "--prove-mapping",
+        "--soak",
+        "500ms",
+        "--rows",
+        "2000",
+        "--rate",
+        "40",
+        "--record",
+        file.to_str().expect("text"),
+    ];
     let (code, text, last) = rehearse(&example(), &more).await;
     assert_eq!((code, last["live"].as_str()), (0, Some("blue")), "{last}");
     let record: Value = serde_json::from_slice(&std::fs::read(&file).expect("a record")).expect("JSON");
@@ -44,6 +54,17 @@ async fn a_rehearsal_of_the_example_plan_writes_its_record_and_leaves_no_server(
     }
     let dir = text.split("--dir ").nth(1).and_then(|rest| rest.split(' ').next()).expect("the sandbox's folder");
     assert!(!Path::new(dir).exists(), "nothing of {dir} is left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes long: scripts/long"]
+async fn a_plan_in_place_is_rehearsed_on_servers_of_its_own_kind() {
+    let plan = example().with_file_name("hydra-0x-to-1x.yaml");
+    let (code, text, last) = rehearse(&plan, &["--soak", "500ms", "--rows", "2000"]).await;
+    assert_eq!((code, last["live"].as_str(), last["outcome"].as_str()), (0, Some("blue"), Some("done")), "{text}");
+    let steps = last["steps"].as_array().expect("the steps");
+    let file = steps.iter().find_map(|step| step["files"].as_array()).map(|files| &files[0]).expect("measured files");
+    assert!(file["foretold"]["locks"].is_object() && file["otherwise"].is_array(), "{file}");
 }
 
 #[tokio::test]

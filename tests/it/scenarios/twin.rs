@@ -277,6 +277,7 @@ async fn after_an_undone_run_blue_equals_a_twin_that_saw_only_what_clients_wrote
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: scripts/long"]
 async fn after_a_run_killed_in_its_copy_and_undone_blue_equals_its_twin() {
     let witnessed = Witnessed::up("twin-killed").await;
     let copies = |event: &Value| event["event"] == "step_started" && event["step"] == "copy-rows";

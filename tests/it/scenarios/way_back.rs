@@ -51,6 +51,7 @@ async fn back_and_out_and_back_again_loses_nothing_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: scripts/long"]
 async fn a_way_back_killed_at_any_moment_leaves_one_side_and_goes_on() {
     let sandbox = Sandbox::up("back-killed", 5000, 50).await;
     sandbox.until("revoked", 5).await;

@@ -35,6 +35,9 @@ pub(super) fn effects(alter: &ast::AlterTable, known: &Known) -> Vec<Effect> {
     let only = alter.table_relation_name().is_some_and(|name| name.only_token().is_some());
     if !only {
         recurse(&table, &mut effects, known);
+    } else if known.is_partitioned(&table) {
+        let own = effects.iter_mut().filter(|one| one.table.as_deref() == Some(&table) && one.work.grows());
+        own.filter(|one| one.work != Work::Unknown).for_each(|one| (one.work, one.safe) = (Work::None, None));
     }
     effects
 }
@@ -56,7 +59,7 @@ fn recurse(table: &str, effects: &mut Vec<Effect>, known: &Known) {
 fn action(table: &str, action: &AlterTableAction, known: &Known) -> Vec<Effect> {
     let brief = |rule| vec![Effect::on(rule, table, AccessExclusive, Work::None, TAKES_THE_LOCK)];
     match action {
-        AlterTableAction::AddColumn(add) => add_column(table, add),
+        AlterTableAction::AddColumn(add) => add_column(table, add, known),
         AlterTableAction::AddConstraint(add) => {
             add.constraint().map(|one| add_constraint(table, &one, known)).unwrap_or_default()
         }
@@ -71,8 +74,8 @@ fn action(table: &str, action: &AlterTableAction, known: &Known) -> Vec<Effect> 
         }
         AlterTableAction::DropConstraint(drop) => drop_constraint(table, drop, known),
         AlterTableAction::ValidateConstraint(validate) => validate_constraint(table, validate, known),
-        AlterTableAction::AttachPartition(attach) => attach_partition(table, attach),
-        AlterTableAction::DetachPartition(detach) => detach_partition(table, detach),
+        AlterTableAction::AttachPartition(attach) => attach_partition(table, attach, known),
+        AlterTableAction::DetachPartition(detach) => detach_partition(table, detach, known),
         AlterTableAction::InheritTable(inherit) => {
             let parent = inherit.table_name_ref().and_then(|parent| named(&parent)).unwrap_or_default();
             let mut found = brief("inherit");

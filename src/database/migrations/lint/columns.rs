@@ -4,17 +4,49 @@ use super::alter_table::TAKES_THE_LOCK;
 use super::known::{Known, Rule};
 use super::lock::{Effect, Lock, Work};
 use super::tree::{named, plain};
-use super::types::{change, is_serial, unsteady};
+use super::types::{change, is_built_in, is_serial, unsteady};
 use squawk_syntax::ast::{self, AlterColumnOption, AstNode, Constraint, GeneratedAs};
 
 use Lock::{AccessExclusive, ShareRowExclusive, ShareUpdateExclusive};
+
+/// What a column costs for being of a domain, or of a type that nobody knows.
+fn of_domain(ty: &str, known: &Known) -> Option<(Work, String, Option<String>)> {
+    match domain(ty, known) {
+        Some(true) => {
+            let why =
+                format!("{ty} is a domain with constraints, which are checked for every row by writing the table anew");
+            let form = "add the column with the domain's own base type and the same check, not valid, then validate it";
+            Some((Work::Rewrite, why, Some(form.to_owned())))
+        }
+        None => {
+            let why = format!(
+                "{ty} is not known here: were it a domain with constraints, the table would be written anew; give --url or --plan"
+            );
+            Some((Work::Unknown, why, None))
+        }
+        Some(false) => None,
+    }
+}
+
+/// Whether a type is a domain with constraints; nothing when nobody can tell.
+fn domain(ty: &str, known: &Known) -> Option<bool> {
+    let name = ty.split(['(', '[']).next().unwrap_or_default().trim().replace(" . ", ".").replace('"', "");
+    let name = name.strip_prefix("public.").unwrap_or(&name);
+    // An array of a domain is no domain.
+    let is_array = ty.contains('[') || ty.ends_with(" array");
+    match known.domains.get(name) {
+        Some(has_rules) => Some(*has_rules && !is_array),
+        None if is_array || known.is_live || is_built_in(ty) => Some(false),
+        None => None,
+    }
+}
 
 /// A name that a rewritten form uses.
 fn helper(table: &str, column: &str) -> String {
     format!("cutover_not_null_{}_{column}", super::known::bare(table))
 }
 
-pub(super) fn add_column(table: &str, add: &ast::AddColumn) -> Vec<Effect> {
+pub(super) fn add_column(table: &str, add: &ast::AddColumn, known: &Known) -> Vec<Effect> {
     let column = add.column_name().map(|column| column.text()).unwrap_or_default();
     let ty = add.ty().map(|ty| plain(ty.syntax())).unwrap_or_default();
     let split = format!(
@@ -26,6 +58,9 @@ pub(super) fn add_column(table: &str, add: &ast::AddColumn) -> Vec<Effect> {
     if is_serial(&ty) {
         (work, why, safe) =
             (Work::Rewrite, "every row gets a number, so the table is written anew".to_owned(), Some(split.clone()));
+    }
+    if let Some(costs) = of_domain(&ty, known) {
+        (work, why, safe) = costs;
     }
     let mut effects = Vec::new();
     for constraint in add.constraints() {
@@ -147,8 +182,13 @@ fn set_type(table: &str, column: &str, to: &ast::SetType, known: &Known) -> Vec<
         Some(before) if casts_itself => change(before, &after),
         _ => Work::Rewrite,
     };
+    let is_computed = known.tables.get(table).is_some_and(|table| table.computed.contains(column));
+    let work = if work == Work::None && (to.collate().is_some() || is_computed) { Work::Build } else { work };
     let why = match (work, before) {
         (Work::None, _) => TAKES_THE_LOCK.to_owned(),
+        (Work::Build, _) => {
+            "indexes in which it is sorted or computed are built anew, and checks of it look at every row".to_owned()
+        }
         (_, Some(before)) => format!("{before} to {after} writes the table and its indexes anew"),
         (_, None) => format!("the type before {after} is not known here, so the table may be written anew"),
     };

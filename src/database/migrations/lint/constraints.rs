@@ -1,7 +1,7 @@
 //! What constraints and partitions that come and go lock and do.
 
 use super::alter_table::{TAKES_THE_LOCK, dropped_key};
-use super::known::{Known, Rule};
+use super::known::{Known, Rule, bare};
 use super::lock::{Effect, Lock, Work};
 use super::tree::{columns, has_word, named};
 use squawk_syntax::ast::{self, AstNode, Constraint};
@@ -75,7 +75,12 @@ pub(super) fn add_constraint(table: &str, constraint: &Constraint, known: &Known
 /// A primary key over columns that may be null looks at every row.
 fn add_by_index(table: &str, constraint: &Constraint, known: &Known) -> Vec<Effect> {
     let is_primary = matches!(constraint, Constraint::PrimaryKeyConstraint(_));
-    let is_proved = known.tables.get(table).is_some_and(|table| !table.not_null.is_empty());
+    let index = constraint.syntax().descendants().find_map(ast::UsingIndexName::cast).and_then(|using| named(&using));
+    // It is named without the schema, which is its table's.
+    let index = index.map(|index| format!("{}{index}", table.strip_suffix(bare(table)).unwrap_or_default()));
+    let columns = index.and_then(|index| known.index_columns.get(&index));
+    let refuses_null = |column: &String| known.tables.get(table).is_some_and(|table| table.not_null.contains(column));
+    let is_proved = columns.is_some_and(|columns| columns.iter().all(refuses_null));
     if is_primary && !is_proved {
         let why = "columns that may be null are checked row by row while nobody reads or writes";
         return vec![
@@ -137,10 +142,27 @@ pub(super) fn validate_constraint(table: &str, validate: &ast::ValidateConstrain
     effects
 }
 
-pub(super) fn attach_partition(table: &str, attach: &ast::AttachPartition) -> Vec<Effect> {
+/// The default partition of a table that gets another one: what lies there already must not belong into that.
+pub(super) fn narrowed(rule: &'static str, table: &str, known: &Known) -> Option<Effect> {
+    let why =
+        "the default partition: its rows are checked for the new bounds unless a constraint of its own excludes them";
+    let form = "give the default partition a valid check that excludes the new bounds first, then add the partition, then drop the check";
+    known.rest_of(table).map(|rest| Effect::on(rule, rest, AccessExclusive, Work::Scan, why).safe(form))
+}
+
+/// The default partition of a table that loses another one.
+pub(super) fn widened(rule: &'static str, table: &str, child: &str, known: &Known) -> Option<Effect> {
+    let rest = known.rest_of(table).filter(|rest| rest != child);
+    rest.map(|rest| {
+        Effect::on(rule, rest, AccessExclusive, Work::None, "the default partition: its bounds become wider")
+    })
+}
+
+pub(super) fn attach_partition(table: &str, attach: &ast::AttachPartition, known: &Known) -> Vec<Effect> {
     let child = attach.table_name_ref().and_then(|child| named(&child)).unwrap_or_default();
     let form = "give the table a valid check of the same bounds first, then attach it, then drop the check";
-    vec![
+    let is_rest = matches!(attach.partition_type(), Some(ast::PartitionType::PartitionDefault(_)));
+    let mut found = vec![
         Effect::on(
             "attach-partition",
             table,
@@ -156,10 +178,12 @@ pub(super) fn attach_partition(table: &str, attach: &ast::AttachPartition) -> Ve
             "its rows are checked unless a constraint proves the bounds",
         )
         .safe(form),
-    ]
+    ];
+    found.extend(narrowed("attach-partition", table, known).filter(|_| !is_rest));
+    found
 }
 
-pub(super) fn detach_partition(table: &str, detach: &ast::DetachPartition) -> Vec<Effect> {
+pub(super) fn detach_partition(table: &str, detach: &ast::DetachPartition, known: &Known) -> Vec<Effect> {
     let child = detach.table_name_ref().and_then(|child| named(&child)).unwrap_or_default();
     if detach.detach_partition_option().is_some() {
         return vec![
@@ -168,9 +192,17 @@ pub(super) fn detach_partition(table: &str, detach: &ast::DetachPartition) -> Ve
         ];
     }
     let form = format!("alter table {table} detach partition {child} concurrently");
-    vec![
+    let mut found = vec![
         Effect::on("detach-partition", table, AccessExclusive, Work::None, "waits for everyone on every partition")
             .safe(form),
-        Effect::on("detach-partition", child, AccessExclusive, Work::None, "waits for those who use the partition"),
-    ]
+        Effect::on(
+            "detach-partition",
+            child.clone(),
+            AccessExclusive,
+            Work::None,
+            "waits for those who use the partition",
+        ),
+    ];
+    found.extend(widened("detach-partition", table, &child, known));
+    found
 }

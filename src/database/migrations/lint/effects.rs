@@ -24,11 +24,32 @@ pub fn effects(statement: &Stmt, known: &Known) -> Vec<Effect> {
             .or_else(|| tables::tables(statement, known))
             .or_else(|| tables::views(statement, known))
             .or_else(|| rows::rows(statement, known))
+            .or_else(|| types(statement, known))
             .or_else(|| others(statement, known))
             .unwrap_or_else(|| vec![Effect::unknown("this kind of statement is not understood here")]),
     };
     found.dedup();
     found
+}
+
+/// Types, domains and extensions.
+fn types(statement: &Stmt, known: &Known) -> Option<Vec<Effect>> {
+    Some(match statement {
+        Stmt::AlterDomain(alter) => {
+            let domain = alter.domain_ref().and_then(|domain| named(&domain)).unwrap_or_default();
+            alter_domain(alter, &domain, known)
+        }
+        Stmt::AlterType(alter) if has_word(alter.syntax(), "cascade") => {
+            vec![Effect::unknown("tables that are made of this type change with it, each as if it were altered itself")]
+        }
+        Stmt::AlterType(_) => vec![Effect::nothing("type", "no table is locked")],
+        Stmt::AlterExtension(alter)
+            if matches!(alter.action(), Some(ast::AlterExtensionAction::AlterExtensionUpdate(_))) =>
+        {
+            vec![Effect::unknown("the extension's own script runs, and may alter its tables")]
+        }
+        _ => return None,
+    })
 }
 
 fn others(statement: &Stmt, known: &Known) -> Option<Vec<Effect>> {
@@ -58,11 +79,6 @@ fn others(statement: &Stmt, known: &Known) -> Option<Vec<Effect>> {
                 })
                 .collect()
         }
-        Stmt::AlterDomain(alter) => {
-            let domain = alter.domain_ref().and_then(|domain| named(&domain)).unwrap_or_default();
-            alter_domain(alter, &domain, known)
-        }
-        Stmt::AlterType(_) => vec![Effect::nothing("type", "no table is locked")],
         Stmt::DropStatistics(drop) => {
             let tables =
                 drop.syntax().descendants().filter_map(ast::PathRef::cast).filter_map(|name| super::tree::key(&name));

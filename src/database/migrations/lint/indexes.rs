@@ -38,7 +38,11 @@ fn create_index(create: &ast::CreateIndex, known: &Known) -> Vec<Effect> {
     let at =
         create.index_token().map(|token| usize::from(token.text_range().end() - create.syntax().text_range().start()));
     let form = at.map_or_else(|| text.clone(), |at| format!("{} concurrently{}", &text[..at], &text[at..]));
-    let below = if only { Vec::new() } else { known.below(&table) };
+    if only && known.is_partitioned(&table) {
+        let why = "has no rows of its own: the catalog alone changes, but waits for writers and lets them wait";
+        return vec![Effect::on("create-index", table, Share, Work::None, why)];
+    }
+    let below = if only { Vec::new() } else { known.partitions(&table) };
     let form = if below.is_empty() {
         form
     } else {
@@ -57,7 +61,7 @@ fn drop_index(index: &str, concurrently: bool, known: &Known) -> Vec<Effect> {
         let why = "waits for older transactions, and everyone goes on";
         return vec![Effect::on("drop-index-concurrently", table, ShareUpdateExclusive, Work::None, why)];
     }
-    let below = known.below(&table);
+    let below = known.partitions(&table);
     let form = match below.is_empty() {
         true => format!("drop index concurrently {index}"),
         false => "an index of a partitioned table cannot be dropped concurrently: with a short lock_timeout, alone"
@@ -81,6 +85,11 @@ fn alter_index(alter: &ast::AlterIndex, index: &str, known: &Known) -> Vec<Effec
         }
         Some(ast::AlterIndexAction::AttachIndexPartition(_)) => {
             let mut found = on(ShareUpdateExclusive, "everyone goes on");
+            let parts =
+                alter.syntax().descendants().filter_map(ast::PathRef::cast).filter_map(|name| super::tree::key(&name));
+            let part = parts.filter(|part| part != index).last();
+            let why = "the partition's own index: whoever uses the partition waits for a moment";
+            found.extend(part.map(|part| Effect::on("alter-index", part, AccessExclusive, Work::None, why)));
             let child = known.indexes.get(index).cloned();
             found.extend(
                 child.map(|table| Effect::on("alter-index", table, AccessShare, Work::None, "everyone goes on")),

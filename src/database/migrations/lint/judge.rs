@@ -92,6 +92,8 @@ pub struct Finding {
     is_for_nobody: bool,
 }
 
+/// The rule about a brief lock that is held for long.
+const HELD: &str = "held-by-transaction";
 /// Shorter than this a wait is called brief.
 const BRIEF_MS: u64 = 200;
 
@@ -165,7 +167,7 @@ impl Linter {
             self.known.learn(&parsed);
         }
         if !file.is_alone {
-            held(&mut found);
+            held(file, &mut found);
         }
         for finding in &mut found {
             if finding.severity <= Severity::Brief {
@@ -234,7 +236,7 @@ impl Linter {
 }
 
 /// A lock is held until the transaction ends: what follows in the file prolongs it.
-fn held(found: &mut [Finding]) {
+fn held(file: &MigrationFile, found: &mut [Finding]) {
     for at in 0..found.len() {
         let is_lock = found[at].lock.is_some_and(Lock::stops_writers) && !found[at].is_new && !found[at].is_for_nobody;
         if found[at].severity != Severity::Brief || !is_lock {
@@ -242,13 +244,17 @@ fn held(found: &mut [Finding]) {
         }
         let later = found[at + 1..].iter().find(|later| {
             let takes_long = later.estimate_ms.is_none_or(|estimate| estimate >= BRIEF_MS);
-            later.line != found[at].line && !later.is_new && later.work.grows() && takes_long
+            later.bytes != found[at].bytes && !later.is_new && later.work.grows() && takes_long
         });
         if let Some(later) = later {
             let (line, summary) = (later.line, later.statement.clone());
             let finding = &mut found[at];
+            let statement = file.statements.iter().find(|one| one.start == finding.bytes.0);
+            let said = statement.map(|one| ignores(file, one)).unwrap_or_default();
+            // It is another matter now, and whoever accepted a moment has not accepted this.
+            finding.ignored = said.into_iter().find(|(rule, _)| rule == HELD).map(|(_, because)| because);
             finding.severity = Severity::Blocks;
-            finding.rule = "held-by-transaction";
+            finding.rule = HELD;
             finding.why =
                 format!("its lock is held until the file's transaction ends, while line {line} works: {summary}");
             finding.safe = Some("a file of its own for each".to_owned());

@@ -44,6 +44,12 @@ pub struct Table {
     pub rules: BTreeMap<String, Rule>,
     /// Columns of the primary key.
     pub primary_key: Vec<String>,
+    /// Columns on which a check, or an index with an expression or a condition, depends: it is done anew with their type.
+    pub computed: BTreeSet<String>,
+    /// Its partition for what no other takes.
+    pub default_partition: Option<String>,
+    /// Whether its rows lie in partitions.
+    pub is_partitioned: bool,
     /// The table whose partition or child it is.
     pub parent: Option<String>,
     /// How large; nothing when nobody looked.
@@ -59,10 +65,14 @@ pub struct Known {
     pub tables: BTreeMap<String, Table>,
     /// Tables by the name of their index.
     pub indexes: BTreeMap<String, String>,
+    /// Columns by the name of their index, where it holds columns alone.
+    pub index_columns: BTreeMap<String, Vec<String>>,
     /// Views, materialized ones too, and what they read.
     pub views: BTreeMap<String, BTreeSet<String>>,
     /// Tables by the name of their extended statistics.
     pub statistics: BTreeMap<String, String>,
+    /// Domains, and other types that were made, by name: whether they have constraints.
+    pub domains: BTreeMap<String, bool>,
     /// Whether a database was read: a table that is not in it is new.
     pub is_live: bool,
 }
@@ -122,6 +132,21 @@ impl Known {
             }
         }
         found
+    }
+
+    /// Partitions of a table, and theirs; none of a table with children alone, which share neither its indexes nor its keys.
+    pub(in crate::database::migrations) fn partitions(&self, table: &str) -> Vec<String> {
+        if self.is_partitioned(table) { self.below(table) } else { Vec::new() }
+    }
+
+    /// Whether a table's rows lie in partitions.
+    pub(in crate::database::migrations) fn is_partitioned(&self, table: &str) -> bool {
+        self.tables.get(table).is_some_and(|table| table.is_partitioned)
+    }
+
+    /// The partition that takes what no other of this table takes.
+    pub(super) fn rest_of(&self, table: &str) -> Option<String> {
+        self.tables.get(table).and_then(|table| table.default_partition.clone())
     }
 
     /// Views that read a table.

@@ -33,8 +33,33 @@ impl Known {
             Stmt::CreateIndex(create) => {
                 let table = create.table_relation_name().and_then(|table| named(&table));
                 if let (Some(index), Some(table)) = (create.index().and_then(|index| defined(&index)), table) {
-                    self.indexes.insert(index, table);
+                    self.indexes.insert(index.clone(), table);
+                    self.index_columns.extend(plain_columns(create).map(|columns| (index, columns)));
                 }
+                self.computed_by(create);
+            }
+            Stmt::CreateDomain(create) => {
+                let is_checked = |one: &ast::DomainQualifier| {
+                    matches!(
+                        one,
+                        ast::DomainQualifier::Constraint(
+                            Constraint::CheckConstraint(_) | Constraint::NotNullConstraint(_)
+                        )
+                    )
+                };
+                let has_rules = create.domain_qualifiers().any(|one| is_checked(&one));
+                self.domains.extend(create.domain().and_then(|name| defined(&name)).map(|name| (name, has_rules)));
+            }
+            Stmt::CreateType(create) => {
+                self.domains.extend(create.type_name().and_then(|name| defined(&name)).map(|name| (name, false)));
+            }
+            Stmt::AlterDomain(alter) => {
+                let is_stricter = matches!(
+                    alter.action(),
+                    Some(ast::AlterDomainAction::AddConstraint(_) | ast::AlterDomainAction::SetNotNull(_))
+                );
+                let domain = alter.domain_ref().and_then(|domain| named(&domain)).filter(|_| is_stricter);
+                self.domains.extend(domain.map(|domain| (domain, true)));
             }
             Stmt::DropIndex(drop) => drop.index_refs().filter_map(|index| named(&index)).for_each(|index| {
                 self.indexes.remove(&index);
@@ -51,6 +76,23 @@ impl Known {
         }
     }
 
+    /// Notes on which columns an index depends otherwise than by holding them.
+    fn computed_by(&mut self, create: &ast::CreateIndex) {
+        let Some(table) = create.table_relation_name().and_then(|table| named(&table)) else { return };
+        let Some(table) = self.tables.get_mut(&table) else { return };
+        let items = create.partition_item_list();
+        let expressions: Vec<_> =
+            items.iter().flat_map(|items| items.partition_items()).filter_map(|item| item.expr()).collect();
+        let is_column = |one: &ast::Expr| table.columns.contains_key(&plain(one.syntax()).replace('"', ""));
+        if create.where_clause().is_none() && expressions.iter().all(is_column) {
+            return;
+        }
+        let named = expressions.iter().flat_map(|one| columns(one.syntax()));
+        let conditions = create.where_clause().into_iter().flat_map(|clause| columns(clause.syntax()));
+        let used: Vec<String> = named.chain(conditions).filter(|one| table.columns.contains_key(one)).collect();
+        table.computed.extend(used);
+    }
+
     fn made(&mut self, table: Option<String>) {
         if let Some(table) = table {
             self.tables.entry(table).or_insert_with(|| Table { is_new: true, ..Table::default() });
@@ -59,6 +101,9 @@ impl Known {
 
     fn forget(&mut self, table: &str) {
         self.tables.remove(table);
+        for other in self.tables.values_mut() {
+            other.default_partition.take_if(|rest| rest == table);
+        }
         self.indexes.retain(|_, on| on != table);
     }
 
@@ -68,6 +113,11 @@ impl Known {
             return;
         }
         let mut table = Table { is_new: true, ..Table::default() };
+        let above = create.partition_of().and_then(|of| named(&of)).and_then(|of| self.tables.get(&of));
+        if let Some(above) = above {
+            (table.columns, table.not_null) = (above.columns.clone(), above.not_null.clone());
+        }
+        table.is_partitioned = create.partition_by().is_some();
         table.parent =
             create.partition_of().and_then(|of| named(&of)).or_else(|| create.inherits().and_then(|of| named(&of)));
         for arg in create.table_arg_list().into_iter().flat_map(|list| list.args()) {
@@ -90,6 +140,13 @@ impl Known {
                 ast::TableArg::LikeClause(_) => {}
             }
         }
+        if create.partition_of().is_some()
+            && let Some(parent) = table.parent.as_ref().and_then(|parent| self.tables.get_mut(parent))
+        {
+            let is_rest = matches!(create.partition_type(), Some(ast::PartitionType::PartitionDefault(_)));
+            parent.is_partitioned = true;
+            parent.default_partition = if is_rest { Some(name.clone()) } else { parent.default_partition.take() };
+        }
         for (rule, kind) in &table.rules {
             if matches!(kind, Rule::Key(_)) {
                 self.indexes.insert(rule.clone(), name.clone());
@@ -108,7 +165,11 @@ impl Known {
         if let AlterTableAction::AttachPartition(attach) = action
             && let Some(child) = attach.table_name_ref().and_then(|child| named(&child))
         {
-            self.tables.entry(child).or_default().parent = Some(name.to_owned());
+            let is_rest = matches!(attach.partition_type(), Some(ast::PartitionType::PartitionDefault(_)));
+            self.tables.entry(child.clone()).or_default().parent = Some(name.to_owned());
+            let parent = self.tables.entry(name.to_owned()).or_default();
+            parent.is_partitioned = true;
+            parent.default_partition = if is_rest { Some(child) } else { parent.default_partition.take() };
         }
         let table = self.tables.entry(name.to_owned()).or_default();
         match action {
@@ -183,6 +244,15 @@ impl Known {
     }
 }
 
+/// The columns of an index that holds columns alone.
+fn plain_columns(create: &ast::CreateIndex) -> Option<Vec<String>> {
+    let column = |item: ast::PartitionItem| {
+        let name = plain(item.expr()?.syntax()).trim_matches('"').to_owned();
+        (!name.contains(['(', ' ', '"'])).then_some(name)
+    };
+    create.partition_item_list()?.partition_items().map(column).collect()
+}
+
 /// A column that is called otherwise, wherever it is named.
 fn renamed(table: &mut Table, from: &str, to: &str) {
     if let Some(ty) = table.columns.remove(from) {
@@ -250,6 +320,7 @@ fn column_rule(name: &str, table: &mut Table, column: &str, constraint: &ColumnC
         }
         ColumnConstraint::CheckConstraint(check) => {
             table.rules.insert(called("check"), Rule::Check { not_null: not_null_of(check), is_valid: true });
+            table.computed.insert(column.to_owned());
         }
         _ => {}
     }
@@ -271,6 +342,7 @@ fn table_rule(name: &str, table: &mut Table, constraint: &Constraint) {
         Constraint::CheckConstraint(check) => {
             let rule = Rule::Check { not_null: not_null_of(check), is_valid: !constraint.is_not_valid() };
             table.rules.insert(given.unwrap_or_else(|| format!("{}_check", bare(name))), rule);
+            table.computed.extend(listed.into_iter().filter(|one| table.columns.contains_key(one)));
         }
         Constraint::PrimaryKeyConstraint(_) => {
             table.not_null.extend(listed.iter().cloned());

@@ -1,9 +1,10 @@
 //! What statements about tables, views and what belongs to them lock and do, `alter table` apart.
 
+use super::constraints::{narrowed, widened};
 use super::effects::BRIEFLY;
 use super::known::Known;
 use super::lock::{Effect, Lock, Work};
-use super::rows::read;
+use super::rows::{inside, read};
 use super::tree::{defined, has_word, named, plain, relations};
 use squawk_syntax::ast::{self, AstNode, CommentObject, Stmt};
 
@@ -11,10 +12,11 @@ use Lock::{AccessExclusive, AccessShare, Exclusive, ShareRowExclusive, ShareUpda
 
 pub(super) fn tables(statement: &Stmt, known: &Known) -> Option<Vec<Effect>> {
     Some(match statement {
-        Stmt::CreateTable(create) => create_table(create),
+        Stmt::CreateTable(create) => create_table(create, known),
         Stmt::CreateTableAs(_) | Stmt::SelectInto(_) | Stmt::CreateMaterializedView(_) => {
             let mut found = vec![Effect::nothing("create-table-as", "the new table is nobody's yet")];
             found.extend(read(statement.syntax(), known));
+            found.extend(inside(statement.syntax(), known));
             found
         }
         Stmt::DropTable(drop) => drop
@@ -104,10 +106,12 @@ pub(super) fn one_light(rule: &'static str, table: Option<String>) -> Vec<Effect
     vec![Effect::on(rule, table.unwrap_or_default(), ShareUpdateExclusive, Work::None, "everyone goes on")]
 }
 
-fn create_table(create: &ast::CreateTable) -> Vec<Effect> {
+fn create_table(create: &ast::CreateTable, known: &Known) -> Vec<Effect> {
     let own = create.table_name().and_then(|name| defined(&name)).unwrap_or_default();
     let mut found = vec![Effect::nothing("create-table", "the new table is nobody's yet")];
     if let Some(parent) = create.partition_of().and_then(|of| named(&of)) {
+        let is_rest = matches!(create.partition_type(), Some(ast::PartitionType::PartitionDefault(_)));
+        found.extend(narrowed("create-partition", &parent, known).filter(|_| !is_rest));
         let effect = Effect::on("create-partition", parent, AccessExclusive, Work::None, BRIEFLY);
         found.push(effect.safe("create the table alone, then attach it"));
     }
@@ -153,6 +157,8 @@ fn drop_table(table: &str, drop: &ast::DropTable, known: &Known) -> Vec<Effect> 
             .and_then(|one| one.parent.clone())
             .map(|parent| locked(parent, "loses a partition or child")),
     );
+    let parent = known.tables.get(table).and_then(|one| one.parent.as_deref());
+    found.extend(parent.and_then(|parent| widened("drop-table", parent, table, known)));
     found.extend(
         known
             .below(table)

@@ -1,5 +1,6 @@
 //! What a change of a column's type costs, and whether a default is the same for every row.
 
+use super::functions::is_steady;
 use super::lock::Work;
 use super::tree::plain;
 use squawk_syntax::SyntaxNode;
@@ -50,64 +51,30 @@ pub(super) fn change(before: &str, after: &str) -> Work {
     if is_free { Work::None } else { Work::Rewrite }
 }
 
-/// Functions whose answer is one and the same for all rows of a statement.
-const STEADY: [&str; 42] = [
-    "now",
-    "transaction_timestamp",
-    "statement_timestamp",
-    "current_setting",
-    "current_user",
-    "current_database",
-    "lower",
-    "upper",
-    "initcap",
-    "md5",
-    "sha256",
-    "length",
-    "char_length",
-    "octet_length",
-    "coalesce",
-    "nullif",
-    "greatest",
-    "least",
-    "concat",
-    "replace",
-    "repeat",
-    "left",
-    "right",
-    "substr",
-    "substring",
-    "trim",
-    "ltrim",
-    "rtrim",
-    "to_timestamp",
-    "to_char",
-    "to_date",
-    "date_trunc",
-    "timezone",
-    "make_interval",
-    "abs",
-    "floor",
-    "ceil",
-    "round",
-    "encode",
-    "decode",
-    "jsonb_build_object",
-    "jsonb_build_array",
-];
-
 /// The function of an expression that may answer differently for each row.
 pub(in crate::database::migrations) fn unsteady(expression: &SyntaxNode) -> Option<String> {
     expression.descendants().filter_map(ast::CallExpr::cast).find_map(|call| {
         let name = plain(call.expr()?.syntax()).replace(' ', "");
-        let bare = name.trim_start_matches("pg_catalog.").to_owned();
-        (!STEADY.contains(&bare.as_str())).then_some(bare)
+        (!is_steady(&name)).then(|| name.trim_start_matches("pg_catalog.").to_owned())
     })
 }
 
-/// Whether a function is none of those that are known to compute and do nothing else.
-pub(super) fn is_strange(name: &str) -> bool {
-    !STEADY.contains(&name.trim_start_matches("pg_catalog."))
+/// Types of the server's own, and of extensions whose types are no domains.
+const TYPES: &str = "bigint bigserial bit bit_varying boolean box box2d box3d bytea character character_varying cidr circle citext cube date \
+    datemultirange daterange double_precision float float4 float8 geography geometry halfvec hstore inet int4multirange int4range int8multirange \
+    int8range integer interval json jsonb jsonpath line lquery lseg ltree ltxtquery macaddr macaddr8 money name national_character \
+    national_character_varying nchar numeric nummultirange numrange oid oidvector path pg_lsn pg_snapshot point polygon raster real regclass \
+    regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure regrole regtype serial serial2 serial4 serial8 \
+    smallint smallserial sparsevec text tid time time_with_time_zone time_without_time_zone timestamp_with_time_zone \
+    timestamp_without_time_zone timetz tsmultirange tsquery tsrange tstzmultirange tstzrange tsvector txid_snapshot uuid vector xid xid8 xml";
+
+/// Whether a type is one of those, with whatever numbers.
+pub(super) fn is_built_in(sql: &str) -> bool {
+    let sql = sql.strip_prefix("pg_catalog . ").unwrap_or(sql);
+    // The fields of an interval are part of its name.
+    let sql = if sql.starts_with("interval ") { "interval" } else { sql };
+    let name = parts(sql).0.replace(' ', "_");
+    TYPES.split_whitespace().any(|one| one == name)
 }
 
 /// Whether a type gives every row a number of its own.
@@ -118,6 +85,28 @@ pub(in crate::database::migrations) fn is_serial(sql: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn knows_the_server_s_own_types() {
+        for ty in [
+            "int",
+            "varchar ( 40 )",
+            "numeric ( 10 , 2 )",
+            "timestamp ( 3 ) with time zone",
+            "pg_catalog . int8",
+            "double precision",
+            "interval day to second",
+            "character varying",
+            "uuid",
+            "bigserial",
+            "time ( 0 ) without time zone",
+        ] {
+            assert!(is_built_in(ty), "{ty}");
+        }
+        for ty in ["mood", "public . pos", "\"Int\"", "side . integer"] {
+            assert!(!is_built_in(ty), "{ty}");
+        }
+    }
 
     #[test]
     fn knows_what_a_change_of_type_costs() {

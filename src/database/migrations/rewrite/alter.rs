@@ -1,10 +1,12 @@
 //! One `alter table` in the form that hurts nobody: its actions apart, each with what must come before and after it.
 
 use super::super::directive::BATCH_ROWS;
-use super::super::lint::{Known, Table, columns, effects, has_word, is_serial, named, parse, unsteady, written};
+use super::super::lint::{Known, Table, Work, columns, effects, has_word, is_serial, named, parse, unsteady, written};
 use super::statement::{NAME_BYTES, Told, bare, cut, left, piece, text};
-use super::{Manner, Piece};
-use squawk_syntax::ast::{self, AlterColumnOption, AlterTableAction, AstNode, Constraint};
+use super::steps::Column;
+use super::{Manner, Piece, partitioned};
+use squawk_syntax::SyntaxNode;
+use squawk_syntax::ast::{self, AlterColumnOption, AlterTableAction, AstNode, Constraint, GeneratedAs};
 
 /// One action of an `alter table`, with what stands before it.
 struct Action<'a> {
@@ -72,7 +74,7 @@ fn safe_action(action: &Action<'_>, known: &Known, told: &mut Told<'_>) -> Optio
     let found = known.tables.get(action.table);
     match &action.node {
         AlterTableAction::AddConstraint(add) => add_constraint(action, &add.constraint()?, known, told),
-        AlterTableAction::AddColumn(add) => add_column(action, add, found, told),
+        AlterTableAction::AddColumn(add) => add_column(action, add, known, told),
         AlterTableAction::AlterColumn(alter) => match alter.option() {
             Some(AlterColumnOption::SetNotNull(_)) => {
                 let column = ast::normalize_name_node(alter.column_name_ref()?.syntax());
@@ -82,9 +84,35 @@ fn safe_action(action: &Action<'_>, known: &Known, told: &mut Told<'_>) -> Optio
                 told.change("set-not-null", "proved by a check that is validated first and dropped afterwards");
                 Some(not_null(action, &column, Some(action.whole())))
             }
+            Some(AlterColumnOption::SetType(to)) => {
+                retyped(action, alter, &to, known, told);
+                None
+            }
             _ => undecided(action, known, told),
         },
         _ => undecided(action, known, told),
+    }
+}
+
+/// Tells how a column gets another type, where the server would write its table anew.
+fn retyped(action: &Action<'_>, alter: &ast::AlterColumn, to: &ast::SetType, known: &Known, told: &mut Told<'_>) {
+    let found = parse(&action.whole()).map(|parsed| effects(&parsed, known)).unwrap_or_default();
+    let work = found.iter().map(|effect| effect.work).find(|work| work.grows());
+    let (Some(column), Some(ty)) = (alter.column_name_ref(), to.ty()) else { return };
+    let (column, ty) = (ast::normalize_name_node(column.syntax()), text(ty.syntax()));
+    match work {
+        None => {}
+        Some(Work::Rewrite) => {
+            let using = to.using_expr().and_then(|using| using.expr()).map(|using| text(using.syntax()));
+            let using = using.unwrap_or_else(|| format!("{}::{ty}", written(&column)));
+            let table = known.tables.get(action.table);
+            let of = Column { table: action.table, sql: &action.table_sql, name: &column, ty: &ty, key: key_of(table) };
+            let is_not_null = table.is_some_and(|table| table.not_null.contains(&column));
+            let what = "the table and its indexes would be written anew under the lock; by a new column in its place it is done beside clients. It then \
+                        stands last, which `select *` and inserts without columns notice (cutover migrations compat); or do it on a green database";
+            told.in_steps("change-type", what, of.retyped(&using, is_not_null));
+        }
+        Some(_) => left(&found, told),
     }
 }
 
@@ -122,7 +150,7 @@ fn add_constraint(
     }
     let table = known.tables.get(action.table);
     match constraint {
-        Constraint::ForeignKeyConstraint(_) if !known.below(action.table).is_empty() => {
+        Constraint::ForeignKeyConstraint(_) if known.is_partitioned(action.table) => {
             told.decide(
                 "add-foreign-key",
                 "a foreign key of a partitioned table cannot be not valid: add one to each partition first",
@@ -203,10 +231,15 @@ fn add_key(action: &Action<'_>, constraint: &Constraint, known: &Known, told: &m
         .map(|node| columns(&node))
         .next();
     let own = listed.unwrap_or_else(|| columns(constraint.syntax()));
+    let is_partitioned = known.is_partitioned(action.table);
     let is_simple = !["include", "with", "tablespace", "deferrable", "distinct", "without"]
         .iter()
         .any(|word| has_word(constraint.syntax(), word));
-    if !is_simple || own.is_empty() || !known.below(action.table).is_empty() {
+    if is_partitioned && is_simple && !own.is_empty() {
+        let given = constraint.constraint_name().map(|name| text(name.syntax()));
+        return partitioned::add_key((action.table, &action.table_sql), given, &own, is_primary, known, told);
+    }
+    if !is_simple || own.is_empty() || is_partitioned {
         told.decide(
             "add-key",
             "build its index concurrently first, and add the constraint using it: its options need a person's eye",
@@ -238,12 +271,71 @@ fn add_key(action: &Action<'_>, constraint: &Constraint, known: &Known, told: &m
     Some(pieces)
 }
 
-fn add_column(
+/// Tells what a person has to do in place of adding the column as it is.
+fn in_steps(
     action: &Action<'_>,
-    add: &ast::AddColumn,
+    (column, ty): (&str, &str),
+    default: Option<&SyntaxNode>,
+    others: &[Constraint],
     table: Option<&Table>,
     told: &mut Told<'_>,
-) -> Option<Vec<Piece>> {
+) {
+    const RULE: &str = "add-column-with-work";
+    let of = |ty| Column { table: action.table, sql: &action.table_sql, name: column, ty, key: key_of(table) };
+    let generated = others.iter().find_map(|one| match one {
+        Constraint::GeneratedConstraint(generated) => generated.generated_as(),
+        _ => None,
+    });
+    let is_steady = default.is_none_or(|default| unsteady(default).is_none());
+    match generated {
+        Some(GeneratedAs::GeneratedIdentity(_)) => {
+            let is_always = others.iter().any(|one| has_word(one.syntax(), "always"));
+            told.in_steps(RULE, NUMBERS, of(ty).numbered(Some(if is_always { "always" } else { "by default" })));
+        }
+        Some(GeneratedAs::GeneratedStored(stored)) => {
+            let expression = stored.expr().map(|expression| text(expression.syntax())).unwrap_or_default();
+            told.in_steps(RULE, STORED, of(ty).computed(&expression));
+        }
+        None if is_serial(ty) && others.is_empty() => told.in_steps(RULE, NUMBERS, of(counted(ty)).numbered(None)),
+        None if !others.is_empty() && !is_serial(ty) && is_steady => {
+            let said: Vec<String> = others.iter().map(|one| text(one.syntax())).collect();
+            let default = default.map(|default| default.text().to_string());
+            told.in_steps(RULE, CONSTRAINED, of(ty).constrained(default.as_deref(), &said));
+        }
+        None if key_of(table) == NO_KEY => told.decide(RULE, UNKNOWN_KEY),
+        None => told.decide(RULE, MUCH_AT_ONCE),
+    }
+}
+
+const NUMBERS: &str =
+    "every row gets a number, so the table would be written anew under the lock; in steps it is done beside clients";
+const STORED: &str = "a stored column is computed for every row while nobody reads or writes, in any form; a plain column that a trigger keeps is \
+                      not, but is not generated then: or do it on a green database";
+const CONSTRAINED: &str =
+    "its constraints would be checked or indexed under the lock; in steps it is done beside clients";
+const UNKNOWN_KEY: &str = "the table would be written anew under the lock, and its key is not known here: give --plan or --url, then rewrite again";
+const MUCH_AT_ONCE: &str = "the table would be written anew under the lock: add the column alone and its default and constraints in files behind it, \
+                            then rewrite again";
+/// Stands for a key that is not known.
+const NO_KEY: &str = "KEY";
+
+/// The key of a table as a comment to this tool names it.
+fn key_of(table: Option<&Table>) -> String {
+    let key = table.map(|table| table.primary_key.join(",")).unwrap_or_default();
+    if key.is_empty() { NO_KEY.to_owned() } else { key }
+}
+
+/// The type of a column that `serial` makes.
+fn counted(serial: &str) -> &'static str {
+    match serial.to_lowercase().as_str() {
+        "bigserial" | "serial8" => "bigint",
+        "smallserial" | "serial2" => "smallint",
+        _ => "integer",
+    }
+}
+
+fn add_column(action: &Action<'_>, add: &ast::AddColumn, known: &Known, told: &mut Told<'_>) -> Option<Vec<Piece>> {
+    let table = known.tables.get(action.table);
     const RULE: &str = "add-column-with-work";
     let column = add.column_name()?.text();
     let (mut default, mut is_not_null, mut others) = (None, false, Vec::new());
@@ -258,14 +350,15 @@ fn add_column(
     let is_steady = default.as_ref().is_none_or(|expression| unsteady(expression).is_none());
     let ty = add.ty().map(|ty| text(ty.syntax()))?;
     if is_steady && others.is_empty() && !is_serial(&ty) {
-        return None;
+        return undecided(action, known, told);
     }
     let has_key = table.is_some_and(|table| !table.primary_key.is_empty());
+    let given = default.clone();
     let Some(default) = default.filter(|_| others.is_empty() && has_key && add.if_not_exists().is_none()) else {
         let is_light =
             is_steady && !is_serial(&ty) && others.iter().all(|one| matches!(one, Constraint::ReferencesConstraint(_)));
         if !is_light {
-            told.decide(RULE, "the table would be written anew, checked or indexed under the lock: add the column alone, fill it in batches, and add the rest in steps");
+            in_steps(action, (&column, &ty), given.as_ref(), &others, table, told);
         }
         return None;
     };

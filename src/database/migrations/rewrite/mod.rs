@@ -4,7 +4,9 @@
 
 mod alter;
 mod number;
+mod partitioned;
 mod statement;
+mod steps;
 
 use super::lint::{Known, effects, parse};
 use super::place::{Place, Problem};
@@ -38,6 +40,9 @@ pub struct Decision {
     pub rule: &'static str,
     /// What is to be decided.
     pub what: String,
+    /// How it can be done: SQL, each step for a file of its own; empty where there is nothing to write.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
 }
 
 /// A folder, written anew.
@@ -120,18 +125,27 @@ pub fn rewrite(folder: &Folder, known: Known, after: Option<&str>) -> Result<Rew
         groups.push((file, pieces));
     }
     let names = number::names(folder, &groups)?;
-    for ((_, pieces), names) in groups.into_iter().zip(names) {
+    for ((file, pieces), names) in groups.into_iter().zip(names) {
         for (piece, name) in pieces.into_iter().zip(names) {
             let is_marked = folder.kind == Kind::Engine || says_how(&piece.text);
             let mark = if piece.manner == Manner::Alone && !is_marked { "-- cutover: no-transaction\n" } else { "" };
             let text = format!("{mark}{}", piece.text);
-            written.files.push((name, text));
+            written.files.push((name, ended(&file.text, text)));
         }
     }
     for down in folder.versions.iter().filter_map(|version| version.down.as_ref()) {
         written.files.push((down.name.clone(), down.text.clone()));
     }
     Ok(written)
+}
+
+/// A text whose lines end as those of the file that it comes from; what we add ends in a line feed alone.
+fn ended(file: &str, text: String) -> String {
+    let ends = file.matches('\n').count();
+    if ends == 0 || ends != file.matches("\r\n").count() {
+        return text;
+    }
+    text.replace("\r\n", "\n").replace('\n', "\r\n")
 }
 
 /// Whether a runner sees by the text alone that it runs outside a transaction.
@@ -204,7 +218,13 @@ fn pieces(
             "what it sets or makes holds for its session or transaction alone, so the file is left whole: {}",
             one.summary()
         );
-        written.decisions.push(Decision { file: file.name.clone(), line: one.line, rule: "one-session", what });
+        written.decisions.push(Decision {
+            file: file.name.clone(),
+            line: one.line,
+            rule: "one-session",
+            what,
+            steps: Vec::new(),
+        });
         *known = known_before;
         return pieces(file, known, written, true);
     }

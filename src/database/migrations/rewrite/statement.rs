@@ -25,7 +25,12 @@ impl Told<'_> {
     }
 
     pub(super) fn decide(&mut self, rule: &'static str, what: impl Into<String>) {
-        self.decisions.push(Decision { file: self.file.name.clone(), line: self.line, rule, what: what.into() });
+        self.in_steps(rule, what, Vec::new());
+    }
+
+    pub(super) fn in_steps(&mut self, rule: &'static str, what: impl Into<String>, steps: Vec<String>) {
+        let (file, what) = (self.file.name.clone(), what.into());
+        self.decisions.push(Decision { file, line: self.line, rule, what, steps });
     }
 }
 
@@ -88,15 +93,11 @@ pub(super) fn bare(table: &str) -> &str {
 }
 
 fn create_index(create: &ast::CreateIndex, known: &Known, told: &mut Told<'_>) -> Option<Vec<Piece>> {
-    if create.concurrently_token().is_some() {
-        return None;
-    }
     let table = create.table_relation_name().and_then(|table| named(&table))?;
-    if known.is_new(&table) {
-        return None;
+    if known.is_partitioned(&table) && !known.is_new(&table) {
+        return super::partitioned::create_index(create, &table, known, told);
     }
-    if !known.below(&table).is_empty() {
-        told.decide("create-index", format!("{table} has partitions: create the index on only the parent, build one concurrently on each partition, attach each"));
+    if create.concurrently_token().is_some() || known.is_new(&table) {
         return None;
     }
     let word = create.index_token()?;
@@ -122,16 +123,21 @@ fn create_index(create: &ast::CreateIndex, known: &Known, told: &mut Told<'_>) -
 }
 
 /// The name that the server would choose, when its items are plain columns and nobody has it.
-fn default_index_name(create: &ast::CreateIndex, table: &str, known: &Known) -> Option<String> {
-    let items: Vec<String> = create
-        .partition_item_list()?
-        .partition_items()
+pub(super) fn default_index_name(create: &ast::CreateIndex, table: &str, known: &Known) -> Option<String> {
+    // Included columns are part of the name.
+    let included = create.index_include_clause().and_then(|clause| clause.partition_item_list());
+    let items: Vec<String> = [Some(create.partition_item_list()?), included]
+        .into_iter()
+        .flatten()
+        .flat_map(|list| list.partition_items())
         .map(|item| item.expr().map(|expression| plain(expression.syntax())).unwrap_or_default())
         .collect();
     let is_plain = |item: &String| !item.is_empty() && item.chars().all(|c| c.is_alphanumeric() || c == '_');
     let name = format!("{}_{}_idx", bare(table), items.join("_"));
-    let is_free = !known.indexes.contains_key(&name) && name.len() <= NAME_BYTES;
-    (items.iter().all(is_plain) && is_free).then_some(name)
+    let schema = table.strip_suffix(bare(table)).unwrap_or_default();
+    let is_free = !known.indexes.contains_key(&format!("{schema}{name}")) && name.len() <= NAME_BYTES;
+    let is_twice = items.iter().enumerate().any(|(at, item)| items[..at].contains(item));
+    (items.iter().all(is_plain) && is_free && !is_twice).then_some(name)
 }
 
 fn drop_index(drop: &ast::DropIndex, known: &Known, told: &mut Told<'_>) -> Option<Vec<Piece>> {
@@ -144,7 +150,7 @@ fn drop_index(drop: &ast::DropIndex, known: &Known, told: &mut Told<'_>) -> Opti
     if tables.iter().flatten().all(|table| known.is_new(table)) && tables.iter().all(Option::is_some) {
         return None;
     }
-    if has_word(drop.syntax(), "cascade") || tables.iter().flatten().any(|table| !known.below(table).is_empty()) {
+    if has_word(drop.syntax(), "cascade") || tables.iter().flatten().any(|table| known.is_partitioned(table)) {
         told.decide("drop-index", "with `cascade`, or of a partitioned table, it cannot be dropped concurrently: with a short lock_timeout, alone");
         return None;
     }

@@ -1,0 +1,217 @@
+//! The second witness: whether what an engine says it has revoked is dead on its own side. Reads only.
+//!
+//! An engine may answer 204 and do nothing. The queue says what was revoked, the tables of the side that serves say what lives; both must
+//! agree before the traffic moves.
+
+use super::event::{Door, Event, Outcome};
+use super::proof::{living_consents, living_requests, living_sessions, living_signatures};
+use super::shape::{Shape, ask};
+use super::ways::Ways;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio_postgres::GenericClient;
+use uuid::Uuid;
+
+/// Events asked for in one round of queries.
+const PAGE: usize = 2000;
+
+/// What the tables of the side that serves say of its revocations.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Witness {
+    /// Executed, the engine said, and what they name lives: with the reason. They stop a move.
+    pub alive: Vec<(Uuid, String)>,
+    /// The token is dead and others of its chain live: the engine took one that had been refreshed before for an invalid one. The chain dies
+    /// when the traffic moves.
+    pub rotated: Vec<(Uuid, String)>,
+    /// Nobody knows whether they were executed, and what they name lives.
+    pub unsettled: Vec<(Uuid, String)>,
+    /// All the others.
+    pub dead: Vec<Uuid>,
+}
+
+impl Witness {
+    /// Asks the side that serves, `live`, of `events`.
+    ///
+    /// # Errors
+    /// When the server does not answer; nothing is known then.
+    pub async fn ask(live: &impl GenericClient, ways: &Ways, events: &[Event]) -> Result<Self, tokio_postgres::Error> {
+        let mut witness = Self::default();
+        for page in events.chunks(PAGE) {
+            let living = Living::ask(live, ways, page).await?;
+            for event in page {
+                witness.take(event, &living);
+            }
+        }
+        Ok(witness)
+    }
+
+    /// Adds what was found of others.
+    pub fn add(&mut self, other: Self) {
+        self.alive.extend(other.alive);
+        self.rotated.extend(other.rotated);
+        self.unsettled.extend(other.unsettled);
+        self.dead.extend(other.dead);
+    }
+
+    fn take(&mut self, event: &Event, living: &Living) {
+        let is_executed = event.outcome == Outcome::Executed;
+        let list = match living.of(event) {
+            None => return self.dead.push(event.id),
+            Some((_, what)) if !is_executed => (&mut self.unsettled, what),
+            Some((Life::Sibling, what)) => (&mut self.rotated, what),
+            Some((Life::Named, what)) => (&mut self.alive, what),
+        };
+        list.0.push((event.id, list.1));
+    }
+}
+
+/// What of an event lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// What it names.
+    Named,
+    /// Only others of the chain of the token that it names.
+    Sibling,
+}
+
+/// What still lives of many events.
+struct Living {
+    requests: BTreeMap<String, String>,
+    consents: BTreeSet<String>,
+    sessions: BTreeSet<String>,
+    signatures: BTreeMap<String, String>,
+    clients: BTreeSet<(String, String)>,
+    /// Events of which the plan's own questions say so.
+    by_plan: BTreeMap<Uuid, String>,
+}
+
+impl Living {
+    async fn ask(live: &impl GenericClient, ways: &Ways, events: &[Event]) -> Result<Self, tokio_postgres::Error> {
+        let shape = ways.shape();
+        let all = |pick: fn(&Event) -> Vec<&String>| -> Vec<String> {
+            let all: BTreeSet<&String> = events.iter().flat_map(pick).collect();
+            all.into_iter().cloned().collect()
+        };
+        let requests = all(|event| event.what.chain.requests.iter().chain(&event.what.chain.consents).collect());
+        let consents = all(|event| event.what.chain.consents.iter().collect());
+        let sessions = all(|event| event.what.chain.sessions.iter().collect());
+        let signatures = all(|event| event.what.chain.signatures.iter().collect());
+        Ok(Self {
+            requests: living_requests(live, shape, requests).await?,
+            consents: living_consents(live, shape, consents).await?,
+            sessions: living_sessions(live, shape, sessions).await?,
+            signatures: living_signatures(live, shape, signatures).await?,
+            clients: older_clients(live, shape, events).await?,
+            by_plan: ways.sql().alive(live, events).await?,
+        })
+    }
+
+    /// What lives of an event, and its name for people.
+    fn of(&self, event: &Event) -> Option<(Life, String)> {
+        let (door, chain) = (event.what.door, &event.what.chain);
+        if let Some(what) = self.by_plan.get(&event.id) {
+            return Some((Life::Named, what.clone()));
+        }
+        if door == Door::ClientUpdate {
+            return None;
+        }
+        if let Some(table) = chain.signatures.iter().find_map(|signature| self.signatures.get(signature)) {
+            return Some((Life::Named, format!("the token itself is active ({table})")));
+        }
+        let requests = chain.requests.iter().chain(&chain.consents);
+        if let Some((request, table)) = requests.filter_map(|id| Some((id, self.requests.get(id)?))).next() {
+            let life = if door == Door::Token { Life::Sibling } else { Life::Named };
+            return Some((life, format!("request {request} is active ({table})")));
+        }
+        if let Some(consent) = chain.consents.iter().find(|consent| self.consents.contains(*consent)) {
+            return Some((Life::Named, format!("consent {consent} stands")));
+        }
+        if let Some(session) = chain.sessions.iter().find(|session| self.sessions.contains(*session)) {
+            return Some((Life::Named, format!("login session {session} stands")));
+        }
+        let until = chain.until.as_ref()?;
+        let alive = chain.clients.iter().find(|client| self.clients.contains(&((*client).clone(), until.clone())))?;
+        Some((Life::Named, format!("client {alive} has tokens from before {until}")))
+    }
+}
+
+/// Clients with tokens from before their doors' times. An engine's times may be whole seconds: one that equals a door's may be later than it.
+async fn older_clients(
+    live: &impl GenericClient,
+    shape: &Shape,
+    events: &[Event],
+) -> Result<BTreeSet<(String, String)>, tokio_postgres::Error> {
+    let mut alive = BTreeSet::new();
+    for door in [Door::ClientTokens, Door::ClientDelete] {
+        let named = events.iter().filter(|event| event.what.door == door).flat_map(|event| {
+            let chain = &event.what.chain;
+            chain.until.iter().flat_map(|until| chain.clients.iter().map(|client| (client.clone(), until.clone())))
+        });
+        let (clients, untils): (Vec<String>, Vec<String>) = named.unzip();
+        let mut tables: Vec<(&str, &str)> = shape.access().map(|table| (table, "")).into_iter().collect();
+        if door == Door::ClientDelete {
+            tables.extend(shape.switched_off(false).map(|table| (table, " and t.active")));
+        }
+        if clients.is_empty() || tables.is_empty() {
+            continue;
+        }
+        let part = |(table, and_alive): &(&str, &str)| {
+            format!(
+                "select c.client, c.until from unnest($1::text[], $2::text[]) as c (client, until) where exists (
+  select from {table} t where t.client_id = c.client and t.requested_at < date_trunc('second', c.until::timestamp){and_alive} offset 0)"
+            )
+        };
+        let query = tables.iter().map(part).collect::<Vec<_>>().join(" union ");
+        alive.extend(ask(live, &query, &[&clients, &untils]).await?.iter().map(|row| (row.get(0), row.get(1))));
+    }
+    Ok(alive)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::{Captured, Chain, Seen};
+    use super::*;
+    use crate::plan::Side;
+
+    fn event(door: Door, outcome: Outcome, chain: Chain) -> Event {
+        let what = Captured { door, chain, live: Side::Blue, epoch: 1, blue: Seen::Found, green: Seen::Found };
+        let captured_at = jiff::Timestamp::UNIX_EPOCH;
+        Event { id: Uuid::new_v4(), incarnation: Uuid::nil(), seq: 1, captured_at, what, outcome }
+    }
+
+    fn living(requests: &[&str], signatures: &[&str]) -> Living {
+        let map = |ids: &[&str]| ids.iter().map(|id| ((*id).to_owned(), "access".to_owned())).collect();
+        Living {
+            requests: map(requests),
+            consents: BTreeSet::new(),
+            sessions: BTreeSet::new(),
+            signatures: map(signatures),
+            clients: BTreeSet::new(),
+            by_plan: BTreeMap::new(),
+        }
+    }
+
+    fn judged(event: &Event, living: &Living) -> Witness {
+        let mut witness = Witness::default();
+        witness.take(event, living);
+        witness
+    }
+
+    #[test]
+    fn a_token_that_was_refreshed_before_is_no_lie_of_the_engine() {
+        let chain = Chain { requests: ["r1".to_owned()].into(), signatures: vec!["s1".to_owned()], ..Chain::default() };
+        let token = event(Door::Token, Outcome::Executed, chain.clone());
+        assert_eq!(judged(&token, &living(&["r1"], &["s1"])).alive.len(), 1, "the token itself lives");
+        assert_eq!(judged(&token, &living(&["r1"], &[])).rotated.len(), 1, "only its siblings live");
+        assert_eq!(judged(&token, &living(&[], &[])).dead, [token.id]);
+        let consent = event(Door::Consent, Outcome::Executed, Chain { consents: ["r1".to_owned()].into(), ..chain });
+        assert_eq!(judged(&consent, &living(&["r1"], &[])).alive.len(), 1, "a consent takes all its tokens with it");
+    }
+
+    #[test]
+    fn what_nobody_saw_executed_accuses_no_engine() {
+        let chain = Chain { signatures: vec!["s1".to_owned()], ..Chain::default() };
+        let token = event(Door::Token, Outcome::Captured, chain);
+        let witness = judged(&token, &living(&[], &["s1"]));
+        assert_eq!((witness.unsettled.len(), witness.alive.len()), (1, 0));
+    }
+}

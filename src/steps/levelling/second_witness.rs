@@ -1,0 +1,124 @@
+//! The second witness of the worker: before a move every revocation is dead on the side that serves too, and what may not have been executed
+//! there is executed.
+
+use super::{Levelling, Queue, objection};
+use crate::database::term::Term;
+use crate::engine::{Context, StepError, chain};
+use crate::plan::Side;
+use crate::revocations::live::execute;
+use crate::revocations::proof::Proof;
+use crate::revocations::sinks::{self, HttpSink, HydraSink, Sink};
+use crate::revocations::unasked::DeadChain;
+use crate::revocations::{Event, Witness};
+use crate::steps::failure::fail;
+use crate::steps::world::World;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Longest wait for the engine's answer to one revocation.
+const ENGINE: Duration = Duration::from_secs(2);
+/// Revocations that are executed on the side that serves in one turn, and how often each is tried.
+const PER_TURN: usize = 100;
+const TRIES: u32 = 3;
+/// Revocations that the side that serves is asked of at once.
+const PER_WITNESS: usize = 2000;
+
+/// The API of the side's engine, where the plan names one: its own words, or Hydra's admin API behind the gateway.
+pub(in crate::steps) fn sink(world: &World, side: Side) -> Result<Option<Box<dyn Sink>>, StepError> {
+    let http = sinks::client(ENGINE).map_err(|error| fail("set up HTTP", error))?;
+    if let Some(plan) = world.plan.revocations.as_ref().and_then(|revocations| revocations.replay.http.clone()) {
+        return Ok(Some(Box::new(HttpSink::new(http, plan, side, ENGINE))));
+    }
+    let Some(gateway) = &world.plan.gateway else { return Ok(None) };
+    let upstream = if side == Side::Blue { &gateway.blue } else { &gateway.green };
+    let admin = url::Url::parse(&upstream.admin).map_err(|error| fail("read the engine's address", error))?;
+    Ok(Some(Box::new(HydraSink::new(http, admin, ENGINE))))
+}
+
+impl Levelling {
+    /// Executes what may not have been, and refuses a move while an engine only says so: no batch would ever mend that.
+    pub(super) async fn agrees(&mut self, context: &Context) -> Result<(), StepError> {
+        let term = self.term;
+        match self.second_witness(Some(&term)).await? {
+            Some(why) if *context.step() == self.route.id() => {
+                Err(StepError::refused(why, "see each, and what to do: cutover revocations witness PLAN"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The first revocation that the engine of the side being left says to have executed, and that lives there. With a term those of
+    /// which nobody knows are executed first; under the hold, when nothing may be written there, without.
+    pub(in crate::steps) async fn second_witness(&mut self, term: Option<&Term>) -> Result<Option<String>, StepError> {
+        let from = self.route.from();
+        let Some(queue) = &mut self.queue else { return Ok(None) };
+        let (mut alive, mut due) = (Vec::new(), Vec::new());
+        for page in queue.known.unwitnessed().chunks(PER_WITNESS) {
+            let asked = queue.events(page).await?;
+            let failed = |error| fail(format!("ask {from} of its revocations"), error);
+            let found = Witness::ask(&self.source, &queue.source_ways, &asked).await.map_err(failed)?;
+            queue.known.witnessed(&found.dead);
+            due.extend(self::due(&asked, &found, &queue.tried).take(PER_TURN - due.len()));
+            alive.extend(found.alive);
+        }
+        if let Some(term) = term {
+            for event in &due {
+                *queue.tried.entry(event.id).or_default() += 1;
+            }
+            self.execute(term, &due).await?;
+        }
+        if alive.is_empty() {
+            return Ok(None);
+        }
+        let Some(queue) = &self.queue else { return Ok(None) };
+        let waived = queue.verdicts.waived().await.map_err(|error| fail("list waived revocations", error))?;
+        let why = objection(&alive, &waived);
+        Ok(why.map(|why| format!("executed, says {from}'s engine, and alive there: {why}")))
+    }
+
+    /// Executes on the side that serves what its engine may not have; what could not be is tried again in a later turn.
+    async fn execute(&mut self, term: &Term, due: &[Event]) -> Result<(), StepError> {
+        let from = self.route.from();
+        let Some(queue) = &mut self.queue else { return Ok(()) };
+        if due.is_empty() {
+            return Ok(());
+        }
+        let done = execute(&mut self.source, &queue.source_ways, term, queue.sink.as_deref(), due).await;
+        let done = done.map_err(|error| fail(format!("execute revocations on {from}"), error))?;
+        for (id, status) in &done.dead {
+            let noted = queue.verdicts.executed(*id, *status).await;
+            noted.map_err(|error| fail("note what was executed", error))?;
+        }
+        for (id, why) in &done.alive {
+            tracing::warn!(%id, %why, "a revocation is not executed on the side that serves");
+        }
+        Ok(())
+    }
+}
+
+impl Queue {
+    /// Notes what died without anybody's word. It is carried all the same: no batch fails for want of the note.
+    pub(super) async fn died(&self, side: Side, chains: &[DeadChain]) {
+        let Some(unasked) = self.unasked.as_ref().filter(|_| !chains.is_empty()) else { return };
+        if let Err(error) = unasked.note(side, chains).await {
+            tracing::warn!(error = %chain(&error), chains = chains.len(), "chains that nobody revoked through a door are not noted");
+        }
+    }
+
+    /// The first revocation that does not hold and that nobody answers for.
+    pub(super) async fn held_against(&self, proof: &Proof) -> Result<Option<String>, StepError> {
+        if proof.open.is_empty() {
+            return Ok(None);
+        }
+        let waived = self.verdicts.waived().await.map_err(|error| fail("list waived revocations", error))?;
+        Ok(objection(&proof.open, &waived))
+    }
+}
+
+/// Those of which nobody knows whether the side that serves has executed them, and that live there.
+fn due(asked: &[Event], found: &Witness, tried: &BTreeMap<Uuid, u32>) -> impl Iterator<Item = Event> {
+    let unsettled: BTreeSet<&Uuid> = found.unsettled.iter().map(|(id, _)| id).collect();
+    let is_due = move |event: &&Event| unsettled.contains(&event.id) && tried.get(&event.id).is_none_or(|n| *n < TRIES);
+    asked.iter().filter(is_due).cloned()
+}

@@ -1,0 +1,8 @@
+//! Revocations as a person and other systems meet them: the verbs, the gateway's place for revocations from outside, the second witness.
+
+mod added;
+mod desk;
+mod engine;
+mod live;
+mod unasked;
+mod whole;
