@@ -19,7 +19,7 @@ pub use error::DiffError;
 pub use found::{Class, Difference, Found};
 
 use self::noted::Noted;
-use self::work::{Job, Piece};
+use self::work::{Job, Piece, is_joined, weight};
 use super::account;
 use super::client::connect;
 use super::mapping::{Mapping, TableMapping};
@@ -33,6 +33,9 @@ use tokio_postgres::Client;
 const ROWS_IN_PART: u64 = 2_000_000;
 /// The same of a table whose rows a select of the plan's joins: that is made anew for each part.
 const ROWS_IN_JOINED_PART: u64 = 4_000_000;
+/// Rows from which such a table is halved when it would keep one worker busy while the others have nothing left. Not into more: every part joins
+/// anew on blue, which serves.
+const LEAST_HALVED: u64 = 100_000;
 /// Most parts of a table: more would be spent on reading all of it again and again.
 const MOST_PARTS: u64 = 16;
 
@@ -103,7 +106,9 @@ pub async fn diff(
     let hash = alike::require(&blue, &green).await?;
     let sizes = sizes(&green, mapping).await?;
     let rows = |table: &TableMapping| sizes.get(&table.target).copied().unwrap_or(0);
-    let parts = |table: &TableMapping| parts(table, rows(table), options.rows_in_part);
+    let all: u64 = mapping.tables.iter().map(|table| weight(rows(table), is_joined(table))).sum();
+    let share = all / options.workers.max(1) as u64;
+    let parts = |table: &TableMapping| parts(rows(table), is_joined(table), share, options.rows_in_part);
     let noted = noted::begin(&mut green, &options.term, mapping, parts).await?;
     let done = noted.iter().filter(|part| part.found.is_some()).count() as u64;
     let mut pieces: Vec<Piece<'_>> = noted.into_iter().filter_map(|part| piece(mapping, part, &sizes)).collect();
@@ -166,8 +171,31 @@ async fn sizes(green: &Client, mapping: &Mapping) -> Result<BTreeMap<TableName, 
     Ok(sizes)
 }
 
-fn parts(table: &TableMapping, rows: u64, in_part: Option<u64>) -> i32 {
-    let usual = if table.driven_by.is_some() { ROWS_IN_PART } else { ROWS_IN_JOINED_PART };
+/// In how many parts a table is compared, of whose weight and that of all others each worker has this share.
+fn parts(rows: u64, is_joined: bool, share: u64, in_part: Option<u64>) -> i32 {
+    let is_halved = is_joined && rows >= LEAST_HALVED && weight(rows, is_joined) > share;
+    let usual = match (is_joined, is_halved) {
+        (true, true) => rows.div_ceil(2).min(ROWS_IN_JOINED_PART),
+        (true, false) => ROWS_IN_JOINED_PART,
+        (false, _) => ROWS_IN_PART,
+    };
     let parts = rows.div_ceil(in_part.unwrap_or(usual).max(1)).clamp(1, MOST_PARTS);
     i32::try_from(parts).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_joined_table_is_halved_when_it_would_keep_one_worker_alone() {
+        let (flows, tokens) = (weight(750_001, true), weight(2_900_000, false));
+        let share = (flows + tokens) / 2;
+        assert_eq!(parts(750_001, true, share, None), 2);
+        assert_eq!(parts(750_001, true, flows + tokens, None), 1, "one worker has it all in any case");
+        assert_eq!(parts(50_000, true, 1, None), 1, "it is done in a moment");
+        assert_eq!(parts(20_000_000, true, 1, None), 5, "as many as it has by its rows");
+        assert_eq!(parts(2_900_000, false, share, None), 2);
+        assert_eq!(parts(10, true, share, Some(2)), 5);
+    }
 }

@@ -73,8 +73,9 @@ pub(super) struct Part {
 }
 
 impl Part {
+    /// Of a bare equation the planner expects one row in two hundred, and joins the many that come one by one; of what it cannot see through, half.
     fn condition(self) -> String {
-        if self.of == 1 { "true".to_owned() } else { format!("p.spot % {} = {}", self.of, self.at) }
+        if self.of == 1 { "true".to_owned() } else { format!("coalesce(p.spot % {} = {}, false)", self.of, self.at) }
     }
 
     /// The bucket of a row, of so many in this part.

@@ -30,12 +30,21 @@ pub(super) struct Piece<'a> {
 }
 
 impl Piece<'_> {
-    /// About how long it takes, beside others: the longest goes first, so that no worker is left with it at the end. Rows that a select joins take
-    /// some three times as long as rows that are read.
+    /// About how long it takes, beside others: the longest goes first, so that no worker is left with it at the end.
     pub(super) fn weight(&self) -> u64 {
-        let each = if self.table.driven_by.is_some() { 1 } else { 3 };
-        self.rows * each / u64::from(self.part.of.unsigned_abs().max(1))
+        weight(self.rows, is_joined(self.table)) / u64::from(self.part.of.unsigned_abs().max(1))
     }
+}
+
+/// About how long a table takes, beside others. A row that a select joins takes some six times as long as one that is read: 11.4 µs on both sides
+/// together for a flow of version 2 out of four tables, 1.8 µs for a token.
+pub(super) fn weight(rows: u64, is_joined: bool) -> u64 {
+    rows * if is_joined { 6 } else { 1 }
+}
+
+/// Whether the source has to join its rows.
+pub(super) fn is_joined(table: &TableMapping) -> bool {
+    table.driven_by.is_none()
 }
 
 /// A diff under way.
