@@ -132,10 +132,10 @@ async fn kill(live: &mut Client, ways: &Ways, term: &Term, events: &[Event]) -> 
     if due.is_empty() {
         return Ok(());
     }
-    let mut transaction = live.transaction().await?;
+    let transaction = live.transaction().await?;
     term::hold(&transaction, term).await?;
     transaction.batch_execute("set local synchronous_commit = on").await?;
-    let results = replay_each(&mut transaction, ways, &due).await?;
+    let results = replay_each(&transaction, ways, &due).await?;
     for (id, error) in results.iter().filter_map(|(id, result)| Some((id, result.as_ref().err()?))) {
         tracing::warn!(%id, %error, "a revocation could not be executed by chain on the side that serves");
     }

@@ -66,7 +66,11 @@ fn add_until(list: &mut Vec<(String, String)>, event: &Event) {
     }
 }
 
-/// Kills the chains of `events` on green. Gives the number of rows changed: zero when all was dead already.
+/// Kills the chains of `events` on green: only rows that live and should not are changed. Gives their number: zero when all was dead already.
+///
+/// In a level batch it comes last, since the batch may have brought rows back from blue, with every effective event
+/// ([`super::Ledger::effective_ids`]) that no batch of the same worker has applied before, and of the others those that the batch meets
+/// ([`super::Touched`]).
 ///
 /// # Errors
 /// When the server refuses; the transaction is then lost. Isolate the event with [`replay_each`].
@@ -74,16 +78,6 @@ pub async fn replay(tx: &Transaction<'_>, ways: &Ways, events: &[Event]) -> Resu
     // The plan's statements may look in the engine's tables for what is about to go there.
     let rows = ways.sql().revoke(tx, events).await?;
     Ok(rows + apply(tx, ways.shape(), &Kills::of(events)).await?)
-}
-
-/// Kills again, inside a level batch, what the batch may have brought back from blue. Call it last in the batch's transaction with
-/// every effective event ([`super::Ledger::effective`]) that no batch of the same worker has applied before, and of the others those
-/// that it meets ([`super::Touched`]); it changes only rows that live and should not.
-///
-/// # Errors
-/// When the server refuses; the transaction is then lost.
-pub async fn reapply_for(tx: &Transaction<'_>, ways: &Ways, events: &[Event]) -> Result<u64, tokio_postgres::Error> {
-    replay(tx, ways, events).await
 }
 
 /// What became of each event's replay: rows changed, or what its SQL said.
@@ -95,7 +89,7 @@ pub type Replayed = Vec<(Uuid, Result<u64, tokio_postgres::Error>)>;
 /// # Errors
 /// When the connection is lost; what one event's SQL says is in its own result.
 pub async fn replay_each(
-    tx: &mut Transaction<'_>,
+    tx: &Transaction<'_>,
     ways: &Ways,
     events: &[Event],
 ) -> Result<Replayed, tokio_postgres::Error> {
@@ -116,22 +110,18 @@ pub async fn replay_each(
 
 /// In a savepoint: an event's own error is the inner result and leaves the transaction usable.
 async fn replay_apart(
-    tx: &mut Transaction<'_>,
+    tx: &Transaction<'_>,
     ways: &Ways,
     events: &[Event],
 ) -> Result<Result<u64, tokio_postgres::Error>, tokio_postgres::Error> {
-    let savepoint = tx.transaction().await?;
-    match replay(&savepoint, ways, events).await {
-        Ok(rows) => {
-            savepoint.commit().await?;
-            Ok(Ok(rows))
-        }
-        Err(error) if error.as_db_error().is_some() => {
-            savepoint.rollback().await?;
-            Ok(Err(error))
-        }
-        Err(error) => Err(error),
-    }
+    tx.batch_execute("savepoint cutover_replay").await?;
+    let (replayed, end) = match replay(tx, ways, events).await {
+        Err(error) if error.as_db_error().is_none() => return Err(error),
+        Err(error) => (Err(error), "rollback to savepoint cutover_replay; release savepoint cutover_replay"),
+        Ok(rows) => (Ok(rows), "release savepoint cutover_replay"),
+    };
+    tx.batch_execute(end).await?;
+    Ok(replayed)
 }
 
 /// Applies kills; each statement touches only rows that still live.

@@ -4,7 +4,7 @@
 use crate::database::level::{Answer, Explained, Gone, Reapply, TouchedTable};
 use crate::database::sql::qualified;
 use crate::engine::chain;
-use crate::revocations::replay::reapply_for;
+use crate::revocations::replay::{replay, replay_each};
 use crate::revocations::unasked::{DeadChain, dead_chains};
 use crate::revocations::{Batch, Event, Known, Ledger, Touched, TouchedRows, Ways, rotation};
 use std::collections::BTreeSet;
@@ -92,42 +92,24 @@ impl<'a> Again<'a> {
             }
         };
         match self.target_ways.sql().is_empty() {
-            true => reapply_for(target, self.target_ways, &page).await,
+            true => replay(target, self.target_ways, &page).await,
             false => self.apply_apart(target, &page).await,
         }
     }
 
     /// One event on which a statement of the plan fails keeps neither the batch nor the others: it stays unapplied, and no proof of it stands.
     async fn apply_apart(&self, target: &Transaction<'_>, page: &[Event]) -> Result<u64, Error> {
-        if let Some(killed) = self.apply_in_savepoint(target, page).await? {
-            return Ok(killed);
-        }
         let mut killed = 0;
-        for event in page {
-            match self.apply_in_savepoint(target, std::slice::from_ref(event)).await? {
-                Some(rows) => killed += rows,
-                None => drop(self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(event.id)),
+        for (id, replayed) in replay_each(target, self.target_ways, page).await? {
+            match replayed {
+                Ok(rows) => killed += rows,
+                Err(error) => {
+                    tracing::warn!(%id, %error, "a revocation is not applied again in this batch");
+                    self.failed.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+                }
             }
         }
         Ok(killed)
-    }
-
-    /// None when the server refused a statement; nothing of it stands then.
-    async fn apply_in_savepoint(&self, target: &Transaction<'_>, events: &[Event]) -> Result<Option<u64>, Error> {
-        target.batch_execute("savepoint cutover_again").await?;
-        match reapply_for(target, self.target_ways, events).await {
-            Ok(killed) => {
-                target.batch_execute("release savepoint cutover_again").await?;
-                Ok(Some(killed))
-            }
-            Err(error) if error.as_db_error().is_some() => {
-                tracing::warn!(%error, events = events.len(), "revocations cannot be applied again as they are");
-                let back = "rollback to savepoint cutover_again; release savepoint cutover_again";
-                target.batch_execute(back).await?;
-                Ok(None)
-            }
-            Err(error) => Err(error),
-        }
     }
 }
 

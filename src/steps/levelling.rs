@@ -401,11 +401,11 @@ async fn replay_on(
         return Ok(());
     }
     let failed = |error| fail("replay revocations", error);
-    let mut transaction = target.transaction().await.map_err(failed)?;
+    let transaction = target.transaction().await.map_err(failed)?;
     term::hold(&transaction, term).await.map_err(|error| fail("replay revocations", error))?;
     let settings = "set local session_replication_role = replica; set local synchronous_commit = on";
     transaction.batch_execute(settings).await.map_err(failed)?;
-    let results = replay_each(&mut transaction, ways, events).await.map_err(failed)?;
+    let results = replay_each(&transaction, ways, events).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     let noted = |error| fail("note what was replayed", error);
     let done: Vec<Uuid> = results.iter().filter(|(_, result)| result.is_ok()).map(|(id, _)| *id).collect();

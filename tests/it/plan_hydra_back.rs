@@ -12,7 +12,7 @@ use cutover::database::{catalog, term};
 use cutover::plan::{CaptureMethod, Side};
 use cutover::revocations::chain::Lookups;
 use cutover::revocations::hydra::Knock;
-use cutover::revocations::replay::reapply_for;
+use cutover::revocations::replay::replay;
 use cutover::revocations::{Captured, Event, Minted, Outcome, Shape, Ways, minted, rotation};
 use cutover::sandbox::engine::EngineVersion;
 use reqwest::{Method, StatusCode};
@@ -37,7 +37,7 @@ impl Known {
 
 impl Reapply for Known {
     fn reapply<'a>(&'a self, target: &'a Transaction<'a>, _touched: &'a [TouchedTable<'a>]) -> Answer<'a, u64> {
-        Box::pin(reapply_for(target, &self.blue, &self.events))
+        Box::pin(replay(target, &self.blue, &self.events))
     }
 
     fn explain<'a>(&'a self, source: &'a Transaction<'a>, gone: Gone<'a>) -> Answer<'a, Explained> {

@@ -11,15 +11,19 @@ const PAIRWISE: &str =
     "insert into hydra_oauth2_obfuscated_authentication_session (subject, client_id, subject_obfuscated)
 select distinct r.subject, (select max(id) from hydra_client), 'of ' || r.subject from hydra_oauth2_consent_request r
 where r.subject <> '' on conflict do nothing";
+/// What only blue's own statement can reach: a table that nothing carries.
+const ASIDE: &str =
+    "create schema aside create table session as select distinct subject from hydra_oauth2_consent_request";
 
-/// Statements on green that delete what a subject has there; blue's does nothing, by a column that the test chooses.
+/// Statements that delete what a subject has on a side; blue's looks into a column that the test chooses.
 fn statements(column: &str) -> String {
     let named = "unnest($1::uuid[], $6::text[]) as r (event, subject)";
     format!(
         "{{ hydra: {{}}, sql: [{{ name: pairs, doors: [consent], \
            green: {{ revoke: \"delete from {PAIRS} s using {named} where s.subject = r.subject\", \
              alive: \"select r.event from {named} join {PAIRS} s on s.subject = r.subject\" }}, \
-           blue: {{ revoke: \"delete from {PAIRS} s using {named} where {column} = r.subject and s.subject_obfuscated = 'none'\" }} }}] }}"
+           blue: {{ revoke: \"delete from aside.session s using {named} where {column} = r.subject\", \
+             alive: \"select r.event from {named} join aside.session s on s.subject = r.subject\" }} }}] }}"
     )
 }
 
@@ -45,7 +49,7 @@ fn chain((consent, subject): &(String, String)) -> Value {
 }
 
 /// As if a gateway had captured it: in an incarnation of its own, of which nothing is missing.
-async fn capture(sandbox: &Sandbox, door: &str, chain: &Value, outcome: &str) -> Uuid {
+async fn capture(sandbox: &Sandbox, live: &str, door: &str, chain: &Value, outcome: &str) -> Uuid {
     let (id, incarnation) = (Uuid::new_v4(), Uuid::new_v4());
     let control = sandbox.client("CONTROL_URL").await;
     let plan: String =
@@ -54,8 +58,8 @@ async fn capture(sandbox: &Sandbox, door: &str, chain: &Value, outcome: &str) ->
         "insert into cutover.producer (incarnation, plan, gateway, ended_at) values ($1, $2, 'engine', now())";
     control.execute(producer, &[&incarnation, &plan]).await.expect("a producer");
     let event = "insert into cutover.revocation (id, plan, incarnation, seq, captured_at, live, epoch, door, chain, blue_seen, green_seen, outcome)
-values ($1, $2, $3, 1, now() - interval '1 hour', 'blue', 1, $6, $4, 'found', 'unknown', $5)";
-    control.execute(event, &[&id, &plan, &incarnation, &chain, &outcome, &door]).await.expect("an event");
+values ($1, $2, $3, 1, now() - interval '1 hour', $7, 1, $6, $4, 'found', 'unknown', $5)";
+    control.execute(event, &[&id, &plan, &incarnation, &chain, &outcome, &door, &live]).await.expect("an event");
     id
 }
 
@@ -80,6 +84,7 @@ fn why(said: &Value) -> &str {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revocation_verbs_flip_only_when_queue_and_tables_agree() {
     let sandbox = Sandbox::up("witness", 5000, 5).await;
+    sandbox.client("BLUE_URL").await.batch_execute(ASIDE).await.expect("a table aside");
     sandbox.change_plan("replay: { hydra: {} }", &format!("replay: {}", statements("s.nobody")));
     let (code, said) = sandbox.run("check").await;
     assert_eq!((code, said["errors"].as_i64()), (3, Some(1)), "blue has no such column: {said}");
@@ -87,8 +92,8 @@ async fn revocation_verbs_flip_only_when_queue_and_tables_agree() {
     sandbox.sql(PAIRWISE).await;
     let (code, said) = sandbox.run("run").await;
     assert_eq!(code, 0, "{said}");
-    let granted = grants(&sandbox, 4).await;
-    let [reused, unknown, by_hand, outside] = granted.as_slice() else { panic!("{granted:?}") };
+    let granted = grants(&sandbox, 5).await;
+    let [reused, unknown, by_hand, outside, late] = granted.as_slice() else { panic!("{granted:?}") };
     let session = session(&sandbox).await;
 
     let (code, said) = sandbox.run(&format!("revocations add --subject {} --because left --actor hr", outside.1)).await;
@@ -96,9 +101,9 @@ async fn revocation_verbs_flip_only_when_queue_and_tables_agree() {
     assert_eq!(living(&sandbox, "BLUE_URL", &outside.0).await, 0);
 
     let ended = serde_json::json!({ "sessions": [session] });
-    let lied = capture(&sandbox, "login_session", &ended, "executed").await;
-    let ids = [lied, capture(&sandbox, "consent", &chain(unknown), "captured").await];
-    let hand = capture(&sandbox, "consent", &chain(by_hand), "captured").await;
+    let lied = capture(&sandbox, "blue", "login_session", &ended, "executed").await;
+    let ids = [lied, capture(&sandbox, "blue", "consent", &chain(unknown), "captured").await];
+    let hand = capture(&sandbox, "blue", "consent", &chain(by_hand), "captured").await;
     sandbox.sql(&format!("delete from hydra_oauth2_access where request_id = '{}'", reused.0)).await;
     sandbox.sql(&format!("update hydra_oauth2_refresh set active = false where request_id = '{}'", reused.0)).await;
     let (code, said) = sandbox.run(&format!("revocations replay {hand} --live")).await;
@@ -122,16 +127,14 @@ async fn revocation_verbs_flip_only_when_queue_and_tables_agree() {
         (living(&sandbox, "BLUE_URL", &unknown.0).await, outcome(&sandbox, ids[1]).await.as_str()),
         (0, "executed")
     );
-    for (consent, _) in &granted {
+    for (consent, _) in &granted[..4] {
         assert_eq!(living(&sandbox, "GREEN_URL", consent).await, 0, "{consent} is dead on green");
     }
-    for (variable, left) in [("BLUE_URL", 1), ("GREEN_URL", 0)] {
-        let pairs =
-            format!("select count(*) from {PAIRS} where subject = '{}' and subject_obfuscated like 'of %'", unknown.1);
-        assert_eq!(sandbox.ask(variable, &pairs).await, left, "the plan's statement was run on {variable}");
+    for (variable, table) in [("BLUE_URL", "aside.session"), ("GREEN_URL", PAIRS)] {
+        let left = |subject: &str| format!("select count(*) from {table} where subject = '{subject}'");
+        assert_eq!(sandbox.ask(variable, &left(&unknown.1)).await, 0, "the plan's statement was run on {variable}");
+        assert_eq!(sandbox.ask(variable, &left(&late.1)).await, 1, "and for nobody else");
     }
-    let others = format!("select count(*) from {PAIRS} where subject_obfuscated like 'of %'");
-    assert!(sandbox.ask("GREEN_URL", &others).await > 0, "and for nobody else");
     let (code, said) = sandbox.run("report").await;
     assert_eq!((code, &said["waived"]), (0, &1.into()), "{said}");
     let waived = sandbox.start("report").until(|event| event["event"] == "waived").await.expect("the waiver");
@@ -149,4 +152,14 @@ async fn revocation_verbs_flip_only_when_queue_and_tables_agree() {
     let control = sandbox.client("CONTROL_URL").await;
     let named: i64 = control.query_one(receipt, &[&ids[0].to_string()]).await.expect("the journal").get(0);
     assert!(named > 0, "the gate's receipt names the waiver");
+
+    // The way back: what was revoked while green served has to be dead on blue too, by blue's own statement.
+    let back = capture(&sandbox, "green", "consent", &chain(late), "captured").await;
+    let (code, said) = sandbox.run("rollback").await;
+    assert_eq!((code, said["live"].as_str()), (0, Some("blue")), "{said}");
+    assert_eq!(outcome(&sandbox, back).await, "executed");
+    assert_eq!(living(&sandbox, "BLUE_URL", &late.0).await, 0);
+    let left = format!("select count(*) from aside.session where subject = '{}'", late.1);
+    assert_eq!(sandbox.ask("BLUE_URL", &left).await, 0, "the plan's statement for blue was run");
+    assert!(sandbox.ask("BLUE_URL", "select count(*) from aside.session").await > 0, "and for nobody else");
 }

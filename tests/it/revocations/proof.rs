@@ -6,7 +6,7 @@ use crate::harness::{Pair, Place};
 use cutover::plan::Side;
 use cutover::revocations::hydra::Knock;
 use cutover::revocations::proof::{Proof, prove, prove_on_target};
-use cutover::revocations::replay::{reapply_for, replay, replay_each};
+use cutover::revocations::replay::{replay, replay_each};
 use cutover::revocations::{Event, Seen};
 
 async fn replay_on_green(pair: &Pair, events: &[Event]) -> u64 {
@@ -67,7 +67,7 @@ async fn a_proof_falls_with_one_living_row_and_a_batch_kills_it_again() {
     let mut green = pair.green.client().await;
     let ways = ways(&green).await;
     let tx = green.transaction().await.expect("green begins");
-    assert_eq!(reapply_for(&tx, &ways, &events).await.expect("green takes it"), 2);
+    assert_eq!(replay(&tx, &ways, &events).await.expect("green takes it"), 2);
     tx.commit().await.expect("green commits");
     assert_eq!(proof_of(&pair, &events).await.proved.len(), 1);
 }
@@ -192,8 +192,8 @@ async fn poison_does_not_keep_the_others() {
     poison.what.chain.until = Some("not a time".to_owned());
     let mut green = pair.green.client().await;
     let ways = ways(&green).await;
-    let mut tx = green.transaction().await.expect("green begins");
-    let results = replay_each(&mut tx, &ways, &[poison, good]).await.expect("the connection holds");
+    let tx = green.transaction().await.expect("green begins");
+    let results = replay_each(&tx, &ways, &[poison, good]).await.expect("the connection holds");
     tx.commit().await.expect("green commits");
     assert!(results[0].1.is_err());
     assert!(results[1].1.is_ok());

@@ -8,7 +8,7 @@ use cutover::plan::{Replay, Side};
 use cutover::revocations::chain::Lookups;
 use cutover::revocations::hydra::Knock;
 use cutover::revocations::proof::prove_on_target;
-use cutover::revocations::replay::{reapply_for, replay, replay_each};
+use cutover::revocations::replay::{replay, replay_each};
 use cutover::revocations::sinks::Flaw;
 use cutover::revocations::{Chain, Door, Event, Outcome, Touched, TouchedRows, Ways, Witness};
 use jiff::{Timestamp, ToSpan as _};
@@ -110,11 +110,7 @@ async fn revocations_by_statement_kill_what_is_older_and_leave_a_later_grant() {
     pair.green.execute("update app_session set ended = false where id = 1").await;
     let mut green = pair.green.client().await;
     let tx = green.transaction().await.expect("green begins");
-    assert_eq!(
-        reapply_for(&tx, &ways, &events).await.expect("green takes it"),
-        1,
-        "what a batch brings back dies again"
-    );
+    assert_eq!(replay(&tx, &ways, &events).await.expect("green takes it"), 1, "what a batch brings back dies again");
 }
 
 #[tokio::test]
@@ -163,9 +159,9 @@ async fn revocations_by_statement_go_many_at_once_and_one_that_fails_keeps_no_ot
     let ways = self::ways(&pair, Side::Green, &section(fails, None)).await;
     pair.green.execute("update app_session set ended = false where id = 7").await;
     let mut green = pair.green.client().await;
-    let mut tx = green.transaction().await.expect("green begins");
+    let tx = green.transaction().await.expect("green begins");
     let events = [withdrawn("no-number", at), withdrawn("7", at)];
-    let results = replay_each(&mut tx, &ways, &events).await.expect("the connection holds");
+    let results = replay_each(&tx, &ways, &events).await.expect("the connection holds");
     assert!(results[0].1.is_err() && results[1].1.is_ok(), "{results:?}");
     tx.commit().await.expect("green commits");
     assert_eq!(living(&pair).await, [0_i32; 0], "the other one was replayed");

@@ -5,7 +5,7 @@ use super::{event_of, meets, token, ways};
 use crate::harness::Pair;
 use cutover::revocations::hydra::Knock;
 use cutover::revocations::proof::prove_on_target;
-use cutover::revocations::replay::reapply_for;
+use cutover::revocations::replay::replay;
 use cutover::revocations::{Event, Touched, TouchedRows};
 use tokio_postgres::Client;
 
@@ -106,7 +106,7 @@ create index on hydra_oauth2_{table} (client_id, subject); analyze hydra_oauth2_
     let mut green = pair.green.client().await;
     let ways = ways(&green).await;
     let tx = green.transaction().await.expect("green begins");
-    assert_eq!(reapply_for(&tx, &ways, &events).await.expect("green takes it"), 0);
+    assert_eq!(replay(&tx, &ways, &events).await.expect("green takes it"), 0);
     prove_on_target(&tx, &ways, &events).await.expect("green answers");
     let read =
         "select coalesce(sum(seq_tup_read), 0)::bigint from pg_stat_xact_user_tables where schemaname = 'public'";
