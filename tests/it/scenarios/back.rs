@@ -25,23 +25,6 @@ async fn run_reaches_the_flip_point_and_rollback_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_killed_at_five_steps_resumes_and_misses_no_write() {
-    let stage = Stage::with_accounts(500).await;
-    let mut killed = 0;
-    for step in ["claim-sides", "migrate-migrations", "copy-rows", "build-indexes", "level-backlog"] {
-        killed += i32::from(stage.killed_at("run", step).await);
-        stage.writes().await;
-    }
-    assert!(killed >= 4, "only {killed} kills hit their step");
-    let (code, run) = stage.verb(&["run"]).await;
-    assert_eq!(code, 0, "{run}");
-    assert_eq!(stage.rows(false).await, stage.rows(true).await, "green equals blue");
-    let (code, back) = stage.verb(&["rollback"]).await;
-    assert_eq!(code, 0, "{back}");
-    assert_eq!(stage.left_on_blue().await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_run_rolls_back_cleanly() {
     let stage = Stage::with_accounts(200).await;
     let before = stage.rows(true).await;

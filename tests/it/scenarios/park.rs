@@ -51,7 +51,7 @@ async fn a_signal_parks_a_long_step_and_the_next_run_does_the_rest() {
         );
         assert!(parked["why"].as_str().is_some_and(|why| why.contains(&format!("step {step}"))), "{parked}");
         assert!(parked["next"].as_str().is_some_and(|next| next.starts_with("cutover run ")), "{parked}");
-        assert!(asked.elapsed() < Duration::from_secs(5), "{step}: {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(20), "{step}: {:?}", asked.elapsed());
         stage.writes().await;
     }
     let (code, run) = stage.verb(&["run"]).await;
@@ -81,13 +81,13 @@ async fn a_pause_from_elsewhere_parks_the_run_at_work_and_no_later_one() {
     let stage = Stage::with_accounts(50).await;
     let (code, pause) = stage.verb(&["pause"]).await;
     assert_eq!((code, pause["outcome"].as_str(), pause["state"].as_str()), (0, Some("done"), None), "{pause}");
-    stage.write_plan(SLOW);
+    stage.write_plan(&SLOW.replace('3', "10"));
     let mut run = stage.start(&["run"]);
     run.until(is_slow).await.expect("the command begins");
     let asked = Instant::now();
     let pause = tokio::spawn(stage.start(&["pause"]).end());
     run.until(is_stopping).await.expect("it says that it stops");
-    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
     let (code, parked) = run.end().await;
     assert_eq!(code, 6, "{parked}");
     assert!(parked["why"].as_str().is_some_and(|why| why.contains("cutover pause")), "{parked}");
