@@ -155,7 +155,7 @@ async fn revocation_verbs_flip_only_when_queue_and_tables_agree() {
 
     // The way back: what was revoked while green served has to be dead on blue too, by blue's own statement.
     let back = capture(&sandbox, "green", "consent", &chain(late), "captured").await;
-    let (code, said) = sandbox.run("rollback").await;
+    let (code, said) = sandbox.run("rollback --yes").await;
     assert_eq!((code, said["live"].as_str()), (0, Some("blue")), "{said}");
     assert_eq!(outcome(&sandbox, back).await, "executed");
     assert_eq!(living(&sandbox, "BLUE_URL", &late.0).await, 0);
