@@ -152,13 +152,16 @@ async fn revocation_verbs_flip_only_when_queue_and_tables_agree() {
     let control = sandbox.client("CONTROL_URL").await;
     let named: i64 = control.query_one(receipt, &[&ids[0].to_string()]).await.expect("the journal").get(0);
     assert!(named > 0, "the gate's receipt names the waiver");
+    dies_on_the_way_back(&sandbox, late).await;
+}
 
-    // The way back: what was revoked while green served has to be dead on blue too, by blue's own statement.
-    let back = capture(&sandbox, "green", "consent", &chain(late), "captured").await;
+/// What was revoked while green served has to be dead on blue too, by blue's own statement.
+async fn dies_on_the_way_back(sandbox: &Sandbox, late: &(String, String)) {
+    let back = capture(sandbox, "green", "consent", &chain(late), "captured").await;
     let (code, said) = sandbox.run("rollback --yes").await;
     assert_eq!((code, said["live"].as_str()), (0, Some("blue")), "{said}");
-    assert_eq!(outcome(&sandbox, back).await, "executed");
-    assert_eq!(living(&sandbox, "BLUE_URL", &late.0).await, 0);
+    assert_eq!(outcome(sandbox, back).await, "executed");
+    assert_eq!(living(sandbox, "BLUE_URL", &late.0).await, 0);
     let left = format!("select count(*) from aside.session where subject = '{}'", late.1);
     assert_eq!(sandbox.ask("BLUE_URL", &left).await, 0, "the plan's statement for blue was run");
     assert!(sandbox.ask("BLUE_URL", "select count(*) from aside.session").await > 0, "and for nobody else");
