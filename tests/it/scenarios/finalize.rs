@@ -34,7 +34,8 @@ async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing(met
 
     // The prober writes to blue as the application would, and blue's engine is still connected.
     for part in ["prober", "engine-blue"] {
-        assert_eq!(sandbox.verb(&["fault", part, "kill"]).await["outcome"], "done", "{part}");
+        let said = sandbox.verb(&["fault", part, "kill"]).await;
+        assert_eq!(said["outcome"], "done", "{part}: {said}");
     }
     killed_half_way(&sandbox).await;
     let (code, said) = sandbox.run("finalize --yes --set window.soak=50ms").await;
@@ -49,7 +50,8 @@ async fn finalize_waits_for_the_soak_and_for_blues_engine_and_leaves_nothing(met
 
     // A gateway that starts again has only its memory, and serves green.
     for fault in ["kill", "up"] {
-        assert_eq!(sandbox.verb(&["fault", "gateway", fault]).await["outcome"], "done", "{fault}");
+        let said = sandbox.verb(&["fault", "gateway", fault]).await;
+        assert_eq!(said["outcome"], "done", "{fault}: {said}");
     }
     let version = format!("{}/version", sandbox.variable("GATEWAY_ADMIN"));
     let answer = reqwest::get(&version).await.expect("the gateway answers");
