@@ -12,8 +12,7 @@ const PAIRWISE: &str =
 select distinct r.subject, (select max(id) from hydra_client), 'of ' || r.subject from hydra_oauth2_consent_request r
 where r.subject <> '' on conflict do nothing";
 /// What only blue's own statement can reach: a table that nothing carries.
-const ASIDE: &str =
-    "create schema aside; create table aside.session as select distinct subject from hydra_oauth2_consent_request";
+const ASIDE: &str = "create schema aside; create table aside.session as select distinct subject from hydra_oauth2_consent_request;\n  alter table aside.session add primary key (subject)";
 
 /// Statements that delete what a subject has on a side; blue's looks into a column that the test chooses.
 fn statements(column: &str) -> String {
