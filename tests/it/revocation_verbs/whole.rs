@@ -83,6 +83,7 @@ fn why(said: &Value) -> &str {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revocation_verbs_flip_only_when_queue_and_tables_agree() {
     let sandbox = Sandbox::up("witness", 5000, 5).await;
+    sandbox.change_plan("drop: [schema_migration_legacy]", "drop: [schema_migration_legacy, aside.session]");
     sandbox.client("BLUE_URL").await.batch_execute(ASIDE).await.expect("a table aside");
     sandbox.change_plan("replay: { hydra: {} }", &format!("replay: {}", statements("s.nobody")));
     let (code, said) = sandbox.run("check").await;
