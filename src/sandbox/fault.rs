@@ -87,13 +87,10 @@ async fn process_fault(
     fault: Fault,
 ) -> Result<(), FaultError> {
     match fault {
-        Fault::Kill => {
-            processes.signal(name, Signal::KILL)?;
-            processes.end(name, Signal::KILL).await?;
-        }
+        Fault::Kill => processes.kill(name).await?,
         Fault::Pause => drop(processes.signal(name, Signal::STOP)?),
         Fault::Resume => drop(processes.signal(name, Signal::CONT)?),
-        Fault::Down => processes.end(name, Signal::TERM).await?,
+        Fault::Down => processes.end(name).await?,
         Fault::Up if processes.running(name).is_some() => {}
         Fault::Up => start_again(layout, processes, name).await?,
     }

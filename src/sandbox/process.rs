@@ -110,7 +110,7 @@ impl Processes {
     /// The id of a running part, seen to belong to this sandbox.
     pub(crate) fn running(&self, part: &str) -> Option<u32> {
         let pid = *self.pids().get(part)?;
-        (state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X')) && self.is_ours(pid)).then_some(pid)
+        (is_alive(pid) && self.is_ours(pid)).then_some(pid)
     }
 
     fn is_ours(&self, pid: u32) -> bool {
@@ -126,16 +126,22 @@ impl Processes {
     }
 
     /// Ends a part: in order, then by force; one that is not running is no error.
-    pub(crate) async fn end(&self, part: &str, by: Signal) -> Result<(), ProcessError> {
+    pub(crate) async fn end(&self, part: &str) -> Result<(), ProcessError> {
         let Some(pid) = self.running(part) else { return Ok(()) };
-        send(pid, by);
+        send(pid, Signal::TERM);
         // A stopped process takes nothing but a kill until it goes on.
         send(pid, Signal::CONT);
         if gone(pid, END_WITHIN).await {
             return Ok(());
         }
         send(pid, Signal::KILL);
-        if gone(pid, END_WITHIN).await { Ok(()) } else { Err(ProcessError::NotDown { part: part.to_owned() }) }
+        until_gone(part, pid).await
+    }
+
+    /// Kills a running part, and waits until it holds nothing any more.
+    pub(crate) async fn kill(&self, part: &str) -> Result<(), ProcessError> {
+        let pid = self.signal(part, Signal::KILL)?;
+        until_gone(part, pid).await
     }
 
     /// Waits until `url` answers at all, or the part has ended.
@@ -164,7 +170,16 @@ impl Processes {
     }
 }
 
-/// The letter of a process's state.
+/// Whether any thread of a process lives: its first one may have ended while others still hold what they share, such as the ports.
+fn is_alive(pid: u32) -> bool {
+    match state(pid) {
+        None => false,
+        Some('Z' | 'X') => std::fs::read_dir(format!("/proc/{pid}/task")).is_ok_and(|threads| threads.count() > 1),
+        Some(_) => true,
+    }
+}
+
+/// The letter of a process's state, which is that of its first thread.
 fn state(pid: u32) -> Option<char> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     text.rsplit_once(')')?.1.trim_start().chars().next()
@@ -177,13 +192,42 @@ fn send(pid: u32, signal: Signal) {
     }
 }
 
+async fn until_gone(part: &str, pid: u32) -> Result<(), ProcessError> {
+    if gone(pid, END_WITHIN).await { Ok(()) } else { Err(ProcessError::NotDown { part: part.to_owned() }) }
+}
+
 async fn gone(pid: u32, within: Duration) -> bool {
     let until = Instant::now() + within;
-    while state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X')) {
+    while is_alive(pid) {
         if Instant::now() > until {
             return false;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Its first thread ends, and another stays.
+    const HALF_ENDED: &str = "import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(60,)).start()
+ctypes.CDLL(None).pthread_exit(None)";
+
+    #[tokio::test]
+    async fn a_process_lives_as_long_as_any_of_its_threads() {
+        let mut child = Command::new("python3").args(["-c", HALF_ENDED]).spawn().expect("it starts");
+        let until = Instant::now() + Duration::from_secs(20);
+        while state(child.id()) != Some('Z') {
+            assert!(Instant::now() < until, "its first thread ends");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(is_alive(child.id()) && !gone(child.id(), Duration::from_millis(60)).await);
+        child.kill().expect("it is killed");
+        assert!(gone(child.id(), END_WITHIN).await, "nobody has taken note of its end yet");
+        child.wait().expect("it has ended");
+        assert!(!is_alive(child.id()));
+    }
 }

@@ -12,7 +12,6 @@ use super::process::{ProcessError, Processes};
 use super::seed::{self, SeedError, SeedSize};
 use super::servers::{Binaries, Server, ServerError, ServerOptions, Stop};
 use crate::plan::Secret;
-use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -263,7 +262,7 @@ async fn end_all(layout: &Layout, program: &Path) -> Result<(), UpError> {
     let processes = Processes::new(layout, program.to_owned());
     let mut outcome = Ok(());
     for part in PROCESSES.into_iter().rev() {
-        if let Err(error) = processes.end(part, Signal::TERM).await {
+        if let Err(error) = processes.end(part).await {
             outcome = Err(error.into());
         }
     }
