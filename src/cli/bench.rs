@@ -1,5 +1,6 @@
 //! `cutover sandbox bench carry|copy|level|diff|migrations|cleanup|flip|gateway|revocations`: this tool measured beside its peers in one run, on the same data, as ratios.
 
+use super::open_files;
 use super::sandbox::{eprint_line, interrupted, print_line};
 use crate::engine::chain;
 use crate::sandbox::bench::{BenchOptions, Kind, QUICK_ROWS, bench};
@@ -85,6 +86,7 @@ enum What {
 /// Runs the bench; 0 when every goal is reached or it was quick, 1 otherwise.
 pub(super) async fn run(args: BenchArgs) -> u8 {
     let json = args.json;
+    open_files::raise();
     let options = match options(&args) {
         Ok(options) => options,
         Err(error) => return failed(json, &error.to_string()),

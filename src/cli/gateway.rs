@@ -2,6 +2,7 @@
 
 use super::arguments::PlanArgs;
 use super::exit::{CommandError, Ending};
+use super::open_files;
 use super::screen::Screen;
 use crate::gateway::{Config, NotTold, serve};
 use crate::journal::Journal;
@@ -36,6 +37,7 @@ pub(super) async fn run(arguments: &GatewayArgs) -> Ending {
 
 async fn serve_plan(arguments: &GatewayArgs, screen: Screen) -> Result<(), CommandError> {
     let plan = arguments.plan.load(&screen)?;
+    open_files::raise();
     let config = Config::from_plan(&plan, arguments.name.as_deref(), install(plan.control.clone()));
     let config = config.map_err(|error| {
         let hint = match error {

@@ -10,6 +10,7 @@ mod exit;
 mod gateway;
 mod journal;
 mod migrations;
+mod open_files;
 mod participant;
 mod pause;
 mod plan;

@@ -40,7 +40,7 @@ use url::Url;
 
 const HEAD_BYTES: usize = 64 * 1024;
 /// Most connections of one listener; the next wait to be accepted.
-const CONNECTIONS: usize = 8192;
+const CONNECTIONS: usize = 16_384;
 /// Requests under way at the end are given this long.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 

@@ -10,7 +10,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use futures_util::future::join_all;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,6 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
+use tokio::time::timeout_at;
 
 /// Idle connections, and what the gateway may hold with them, in mebibytes.
 const IDLE: usize = 10_000;
@@ -39,7 +39,6 @@ const PATH: &str = "/userinfo";
 
 /// Measures, and gives the last line.
 pub(super) async fn gateway(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync)) -> Result<Value, BenchError> {
-    raise_files();
     let place = Place::up(options, "place", options.rows, options.deadline(), tell).await?;
     let green = place.green("green").await?;
     place.write_variables(&green)?;
@@ -53,7 +52,7 @@ pub(super) async fn gateway(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync)
     let direct = probed(&place, &origin.url(PATH), seconds).await?;
     let through = probed(&place, &ours.url(PATH), seconds).await?;
     tell(&format!("{IDLE} idle connections"));
-    let idle_mb = idle(&ours).await?;
+    let idle_mb = idle(&place, &ours).await?;
     drop(ours);
     tell(&format!("{REFRESHES} equal refreshes"));
     let calls = refreshes(&place).await?;
@@ -61,13 +60,6 @@ pub(super) async fn gateway(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync)
     green.remove().await?;
     place.down().await?;
     Ok(found.line(options))
-}
-
-/// As many files as this machine lets us have; children inherit it.
-fn raise_files() {
-    let limit = getrlimit(Resource::Nofile);
-    // One that stays low is seen when connections are refused.
-    let _as_it_is = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// The plan, with one answer for equal refreshes.
@@ -139,12 +131,13 @@ async fn probed(place: &Place, url: &str, seconds: &str) -> Result<Value, BenchE
 }
 
 /// Memory with so many connections, each of which has asked once.
-async fn idle(ours: &Listening) -> Result<Option<f64>, BenchError> {
+async fn idle(place: &Place, ours: &Listening) -> Result<Option<f64>, BenchError> {
     let mut kept = Vec::with_capacity(IDLE);
     while kept.len() < IDLE {
         // Not all at one time: nobody's backlog is that long.
-        let some = join_all((0..100).map(|_| asked_once(ours.address))).await;
+        let some = join_all((0..100).map(|_| timeout_at(place.until, asked_once(ours.address)))).await;
         for stream in some {
+            let stream = stream.unwrap_or_else(|late| Err(late.into()));
             kept.push(stream.map_err(BenchError::machine(format!("keep connection {} open", kept.len() + 1)))?);
         }
     }

@@ -71,7 +71,7 @@ pub(super) async fn by_sql(options: &BenchOptions, tell: &(dyn Fn(&str) + Sync))
         left: left.get(0),
         flip_s: ran.seconds,
         rss_mb: rss_mb(&ran),
-        hold: said["hold_ms"].clone(),
+        hold: said["figures"]["hold_ms"].clone(),
     })
 }
 

@@ -69,7 +69,7 @@ pub(super) async fn revocations(options: &BenchOptions, tell: &(dyn Fn(&str) + S
         borne,
         flip_s: ran.seconds,
         flip_mb: rss_mb(&ran),
-        hold: said["hold_ms"].clone(),
+        hold: said["figures"]["hold_ms"].clone(),
         counts,
         backlog,
         queued_s,
