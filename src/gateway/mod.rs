@@ -20,6 +20,7 @@ mod log;
 mod metrics;
 mod overlay;
 mod participant;
+mod pool;
 mod proxy;
 mod recognize;
 mod refresh;
@@ -32,6 +33,7 @@ mod times;
 mod upload;
 mod upstream;
 mod waiting;
+mod workers;
 
 pub use config::{Config, NotTold};
 pub use error::GatewayError;

@@ -51,7 +51,8 @@ pub(super) struct Proxy {
     request_timeout: Duration,
 }
 
-/// What a proxy is made of.
+/// What a proxy is made of; all but the upstreams is shared with others.
+#[derive(Clone)]
 pub(super) struct Parted {
     pub(super) gate: Arc<Gate>,
     pub(super) doors: Doors,

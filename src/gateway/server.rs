@@ -15,32 +15,25 @@ use super::proxy::{Parted, Proxy};
 use super::refresh::Refreshes;
 use super::registers::Registers;
 use super::state::StateFile;
-use super::taken::Taken;
 use super::upstream::Upstreams;
 use super::waiting::Bounds;
+use super::workers::{self, Waits, Workers, until_true};
+use crate::plan::Gateway;
 use crate::revocations::chain::Lookups;
 use crate::revocations::doors::Doors;
 use crate::revocations::hydra::Listener;
 use crate::revocations::{Follower, Identities, Install, Producer, Retiring, Setup, queue};
 use crate::traffic::protocol::State;
 use crate::traffic::stand::Stand;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use url::Url;
 
-const HEAD_BYTES: usize = 64 * 1024;
-/// Most connections of one listener; the next wait to be accepted.
-const CONNECTIONS: usize = 16_384;
 /// Requests under way at the end are given this long.
 const LAST_REQUESTS: Duration = Duration::from_secs(5);
 
@@ -62,7 +55,8 @@ pub struct Bound {
     control: TcpListener,
     addresses: Addresses,
     participant: Arc<Participant>,
-    proxy: Arc<Proxy>,
+    /// One for each thread that speaks with clients.
+    proxies: Vec<Arc<Proxy>>,
     tallies: Arc<Tallies>,
     added: Arc<Added>,
     metrics: Arc<Metrics>,
@@ -70,13 +64,6 @@ pub struct Bound {
     retirement: Retirement,
     install: Install,
     waits: Waits,
-}
-
-/// Longest waits for a client.
-#[derive(Clone, Copy)]
-struct Waits {
-    head: Duration,
-    taking: Duration,
 }
 
 /// Runs a gateway until `shutdown` is ready.
@@ -123,7 +110,7 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
         refreshes: refreshes.clone(),
         counters: Arc::clone(&counters),
     };
-    let proxy = Proxy::new(parts, gateway.request_timeout);
+    let proxies = proxies(&parts, gateway)?;
     let metrics = Arc::new(Metrics { gate: Arc::clone(&gate), overlay, refreshes, counters });
     let participant = Participant::new(gate, registers, upstreams, capture, file, stand, config.hold);
     let urls = [&config.blue, &config.green, &config.control];
@@ -137,7 +124,7 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
         control,
         addresses,
         participant,
-        proxy,
+        proxies,
         tallies,
         added,
         metrics,
@@ -146,6 +133,12 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
         install,
         waits,
     })
+}
+
+/// Each with connections of its own to the engines.
+fn proxies(parts: &Parted, gateway: &Gateway) -> Result<Vec<Arc<Proxy>>, GatewayError> {
+    let own = || Ok(Parted { upstreams: Arc::new(Upstreams::new(gateway)?), ..parts.clone() });
+    (0..workers::count()).map(|_| Ok(Proxy::new(own()?, gateway.request_timeout))).collect()
 }
 
 /// The spool file stands beside the state file: whoever keeps the one keeps the other.
@@ -181,17 +174,23 @@ impl Bound {
         beside.spawn(following);
         beside.spawn(Arc::clone(&metrics).sweep());
         let (end, ended) = watch::channel(false);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(accept(self.public, Listener::Public, Arc::clone(&self.proxy), self.waits, ended.clone()));
-        tasks.spawn(accept(self.admin, Listener::Admin, self.proxy, self.waits, ended.clone()));
+        let workers = Workers::start(self.proxies, self.waits, &ended)?;
         let router = control::router(self.participant, self.tallies, metrics).merge(added::router(self.added));
-        let own = axum::serve(self.control, router).with_graceful_shutdown(until_true(ended));
+        let own = axum::serve(self.control, router).with_graceful_shutdown(until_true(ended.clone()));
         let own = tokio::spawn(async move { own.await });
-        shutdown.await;
-        // No receiver left means that everything has ended already.
-        let _ = end.send(true);
-        let _ = timeout(LAST_REQUESTS, async { while tasks.join_next().await.is_some() {} }).await;
+        let shutdown = async {
+            shutdown.await;
+            // No receiver left means that everything has ended already.
+            let _ = end.send(true);
+        };
+        tokio::join!(
+            shutdown,
+            workers.accept(self.public, Listener::Public, ended.clone()),
+            workers.accept(self.admin, Listener::Admin, ended),
+        );
+        let _ = timeout(LAST_REQUESTS, workers.idle()).await;
         beside.abort_all();
+        workers.close().await;
         match timeout(LAST_REQUESTS, own).await {
             Ok(Ok(Err(error))) => Err(GatewayError::Failed(error.to_string())),
             _ => Ok(()),
@@ -210,66 +209,4 @@ async fn listen(what: &str, url: &str) -> Result<TcpListener, GatewayError> {
 
 fn address(listener: &TcpListener) -> Result<SocketAddr, GatewayError> {
     listener.local_addr().map_err(|error| GatewayError::Failed(error.to_string()))
-}
-
-async fn until_true(mut ended: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is an end as well.
-    let _ = ended.wait_for(|ended| *ended).await;
-}
-
-async fn accept(listener: TcpListener, kind: Listener, proxy: Arc<Proxy>, waits: Waits, ended: watch::Receiver<bool>) {
-    let mut connections = JoinSet::new();
-    let mut end = pin!(until_true(ended.clone()));
-    loop {
-        let is_full = connections.len() >= CONNECTIONS;
-        tokio::select! {
-            () = &mut end => break,
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if !is_full => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(converse(stream, peer, kind, Arc::clone(&proxy), waits, ended.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "accept a connection");
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-            }
-        }
-    }
-    drop(listener);
-    while connections.join_next().await.is_some() {}
-}
-
-async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    kind: Listener,
-    proxy: Arc<Proxy>,
-    waits: Waits,
-    ended: watch::Receiver<bool>,
-) {
-    let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| {
-        let proxy = Arc::clone(&proxy);
-        async move { Ok::<_, Infallible>(proxy.answer(kind, peer.ip(), request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(waits.head)
-        .max_buf_size(HEAD_BYTES)
-        .serve_connection(TokioIo::new(Taken::new(stream, waits.taking)), service);
-    let mut connection = pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => log_end(result),
-        () = until_true(ended) => {
-            connection.as_mut().graceful_shutdown();
-            log_end(connection.await);
-        }
-    }
-}
-
-fn log_end(result: hyper::Result<()>) {
-    if let Err(error) = result {
-        tracing::debug!(%error, "a client's connection ended");
-    }
 }

@@ -1,10 +1,11 @@
-//! The engines behind the gateway: one client with its own pool per side, so that nothing of one side is used for the other.
+//! The engines behind the gateway, each with connections of its own, so that nothing of one side is used for the other.
 //!
-//! A request is sent once. The only repetitions: the HTTP library sends a request again that never left because its pooled
-//! connection was found closed, and a bodiless GET or HEAD is sent once more when the connection ended under it.
+//! A request is sent once. The only repetitions: one that never left because its connection was found closed, and a bodiless GET or HEAD
+//! whose connection ended under it, which is sent once more.
 
 use super::answer::{Body, full};
 use super::error::GatewayError;
+use super::pool::{Pool, SendError};
 use crate::plan::{Gateway, Side};
 use crate::revocations::hydra::Listener;
 use bytes::Bytes;
@@ -12,14 +13,9 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
+use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, Uri};
-use hyper_util::client::legacy::{Client, Error as ClientError, connect::HttpConnector};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use std::time::Duration;
 
-/// Shorter than what engines and proxies usually keep an idle connection.
-const IDLE: Duration = Duration::from_secs(15);
-const CONNECT: Duration = Duration::from_secs(2);
 const VERSION_BYTES: usize = 16 * 1024;
 
 /// The engines of both sides.
@@ -29,14 +25,13 @@ pub(super) struct Upstreams {
 }
 
 struct Engine {
-    client: Client<HttpConnector, Body>,
     public: Base,
     admin: Base,
 }
 
-/// Scheme, host and path before an engine's own paths.
+/// Where an engine listens, and the path before its own paths.
 struct Base {
-    authority: String,
+    pool: Pool,
     prefix: String,
 }
 
@@ -44,7 +39,6 @@ impl Upstreams {
     pub(super) fn new(gateway: &Gateway) -> Result<Self, GatewayError> {
         let engine = |side: &str, public: &str, admin: &str| -> Result<Engine, GatewayError> {
             Ok(Engine {
-                client: client(),
                 public: Base::parse(&format!("{side}'s public engine"), public)?,
                 admin: Base::parse(&format!("{side}'s admin engine"), admin)?,
             })
@@ -62,18 +56,17 @@ impl Upstreams {
         listener: Listener,
         mut head: Parts,
         body: Body,
-    ) -> Result<Response<Incoming>, ClientError> {
-        let engine = self.engine(side);
-        head.uri = engine.base(listener).join(&head.uri);
+    ) -> Result<Response<Incoming>, SendError> {
+        let base = self.engine(side).base(listener);
+        base.point(&mut head.uri);
         head.version = hyper::Version::HTTP_11;
         say_chunked(&mut head, &body);
         let again = is_repeatable(&head, &body).then(|| head.clone());
-        match engine.client.request(Request::from_parts(head, body)).await {
-            Err(error) if !error.is_connect() => match again {
-                Some(head) => engine.client.request(Request::from_parts(head, full(Bytes::new()))).await,
-                None => Err(error),
-            },
-            answer => answer,
+        match (base.pool.send(Request::from_parts(head, body)).await, again) {
+            (Err(SendError::Broke(_)), Some(head)) => {
+                base.pool.send(Request::from_parts(head, full(Bytes::new()))).await
+            }
+            (answer, _) => answer,
         }
     }
 
@@ -128,32 +121,22 @@ impl Base {
         if uri.scheme_str() != Some("http") {
             return Err(wrong("the gateway speaks plain http to an engine"));
         }
-        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?.to_string();
-        Ok(Self { authority, prefix: uri.path().trim_end_matches('/').to_owned() })
+        let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| wrong("it names no host"))?;
+        let to = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
+        Ok(Self { pool: Pool::new(to, host), prefix: uri.path().trim_end_matches('/').to_owned() })
     }
 
-    /// The client's path and query at this engine; whatever host the client named in it is left behind.
-    fn join(&self, uri: &Uri) -> Uri {
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        let path = if self.prefix.is_empty() { path.to_owned() } else { format!("{}{path}", self.prefix) };
-        Uri::builder()
-            .scheme("http")
-            .authority(self.authority.as_str())
-            .path_and_query(path)
-            .build()
-            .unwrap_or_else(|_| Uri::from_static("http://invalid.invalid/"))
+    /// Makes of the client's target its path and query at this engine; whatever host the client named in it is left behind.
+    fn point(&self, uri: &mut Uri) {
+        if self.prefix.is_empty() && uri.authority().is_none() && uri.path_and_query().is_some() {
+            return;
+        }
+        let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        let path = format!("{}{path}", self.prefix);
+        // Two parts of a path are a path.
+        *uri = path.parse().unwrap_or_else(|_| Uri::from_static("/"));
     }
-}
-
-fn client() -> Client<HttpConnector, Body> {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(CONNECT));
-    Client::builder(TokioExecutor::new())
-        .pool_idle_timeout(IDLE)
-        .pool_timer(TokioTimer::new())
-        .retry_canceled_requests(true)
-        .build(connector)
 }
 
 /// The HTTP library leaves out the body of a GET or a HEAD whose length is not known, unless the head says that it is there.

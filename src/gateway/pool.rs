@@ -1,0 +1,126 @@
+//! Connections to one address of an engine, each kept for the next request when it is free again.
+//!
+//! A pool belongs to one thread, and the connection used last is used next: it is the least likely to have been closed meanwhile.
+
+use super::answer::Body;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{HOST, HeaderValue};
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use thiserror::Error;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+/// Shorter than what engines and proxies usually keep an idle connection.
+const IDLE: Duration = Duration::from_secs(15);
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// Why a request has no answer.
+#[derive(Debug, Error)]
+pub(super) enum SendError {
+    /// Nobody took a connection: the engine has not heard of the request.
+    #[error("connect to {to}")]
+    Connect {
+        /// Where.
+        to: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The connection broke under the request: the engine may have heard of it.
+    #[error("send a request and read its answer")]
+    Broke(#[source] hyper::Error),
+}
+
+/// The connections to one address.
+pub(super) struct Pool {
+    /// Host and port.
+    to: String,
+    host: HeaderValue,
+    kept: Mutex<Vec<Kept>>,
+}
+
+/// A connection that has answered. It may still be at the body of its answer.
+struct Kept {
+    connection: SendRequest<Body>,
+    since: Instant,
+}
+
+impl Pool {
+    /// To this host and port; `host` is what a request says that names none.
+    pub(super) fn new(to: String, host: HeaderValue) -> Self {
+        Self { to, host, kept: Mutex::new(Vec::new()) }
+    }
+
+    /// Sends a request, whose target is a path and query alone, by a connection that is free or by a new one. It leaves a second time only when
+    /// it never left: a kept connection was found closed.
+    pub(super) async fn send(&self, mut request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        if !request.headers().contains_key(HOST) {
+            request.headers_mut().insert(HOST, self.host.clone());
+        }
+        while let Some(connection) = self.free() {
+            match self.send_by(connection, request).await {
+                Ok(response) => return Ok(response),
+                Err((Some(unsent), _)) => request = unsent,
+                Err((None, error)) => return Err(SendError::Broke(error)),
+            }
+        }
+        let connection = self.connect().await?;
+        self.send_by(connection, request).await.map_err(|(_, error)| SendError::Broke(error))
+    }
+
+    /// Gives the request back when it never left.
+    async fn send_by(
+        &self,
+        mut connection: SendRequest<Body>,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, (Option<Request<Body>>, hyper::Error)> {
+        match connection.try_send_request(request).await {
+            Ok(response) => {
+                self.lock().push(Kept { connection, since: Instant::now() });
+                Ok(response)
+            }
+            Err(mut failed) => Err((failed.take_message(), failed.into_error())),
+        }
+    }
+
+    /// The free connection that was used last.
+    fn free(&self) -> Option<SendRequest<Body>> {
+        let mut kept = self.lock();
+        let old = kept.iter().take_while(|kept| kept.since.elapsed() > IDLE).count();
+        kept.drain(..old);
+        let mut place = kept.len();
+        while place > 0 {
+            place -= 1;
+            if kept[place].connection.is_closed() {
+                kept.remove(place);
+            } else if kept[place].connection.is_ready() {
+                return Some(kept.remove(place).connection);
+            }
+        }
+        None
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Body>, SendError> {
+        let failed = |source| SendError::Connect { to: self.to.clone(), source };
+        let connected = timeout(CONNECT, TcpStream::connect(&self.to)).await;
+        let stream = connected.map_err(|late| failed(late.into()))?.map_err(failed)?;
+        // Without it small requests wait for acknowledgements; the connection works all the same.
+        let _ = stream.set_nodelay(true);
+        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Broke)?;
+        tokio::spawn(async move {
+            if let Err(error) = driver.await {
+                tracing::debug!(%error, "a connection to an engine ended");
+            }
+        });
+        Ok(connection)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
