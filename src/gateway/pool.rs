@@ -124,3 +124,102 @@ impl Pool {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::answer::full;
+    use super::*;
+    use http_body_util::BodyExt as _;
+    use hyper::Method;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// What an engine does with the requests of one connection.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Manner {
+        Answers,
+        /// Closes after its first answer, as one that was idle for too long.
+        ClosesAfterOne,
+        /// Takes the second request and goes away.
+        DropsTheSecond,
+    }
+
+    /// An engine, and how many connections and requests it has seen.
+    async fn engine(manner: Manner) -> (Pool, Arc<[AtomicUsize; 2]>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound").to_string();
+        let seen = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let counts = Arc::clone(&seen);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                counts[0].fetch_add(1, Ordering::SeqCst);
+                let counts = Arc::clone(&counts);
+                tokio::spawn(async move {
+                    let (mut served, mut read) = (0, [0; 4096]);
+                    while stream.read(&mut read).await.is_ok_and(|bytes| bytes > 0) {
+                        counts[1].fetch_add(1, Ordering::SeqCst);
+                        if manner == Manner::DropsTheSecond && served == 1 {
+                            return;
+                        }
+                        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").await.expect("sent");
+                        served += 1;
+                        if manner == Manner::ClosesAfterOne {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        (Pool::new(address, HeaderValue::from_static("engine")), seen)
+    }
+
+    async fn post(pool: &Pool) -> Result<(), SendError> {
+        let request =
+            Request::builder().method(Method::POST).uri("/oauth2/token").body(full("a=b")).expect("a request");
+        let answer = pool.send(request).await?;
+        assert_eq!(answer.into_body().collect().await.map_err(SendError::Broke)?.to_bytes(), "ok");
+        // The connection finds out by itself, on this same thread, what became of it.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(())
+    }
+
+    fn counted(seen: &[AtomicUsize; 2]) -> (usize, usize) {
+        (seen[0].load(Ordering::SeqCst), seen[1].load(Ordering::SeqCst))
+    }
+
+    #[tokio::test]
+    async fn gateway_pool_sends_one_request_after_the_other_by_one_connection() {
+        let (pool, seen) = engine(Manner::Answers).await;
+        for _ in 0..3 {
+            post(&pool).await.expect("answered");
+        }
+        assert_eq!(counted(&seen), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn gateway_pool_takes_a_new_connection_when_the_kept_one_was_closed() {
+        let (pool, seen) = engine(Manner::ClosesAfterOne).await;
+        for _ in 0..3 {
+            post(&pool).await.expect("answered");
+        }
+        assert_eq!(counted(&seen), (3, 3), "none was sent twice");
+    }
+
+    #[tokio::test]
+    async fn gateway_pool_never_sends_again_what_may_have_been_heard() {
+        let (pool, seen) = engine(Manner::DropsTheSecond).await;
+        post(&pool).await.expect("answered");
+        assert!(matches!(post(&pool).await, Err(SendError::Broke(_))));
+        assert_eq!(counted(&seen), (1, 2));
+    }
+
+    #[tokio::test]
+    async fn gateway_pool_says_that_nobody_was_reached() {
+        let (pool, _) = engine(Manner::Answers).await;
+        let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
+        let pool = Pool { to: nobody.to_string(), ..pool };
+        assert!(matches!(post(&pool).await, Err(SendError::Connect { .. })));
+    }
+}
