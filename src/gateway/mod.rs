@@ -24,6 +24,7 @@ mod proxy;
 mod recognize;
 mod refresh;
 mod registers;
+mod routes;
 mod server;
 mod settle;
 mod state;

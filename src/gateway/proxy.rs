@@ -15,6 +15,7 @@ use super::log::Logged;
 use super::overlay::{Doorway, Overlay, Verdict, denied};
 use super::recognize::{Recognized, recognized};
 use super::refresh::{Asking, Refreshes};
+use super::routes::Routes;
 use super::upstream::{Upstreams, chain_of};
 use crate::revocations::doors::{Doors, InForm, Reading};
 use crate::revocations::hydra::{self, Class, Knock, Listener};
@@ -42,6 +43,7 @@ const VERSION: &str = "/version";
 pub(super) struct Proxy {
     gate: Arc<Gate>,
     doors: Doors,
+    routes: Routes,
     upstreams: Arc<Upstreams>,
     capture: Arc<Capture>,
     tallies: Arc<Tallies>,
@@ -55,6 +57,7 @@ pub(super) struct Proxy {
 pub(super) struct Parted {
     pub(super) gate: Arc<Gate>,
     pub(super) doors: Doors,
+    pub(super) routes: Routes,
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) capture: Arc<Capture>,
     pub(super) tallies: Arc<Tallies>,
@@ -65,8 +68,19 @@ pub(super) struct Parted {
 
 impl Proxy {
     pub(super) fn new(parts: Parted, request_timeout: Duration) -> Arc<Self> {
-        let Parted { gate, doors, upstreams, capture, tallies, overlay, refreshes, counters } = parts;
-        Arc::new(Self { gate, doors, upstreams, capture, tallies, overlay, refreshes, counters, request_timeout })
+        let Parted { gate, doors, routes, upstreams, capture, tallies, overlay, refreshes, counters } = parts;
+        Arc::new(Self {
+            gate,
+            doors,
+            routes,
+            upstreams,
+            capture,
+            tallies,
+            overlay,
+            refreshes,
+            counters,
+            request_timeout,
+        })
     }
 
     /// Answers one request of one listener.
@@ -87,13 +101,14 @@ impl Proxy {
             Reading::Unclear(why) => return error(StatusCode::BAD_REQUEST, "invalid_request", why),
             Reading::Knocks(_) | Reading::InForm(_) => Class::Revocation,
         };
+        let manner = self.routes.manner(listener, &head.method, head.uri.path(), class);
         headers::strip_hop_by_hop(&mut head.headers);
         headers::strip_ours(&mut head.headers);
         headers::add_client(&mut head.headers, client);
         let entered = if asks_version(&head) {
             self.gate.glance()
         } else {
-            self.gate.enter(class, length.unwrap_or(FORM_BYTES as u64)).await
+            self.gate.enter(manner, length.unwrap_or(FORM_BYTES as u64)).await
         };
         match entered {
             Ok(pass) => {

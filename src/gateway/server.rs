@@ -14,6 +14,7 @@ use super::participant::Participant;
 use super::proxy::{Parted, Proxy};
 use super::refresh::Refreshes;
 use super::registers::Registers;
+use super::routes::Routes;
 use super::state::StateFile;
 use super::taken::Taken;
 use super::upstream::Upstreams;
@@ -116,6 +117,7 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
     let parts = Parted {
         gate: Arc::clone(&gate),
         doors: Doors::new(gateway.doors.clone()),
+        routes: Routes::new(gateway.routes.clone()),
         upstreams: Arc::clone(&upstreams),
         capture: Arc::clone(&capture),
         tallies: Arc::clone(&tallies),

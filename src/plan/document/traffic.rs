@@ -1,6 +1,6 @@
 //! The document's sections about clients: revocations, the gateway, the soak.
 
-use super::{DoorPattern, Doors, Length, Replay, Size};
+use super::{DoorPattern, Doors, Length, Replay, Route, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +82,10 @@ pub struct Gateway {
     /// Requests of an engine with other paths that are revocations too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<DoorPattern>,
+    /// What single paths are let do while clients are held. Introspection and userinfo are answered through a hold whatever stands here, and
+    /// revocations leave it first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
     /// Revocations that come by no door of the engine: `POST /cutover/v1/revocations` on the control listener, and `cutover revocations add`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocations: Option<AddedRevocations>,

@@ -1,4 +1,4 @@
-//! The gateway: routing, holding, the participant protocol, what it does without word, capture, what it denies and shares, its figures.
+//! The gateway: routing, holding, the plan's routes, the participant protocol, what it does without word, capture, what it denies and shares, its figures.
 
 mod capture;
 mod figures;
@@ -11,4 +11,5 @@ mod overlay;
 mod protocol;
 mod refresh;
 mod retire;
+mod routes;
 pub(crate) mod world;

@@ -315,6 +315,7 @@ fn config(pair: &Pair, blue: &Engine, green: &Engine) -> Config {
             blue: upstream(blue),
             green: upstream(green),
             doors: Doors::hydra(),
+            routes: Vec::new(),
             revocations_token: None,
             state: fresh_folder("gateway").join("state.json"),
             held_requests: 1000,
