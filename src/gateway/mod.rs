@@ -13,6 +13,7 @@ mod control;
 mod counters;
 mod error;
 mod figures;
+mod flows;
 mod form;
 mod gate;
 mod headers;

@@ -8,6 +8,7 @@ use super::answer::{self, Body, BoxError, Unheard, come_again, error, full};
 use super::capture::Capture;
 use super::counters::Counters;
 use super::figures::{Asked, Question, Tallies};
+use super::flows::{Flows, take_cookie};
 use super::form::{self, FORM_BYTES, Form};
 use super::gate::{Gate, Pass, Refusal};
 use super::headers;
@@ -41,20 +42,6 @@ const VERSION: &str = "/version";
 
 /// Everything a request needs.
 pub(super) struct Proxy {
-    gate: Arc<Gate>,
-    doors: Doors,
-    routes: Routes,
-    upstreams: Arc<Upstreams>,
-    capture: Arc<Capture>,
-    tallies: Arc<Tallies>,
-    pub(super) overlay: Arc<Overlay>,
-    refreshes: Option<Arc<Refreshes>>,
-    pub(super) counters: Arc<Counters>,
-    request_timeout: Duration,
-}
-
-/// What a proxy is made of.
-pub(super) struct Parted {
     pub(super) gate: Arc<Gate>,
     pub(super) doors: Doors,
     pub(super) routes: Routes,
@@ -63,26 +50,12 @@ pub(super) struct Parted {
     pub(super) tallies: Arc<Tallies>,
     pub(super) overlay: Arc<Overlay>,
     pub(super) refreshes: Option<Arc<Refreshes>>,
+    pub(super) flows: Option<Arc<Flows>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) request_timeout: Duration,
 }
 
 impl Proxy {
-    pub(super) fn new(parts: Parted, request_timeout: Duration) -> Arc<Self> {
-        let Parted { gate, doors, routes, upstreams, capture, tallies, overlay, refreshes, counters } = parts;
-        Arc::new(Self {
-            gate,
-            doors,
-            routes,
-            upstreams,
-            capture,
-            tallies,
-            overlay,
-            refreshes,
-            counters,
-            request_timeout,
-        })
-    }
-
     /// Answers one request of one listener.
     pub(super) async fn answer(
         self: &Arc<Self>,
@@ -104,6 +77,9 @@ impl Proxy {
         let manner = self.routes.manner(listener, &head.method, head.uri.path(), class);
         headers::strip_hop_by_hop(&mut head.headers);
         headers::strip_ours(&mut head.headers);
+        if self.flows.is_some() {
+            take_cookie(&mut head);
+        }
         headers::add_client(&mut head.headers, client);
         let entered = if asks_version(&head) {
             self.gate.glance()
@@ -142,6 +118,9 @@ impl Proxy {
         let until = Instant::now() + self.request_timeout;
         if reading == Reading::Passes {
             let doorway = Doorway::of(listener, &head, class);
+            if let Some(flows) = self.flows.as_ref().filter(|flows| flows.concern(listener, &head)) {
+                return self.ask_in_flow(flows, (listener, doorway), head, body, pass, until).await;
+            }
             return self.ask(listener, doorway, head, body, pass, until).await;
         }
         // A revocation runs to its end even when its client goes away: what is queued must also be executed.
@@ -154,7 +133,7 @@ impl Proxy {
     }
 
     /// Passes on what is no revocation, unless it presents what was revoked.
-    async fn ask(
+    pub(super) async fn ask(
         self: &Arc<Self>,
         listener: Listener,
         doorway: Option<Doorway>,

@@ -331,6 +331,7 @@ impl Resolver<'_, '_> {
                 .unwrap_or(Duration::from_secs(1)),
             overlay_entries: typed.overlay_entries as usize,
             coalesce: typed.refresh.as_ref().map(|refresh| self.coalesce(&refresh.coalesce)),
+            flows: typed.flows.as_ref().map(|flows| self.flows(flows)),
         }
     }
 

@@ -110,6 +110,18 @@ pub struct Gateway {
     /// What is done about the same refresh token being used twice at once, or again after an answer was lost; nothing when left out.
     #[serde(default)]
     pub refresh: Option<Refresh>,
+    /// What becomes of logins and consents in progress when sides change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flows: Option<Flows>,
+}
+
+/// What becomes of logins and consents in progress when sides change. Left out, they are carried: right where the engines of both sides keep them in
+/// their tables (Hydra up to 2.1).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Flows {
+    /// The engine's public address as browsers see it, such as `https://auth.example.com`: a flow that began on the other side begins anew there.
+    pub restart: String,
 }
 
 /// What is done about repeated refreshes.

@@ -91,6 +91,15 @@ pub struct Gateway {
     pub overlay_entries: usize,
     /// Refreshes that are the same reach the engine once; none when each is sent by itself.
     pub coalesce: Option<Coalesce>,
+    /// Logins and consents in progress begin anew when sides change; none when they are carried.
+    pub flows: Option<Flows>,
+}
+
+/// How logins and consents begin anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flows {
+    /// The engine's public address as browsers see it, without a slash at its end.
+    pub restart: String,
 }
 
 /// How refreshes that are the same are shared.

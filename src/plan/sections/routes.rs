@@ -1,7 +1,7 @@
-//! The routes of the section `gateway`: none passes a hold that changes something or shows a token.
+//! Routes and flows of the section `gateway`: no route passes a hold that changes something or shows a token.
 
 use crate::plan::document::{self as typed, Listener};
-use crate::plan::model::{DoorSegment, Doors, Route, RoutePath};
+use crate::plan::model::{DoorSegment, Doors, Flows, Route, RoutePath};
 use crate::plan::place::Place;
 use crate::plan::resolve::Resolver;
 
@@ -48,6 +48,20 @@ impl Resolver<'_, '_> {
             self.problems.value(&place.key("policy"), format!("`{place}` would pass {what}"), hint);
         }
         Some(route)
+    }
+}
+
+impl Resolver<'_, '_> {
+    /// The address stands before a request's own path, and its path in a cookie.
+    pub(in crate::plan) fn flows(&mut self, typed: &typed::Flows) -> Flows {
+        let place = Place::top("gateway").key("flows").key("restart");
+        let restart = self.http_url(&place, &typed.restart).unwrap_or_default();
+        if restart.chars().any(|sign| !sign.is_ascii_graphic() || ";,\"\\%".contains(sign)) {
+            let hint =
+                "such as `https://auth.example.com`, with a path only where browsers see one before `/oauth2/auth`";
+            self.problems.value(&place, format!("`{place}` is not a plain address"), hint);
+        }
+        Flows { restart }
     }
 }
 

@@ -71,3 +71,28 @@ fn a_route_never_passes_a_revocation_of_the_plans_own() {
     with(r#"{ listener: admin, path: "/users/*", policy: pass }"#).expect("it is the other listener");
     with(r#"{ listener: public, path: /users/all, policy: pass }"#).expect("it is another path");
 }
+
+#[test]
+fn flows_begin_anew_at_a_plain_address() {
+    let with = |restart: &str| {
+        let text = whole().replace("doors: hydra", &format!("doors: hydra\n  flows: {{ restart: \"{restart}\" }}"));
+        plan::parse(&text, Path::new("."), &anything)
+            .map(|plan| plan.gateway.and_then(|gateway| gateway.flows).expect("flows").restart)
+            .map_err(|problems| problems.iter().map(|p| format!("{}: {}", p.path, p.message)).collect::<Vec<_>>())
+    };
+    assert_eq!(with("https://auth.example.com/").as_deref(), Ok("https://auth.example.com"));
+    assert_eq!(with("https://example.com/auth").as_deref(), Ok("https://example.com/auth"));
+    assert_eq!(with("${ENGINE}").as_deref(), Ok("http://engine.test:4444"));
+    for (restart, said) in [
+        ("auth.example.com", "is not the base URL of an HTTP service"),
+        ("https://auth.example.com/?a=b", "is not the base URL of an HTTP service"),
+        ("https://me:secret@auth.example.com", "holds credentials"),
+        ("https://auth.example.com/a;b", "is not a plain address"),
+        ("https://auth.example.com/a b", "is not a plain address"),
+    ] {
+        let told = with(restart).expect_err(restart);
+        assert!(told.len() == 1 && told[0].contains(said), "{restart}: {told:?}");
+        assert!(told[0].starts_with("gateway.flows.restart: "), "{told:?}");
+    }
+    assert!(plan::parse(whole(), Path::new("."), &anything).expect("a plan").gateway.expect("one").flows.is_none());
+}
