@@ -4,6 +4,7 @@
 //! only; the one lock it takes is an advisory one, on a random key, to see whether two URLs lead to one database.
 
 mod dirty;
+mod flows;
 mod green;
 mod invariants;
 mod jwt;
@@ -87,6 +88,7 @@ pub async fn check(plan: &Plan, run: Option<&str>, programs: Option<&Path>) -> V
     if let Some(blue) = blue {
         findings.all.extend(jwt::examine(blue, plan).await.all);
     }
+    findings.all.extend(flows::examine(plan).all);
     if let (Some(blue), Some(hot)) = (blue, &plan.hot_queries) {
         findings.all.extend(queries::examine(blue, hot).await.all);
     }

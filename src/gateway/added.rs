@@ -7,6 +7,7 @@ use super::capture::Capture;
 use super::config::Config;
 use super::error::GatewayError;
 use super::gate::{Gate, Pass};
+use super::routes::Manner;
 use super::upstream::chain_of;
 use crate::plan::{Replay, Secret, Side};
 use crate::revocations::hydra::{Class, Knock};
@@ -188,7 +189,7 @@ struct Told {
 
 impl Added {
     async fn revoke(&self, knock: &Knock, because: Because) -> Response {
-        let Ok(pass) = self.gate.enter(Class::Revocation, BODY_BYTES as u64).await else {
+        let Ok(pass) = self.gate.enter(Manner::of(Class::Revocation), BODY_BYTES as u64).await else {
             return come_again("which engine serves is not settled, or too many requests are waiting for that");
         };
         let queued = self.capture.take(knock, &pass, because.who.clone()).await;

@@ -4,6 +4,7 @@
 
 use super::gate::{Pass, Refusal};
 use super::participant::Participant;
+use super::routes::Manner;
 use crate::revocations::hydra::Class;
 use crate::traffic::protocol::PROBE;
 use axum::extract::State;
@@ -21,7 +22,7 @@ const EPOCH: &str = "x-cutover-epoch";
 pub(super) async fn gate(State(participant): State<Arc<Participant>>, headers: HeaderMap) -> Response {
     let passed = match is_orchestrator(&participant, &headers).await {
         true => participant.gate.glance(),
-        false => participant.gate.enter(Class::Other, 0).await,
+        false => participant.gate.enter(Manner::of(Class::Other), 0).await,
     };
     match passed {
         Ok(pass) => goes_to(&pass),

@@ -59,6 +59,10 @@ pub(super) struct Counters {
     pub(super) flights: Count,
     /// Answers that would have been kept for a retry, had there been room.
     pub(super) unkept: Count,
+    /// Browsers sent back to where their flow began, because it had begun on the other side.
+    pub(super) restarted_browsers: Count,
+    /// Screens told the same.
+    pub(super) restarted_screens: Count,
     shared: Mutex<BTreeMap<String, Shared>>,
 }
 

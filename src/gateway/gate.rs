@@ -3,9 +3,9 @@
 //! Knows no registers and no orders; the participant turns it. A request that was let through carries a [`Pass`] until its answer
 //! is complete.
 
+use super::routes::Manner;
 use super::waiting::{Bounds, Waiting};
 use crate::plan::Side;
-use crate::revocations::hydra::Class;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
@@ -71,7 +71,7 @@ struct Inner {
     epoch: i64,
     /// Requests let through and not answered.
     in_flight: u64,
-    /// Introspections let through during a hold.
+    /// Requests let through during a hold: introspection, and what the plan passes.
     frozen: u64,
     waiting: Waiting<Tell>,
     hold_until: Instant,
@@ -82,7 +82,7 @@ struct Inner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Open,
-    /// Held; introspection is still answered from the side being left.
+    /// Held; introspection and what the plan passes are still answered from the side being left.
     Held,
     /// Held and turned to the other side; nothing passes but [`Gate::glance`].
     Turned,
@@ -106,15 +106,15 @@ impl Gate {
     }
 
     /// Lets a request through, now or when the hold ends.
-    pub(super) async fn enter(self: &Arc<Self>, class: Class, body_bytes: u64) -> Result<Pass, Refusal> {
+    pub(super) async fn enter(self: &Arc<Self>, manner: Manner, body_bytes: u64) -> Result<Pass, Refusal> {
         let told = {
             let mut inner = self.lock();
             match inner.mode {
                 Mode::Open => return Ok(self.pass(&mut inner, false)),
-                Mode::Held if class == Class::Introspection => return Ok(self.pass(&mut inner, true)),
+                Mode::Held if manner.passes_hold => return Ok(self.pass(&mut inner, true)),
                 Mode::Held | Mode::Turned => {
                     let (tell, told) = oneshot::channel();
-                    inner.waiting.push(class, body_bytes, tell).map_err(|_| Refusal::Full)?;
+                    inner.waiting.push(manner.lane, body_bytes, tell).map_err(|_| Refusal::Full)?;
                     told
                 }
                 Mode::Closed => return Err(Refusal::Unsettled),
@@ -160,7 +160,7 @@ impl Gate {
         self.turn(Mode::Held, |inner| inner.hold_until = until);
     }
 
-    /// Holds introspection as well, turned to the side that will be released.
+    /// Holds also what passed, turned to the side that will be released.
     pub(super) fn turn_away(&self, side: Side, until: Instant) {
         self.turn(Mode::Turned, |inner| {
             inner.side = side;
@@ -219,7 +219,7 @@ impl Gate {
         self.count_down(until, |inner| inner.in_flight).await
     }
 
-    /// Waits until no introspection let through during the hold is unanswered.
+    /// Waits until nothing that was let through during the hold is unanswered.
     pub(super) async fn thawed(&self, until: Instant) -> u64 {
         self.count_down(until, |inner| inner.frozen).await
     }
@@ -271,6 +271,7 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::revocations::hydra::Class;
 
     #[tokio::test]
     async fn a_glance_passes_through_a_hold_to_the_side_turned_to() {
@@ -284,5 +285,29 @@ mod tests {
         gate.turn_away(Side::Green, until);
         assert_eq!(gate.glance().map(|pass| pass.side).ok(), Some(Side::Green));
         assert_eq!(gate.drained(Instant::now()).await, 0, "a glance is no work in flight");
+    }
+
+    #[tokio::test]
+    async fn what_passes_a_hold_keeps_the_gate_from_turning_and_waits_once_it_has() {
+        let gate = Gate::new(Bounds { requests: 10, bytes: 1000 });
+        gate.release(Side::Blue, 1);
+        let until = Instant::now() + Duration::from_secs(5);
+        gate.hold(until);
+        let manner = Manner { passes_hold: true, ..Manner::of(Class::Other) };
+        let passed = gate.enter(manner, 0).await.expect("it passes");
+        assert_eq!((passed.side, gate.drained(Instant::now()).await), (Side::Blue, 0));
+        assert_eq!(gate.thawed(Instant::now()).await, 1, "it is under way");
+        gate.turn_away(Side::Green, until);
+        let waits = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.enter(manner, 0).await.map(|pass| pass.side) }
+        });
+        while gate.held() == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(passed);
+        assert_eq!(gate.thawed(Instant::now()).await, 0);
+        gate.release(Side::Green, 2);
+        assert_eq!(waits.await.expect("no panic"), Ok(Side::Green));
     }
 }

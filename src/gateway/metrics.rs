@@ -1,6 +1,7 @@
 //! `/metrics` on the control listener: what a gateway counts, in the text form that Prometheus reads.
 
 use super::counters::Counters;
+use super::flows::Flows;
 use super::gate::Gate;
 use super::overlay::{Doorway, Overlay};
 use super::refresh::Refreshes;
@@ -24,6 +25,7 @@ pub(super) struct Metrics {
     pub(super) gate: Arc<Gate>,
     pub(super) overlay: Arc<Overlay>,
     pub(super) refreshes: Option<Arc<Refreshes>>,
+    pub(super) flows: Option<Arc<Flows>>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -35,14 +37,16 @@ impl Metrics {
         self.gate(&mut text);
         self.revocations(&mut text);
         self.refreshes(&mut text);
+        self.flows(&mut text);
         text.0
     }
 
-    /// Forgets kept answers to refreshes in time, also when nobody asks for any.
+    /// Forgets kept answers to refreshes, and flows, in time, also when nobody asks for any.
     pub(super) async fn sweep(self: Arc<Self>) {
-        while let Some(refreshes) = &self.refreshes {
+        while self.refreshes.is_some() || self.flows.is_some() {
             sleep(SWEEP_EVERY).await;
-            refreshes.sweep();
+            self.refreshes.iter().for_each(|refreshes| refreshes.sweep());
+            self.flows.iter().for_each(|flows| flows.sweep());
         }
     }
 
@@ -95,6 +99,19 @@ impl Metrics {
         for (result, count) in [("answered", &counters.lookups), ("failed", &counters.lookups_failed)] {
             text.sample("cutover_overlay_lookups_total", &format!("result=\"{result}\""), count.get());
         }
+    }
+
+    fn flows(&self, text: &mut Text) {
+        let Some(flows) = &self.flows else { return };
+        let what =
+            "Logins and consents that began anew because they had begun on the other side, by who was sent back.";
+        text.head("cutover_flows_restarted_total", "counter", what);
+        let counts = [("browser", &self.counters.restarted_browsers), ("screen", &self.counters.restarted_screens)];
+        for (who, count) in counts {
+            text.sample("cutover_flows_restarted_total", &format!("who=\"{who}\""), count.get());
+        }
+        let what = "Challenges of logins and consents whose beginning is remembered.";
+        text.one("cutover_flows_remembered", "gauge", what, flows.remembered() as u64);
     }
 
     fn refreshes(&self, text: &mut Text) {

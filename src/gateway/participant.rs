@@ -16,7 +16,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout, timeout_at};
 
-/// Introspections under way at a switch are given this long.
+/// What passes a hold and is under way at a switch is given this long.
 const THAW: Duration = Duration::from_secs(1);
 /// A hold that cannot drain says so this much before its end, so that it can still be called off.
 const LAST_WORD: Duration = Duration::from_millis(200);
@@ -148,7 +148,7 @@ impl Participant {
         Ok(until)
     }
 
-    /// Turns to the side of the order, still held; from now on introspection is held as well.
+    /// Turns to the side of the order, still held; from now on what passed the hold is held as well.
     pub(super) async fn switch(self: &Arc<Self>, order: &Order) -> Result<Standing, Refused> {
         let until = Instant::now() + Duration::from_millis(order.deadline_ms);
         {
@@ -166,7 +166,7 @@ impl Participant {
         let stand = &self.position.lock().await.stand;
         match left {
             0 => Ok(self.describe(stand)),
-            _ => Err(self.not_now(stand, format!("{left} introspections are still being answered"))),
+            _ => Err(self.not_now(stand, format!("{left} requests that pass a hold are still being answered"))),
         }
     }
 

@@ -8,6 +8,7 @@ use super::answer::{self, Body, BoxError, Unheard, come_again, error, full};
 use super::capture::Capture;
 use super::counters::Counters;
 use super::figures::{Asked, Question, Tallies};
+use super::flows::{Flows, take_cookie};
 use super::form::{self, FORM_BYTES, Form};
 use super::gate::{Gate, Pass, Refusal};
 use super::headers;
@@ -15,6 +16,7 @@ use super::log::Logged;
 use super::overlay::{Doorway, Overlay, Verdict, denied};
 use super::recognize::{Recognized, recognized};
 use super::refresh::{Asking, Refreshes};
+use super::routes::Routes;
 use super::upstream::{Upstreams, chain_of};
 use crate::revocations::doors::{Doors, InForm, Reading};
 use crate::revocations::hydra::{self, Class, Knock, Listener};
@@ -38,38 +40,23 @@ const SMALL_ANSWER_BYTES: u64 = 64 * 1024;
 /// The path on which an engine says who it is; answered through a hold, so that a system can verify its own path.
 const VERSION: &str = "/version";
 
-/// Everything a request needs.
-pub(super) struct Proxy {
-    gate: Arc<Gate>,
-    doors: Doors,
-    upstreams: Arc<Upstreams>,
-    capture: Arc<Capture>,
-    tallies: Arc<Tallies>,
-    pub(super) overlay: Arc<Overlay>,
-    refreshes: Option<Arc<Refreshes>>,
-    pub(super) counters: Arc<Counters>,
-    request_timeout: Duration,
-}
-
-/// What a proxy is made of; all but the upstreams is shared with others.
+/// Everything a request needs; all but the upstreams is shared by the threads of a gateway.
 #[derive(Clone)]
-pub(super) struct Parted {
+pub(super) struct Proxy {
     pub(super) gate: Arc<Gate>,
     pub(super) doors: Doors,
+    pub(super) routes: Routes,
     pub(super) upstreams: Arc<Upstreams>,
     pub(super) capture: Arc<Capture>,
     pub(super) tallies: Arc<Tallies>,
     pub(super) overlay: Arc<Overlay>,
     pub(super) refreshes: Option<Arc<Refreshes>>,
+    pub(super) flows: Option<Arc<Flows>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) request_timeout: Duration,
 }
 
 impl Proxy {
-    pub(super) fn new(parts: Parted, request_timeout: Duration) -> Arc<Self> {
-        let Parted { gate, doors, upstreams, capture, tallies, overlay, refreshes, counters } = parts;
-        Arc::new(Self { gate, doors, upstreams, capture, tallies, overlay, refreshes, counters, request_timeout })
-    }
-
     /// Answers one request of one listener.
     pub(super) async fn answer(
         self: &Arc<Self>,
@@ -88,13 +75,17 @@ impl Proxy {
             Reading::Unclear(why) => return error(StatusCode::BAD_REQUEST, "invalid_request", why),
             Reading::Knocks(_) | Reading::InForm(_) => Class::Revocation,
         };
+        let manner = self.routes.manner(listener, &head.method, head.uri.path(), class);
         headers::strip_hop_by_hop(&mut head.headers);
         headers::strip_ours(&mut head.headers);
+        if self.flows.is_some() {
+            take_cookie(&mut head);
+        }
         headers::add_client(&mut head.headers, client);
         let entered = if asks_version(&head) {
             self.gate.glance()
         } else {
-            self.gate.enter(class, length.unwrap_or(FORM_BYTES as u64)).await
+            self.gate.enter(manner, length.unwrap_or(FORM_BYTES as u64)).await
         };
         match entered {
             Ok(pass) => {
@@ -128,6 +119,9 @@ impl Proxy {
         let until = Instant::now() + self.request_timeout;
         if reading == Reading::Passes {
             let doorway = Doorway::of(listener, &head, class);
+            if let Some(flows) = self.flows.as_ref().filter(|flows| flows.concern(listener, &head)) {
+                return self.ask_in_flow(flows, (listener, doorway), head, body, pass, until).await;
+            }
             return self.ask(listener, doorway, head, body, pass, until).await;
         }
         // A revocation runs to its end even when its client goes away: what is queued must also be executed.
@@ -140,7 +134,7 @@ impl Proxy {
     }
 
     /// Passes on what is no revocation, unless it presents what was revoked.
-    async fn ask(
+    pub(super) async fn ask(
         self: &Arc<Self>,
         listener: Listener,
         doorway: Option<Doorway>,

@@ -7,13 +7,15 @@ use super::control;
 use super::counters::Counters;
 use super::error::GatewayError;
 use super::figures::Tallies;
+use super::flows::Flows;
 use super::gate::Gate;
 use super::metrics::Metrics;
 use super::overlay::{Overlay, Retirement, follow};
 use super::participant::Participant;
-use super::proxy::{Parted, Proxy};
+use super::proxy::Proxy;
 use super::refresh::Refreshes;
 use super::registers::Registers;
+use super::routes::Routes;
 use super::state::StateFile;
 use super::upstream::Upstreams;
 use super::waiting::Bounds;
@@ -94,24 +96,28 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
     let identities = Identities::new(&config.blue, &config.green, config.patience);
     let overlay = Overlay::new(gateway.overlay_entries, identities, Arc::clone(&counters));
     let refreshes = gateway.coalesce.as_ref().map(|coalesce| Arc::new(Refreshes::new(coalesce)));
+    let flows = gateway.flows.as_ref().map(|flows| Arc::new(Flows::new(flows)));
     let queue = queue::open(&config.queue, &config.control, &config.plan, config.patience);
     let follower = Follower::new(queue, &config.control, &config.plan, &config.name, config.patience);
     let capture = Arc::new(Capture::new(lookups, producer(&config), Arc::clone(&overlay)));
     let added = Added::new(&config, Arc::clone(&gate), Arc::clone(&capture))?;
     let registers = Registers::new(&config.blue, &config.green, config.patience);
     let tallies = Tallies::new(Instant::now());
-    let parts = Parted {
+    let proxy = Proxy {
         gate: Arc::clone(&gate),
         doors: Doors::new(gateway.doors.clone()),
+        routes: Routes::new(gateway.routes.clone()),
         upstreams: Arc::clone(&upstreams),
         capture: Arc::clone(&capture),
         tallies: Arc::clone(&tallies),
         overlay: Arc::clone(&overlay),
         refreshes: refreshes.clone(),
+        flows: flows.clone(),
         counters: Arc::clone(&counters),
+        request_timeout: gateway.request_timeout,
     };
-    let proxies = proxies(&parts, gateway)?;
-    let metrics = Arc::new(Metrics { gate: Arc::clone(&gate), overlay, refreshes, counters });
+    let proxies = proxies(&proxy, gateway)?;
+    let metrics = Arc::new(Metrics { gate: Arc::clone(&gate), overlay, refreshes, flows, counters });
     let participant = Participant::new(gate, registers, upstreams, capture, file, stand, config.hold);
     let urls = [&config.blue, &config.green, &config.control];
     let retiring = Retiring::new(urls, &config.plan, config.replay.as_ref(), config.patience);
@@ -136,9 +142,9 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
 }
 
 /// Each with connections of its own to the engines.
-fn proxies(parts: &Parted, gateway: &Gateway) -> Result<Vec<Arc<Proxy>>, GatewayError> {
-    let own = || Ok(Parted { upstreams: Arc::new(Upstreams::new(gateway)?), ..parts.clone() });
-    (0..workers::count()).map(|_| Ok(Proxy::new(own()?, gateway.request_timeout))).collect()
+fn proxies(first: &Proxy, gateway: &Gateway) -> Result<Vec<Arc<Proxy>>, GatewayError> {
+    let own = || Ok(Arc::new(Proxy { upstreams: Arc::new(Upstreams::new(gateway)?), ..first.clone() }));
+    (0..workers::count()).map(|_| own()).collect()
 }
 
 /// The spool file stands beside the state file: whoever keeps the one keeps the other.

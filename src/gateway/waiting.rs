@@ -1,10 +1,39 @@
 //! The queue of held requests: bounded in count and bytes, left in order of urgency. Knows nothing of sides.
 
+use crate::plan::Route;
 use crate::revocations::hydra::Class;
 use std::collections::VecDeque;
 
 /// Most bytes that one held request counts for: its body is not read while it is held, so no more than a buffer of it is kept.
 const BODY_COUNTS_BYTES: u64 = 64 * 1024;
+
+/// Where a held request waits: in the first lane revocations, behind them the plan's priorities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lane(u8);
+
+impl Lane {
+    const REVOCATIONS: Self = Self(0);
+    const COUNT: usize = Route::LAST as usize + 1;
+
+    /// Where a class waits when the plan says nothing; there is room between them for what it says.
+    pub(super) fn of(class: Class) -> Self {
+        match class {
+            Class::Revocation => Self::REVOCATIONS,
+            Class::Introspection => Self(2),
+            Class::Token => Self(4),
+            Class::Other => Self(6),
+        }
+    }
+
+    /// Where a priority of the plan waits: never before a revocation.
+    pub(super) fn at(priority: u8) -> Self {
+        Self(priority.clamp(1, Route::LAST))
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
 
 /// Bounds of the queue.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +46,7 @@ pub(super) struct Bounds {
 
 /// Held requests, each with whatever wakes it.
 pub(super) struct Waiting<T> {
-    lanes: [VecDeque<(T, u64)>; Class::COUNT],
+    lanes: [VecDeque<(T, u64)>; Lane::COUNT],
     count: usize,
     bytes: u64,
     bounds: Bounds,
@@ -34,12 +63,12 @@ impl<T> Waiting<T> {
     }
 
     /// Queues one; gives it back when there is no room.
-    pub(super) fn push(&mut self, class: Class, body_bytes: u64, held: T) -> Result<(), T> {
+    pub(super) fn push(&mut self, lane: Lane, body_bytes: u64, held: T) -> Result<(), T> {
         let bytes = body_bytes.min(BODY_COUNTS_BYTES);
         if self.count >= self.bounds.requests || self.bytes + bytes > self.bounds.bytes {
             return Err(held);
         }
-        self.lanes[class as usize].push_back((held, bytes));
+        self.lanes[lane.index()].push_back((held, bytes));
         self.count += 1;
         self.bytes += bytes;
         Ok(())
@@ -47,7 +76,7 @@ impl<T> Waiting<T> {
 
     /// Takes up to `most`, the most urgent first; revocations leave alone, so that they have a step's start on the rest.
     pub(super) fn take_step(&mut self, most: usize) -> Vec<T> {
-        let revocations = self.lanes[Class::Revocation as usize].len();
+        let revocations = self.lanes[Lane::REVOCATIONS.index()].len();
         self.take(if revocations > 0 { revocations.min(most) } else { most })
     }
 
@@ -76,28 +105,30 @@ mod tests {
     fn the_most_urgent_leave_first_and_in_their_own_order() {
         let mut waiting = Waiting::new(Bounds { requests: 10, bytes: 1000 });
         let arrivals = [
-            (Class::Other, 1),
-            (Class::Token, 2),
-            (Class::Revocation, 3),
-            (Class::Introspection, 4),
-            (Class::Revocation, 5),
+            (Lane::at(9), 0),
+            (Lane::of(Class::Other), 1),
+            (Lane::of(Class::Token), 2),
+            (Lane::of(Class::Revocation), 3),
+            (Lane::of(Class::Introspection), 4),
+            (Lane::of(Class::Revocation), 5),
+            (Lane::at(1), 6),
         ];
-        for (class, name) in arrivals {
-            waiting.push(class, 1, name).expect("there is room");
+        for (lane, name) in arrivals {
+            waiting.push(lane, 1, name).expect("there is room");
         }
         assert_eq!(waiting.take_step(9), [3, 5]);
-        assert_eq!(waiting.take_step(2), [4, 2]);
-        assert_eq!(waiting.take_step(9), [1]);
+        assert_eq!(waiting.take_step(3), [6, 4, 2]);
+        assert_eq!(waiting.take_step(9), [1, 0]);
         assert_eq!(waiting.len(), 0);
     }
 
     #[test]
     fn the_queue_is_bounded_in_count_and_bytes() {
         let mut waiting = Waiting::new(Bounds { requests: 2, bytes: 100 });
-        assert_eq!(waiting.push(Class::Other, 101, 'a'), Err('a'));
-        assert_eq!(waiting.push(Class::Other, 60, 'b'), Ok(()));
-        assert_eq!(waiting.push(Class::Other, 60, 'c'), Err('c'));
-        assert_eq!(waiting.push(Class::Other, 0, 'd'), Ok(()));
-        assert_eq!(waiting.push(Class::Other, 0, 'e'), Err('e'));
+        assert_eq!(waiting.push(Lane::of(Class::Other), 101, 'a'), Err('a'));
+        assert_eq!(waiting.push(Lane::of(Class::Other), 60, 'b'), Ok(()));
+        assert_eq!(waiting.push(Lane::of(Class::Other), 60, 'c'), Err('c'));
+        assert_eq!(waiting.push(Lane::of(Class::Other), 0, 'd'), Ok(()));
+        assert_eq!(waiting.push(Lane::of(Class::Other), 0, 'e'), Err('e'));
     }
 }

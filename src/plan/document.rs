@@ -17,6 +17,7 @@ mod migrations;
 mod prepare;
 mod probes;
 mod replay;
+mod routes;
 mod systems;
 mod traffic;
 
@@ -32,6 +33,7 @@ pub use migrations::*;
 pub use prepare::*;
 pub use probes::*;
 pub use replay::*;
+pub use routes::*;
 pub use systems::*;
 pub use traffic::*;
 

@@ -19,6 +19,7 @@ mod level;
 mod prepare;
 mod probes;
 mod replay;
+mod routes;
 mod systems;
 mod traffic;
 
@@ -33,6 +34,7 @@ pub use level::*;
 pub use prepare::*;
 pub use probes::*;
 pub use replay::*;
+pub use routes::*;
 pub use systems::*;
 pub use traffic::*;
 

@@ -12,6 +12,7 @@ mod prepare;
 mod probes;
 mod queue;
 mod replay;
+mod routes;
 mod systems;
 
 use super::document as typed;
@@ -314,11 +315,13 @@ impl Resolver<'_, '_> {
         let state = self.text(&place.key("state"), &typed.state).unwrap_or_default();
         let revocations_token = typed.revocations.as_ref().and_then(|typed| self.added_token(&place, typed));
         let held_bytes = self.size(&place.key("held_bytes"), &typed.held_bytes).unwrap_or(1);
+        let doors = self.doors(typed);
         Gateway {
             listen,
             blue,
             green,
-            doors: self.doors(typed),
+            routes: self.routes(typed, &doors),
+            doors,
             revocations_token,
             state: self.folder.join(PathBuf::from(state)),
             held_requests: typed.held_requests as usize,
@@ -328,6 +331,7 @@ impl Resolver<'_, '_> {
                 .unwrap_or(Duration::from_secs(1)),
             overlay_entries: typed.overlay_entries as usize,
             coalesce: typed.refresh.as_ref().map(|refresh| self.coalesce(&refresh.coalesce)),
+            flows: typed.flows.as_ref().map(|flows| self.flows(flows)),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The document's sections about clients: revocations, the gateway, the soak.
 
-use super::{DoorPattern, Doors, Length, Replay, Size};
+use super::{DoorPattern, Doors, Length, Replay, Route, Size};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -82,6 +82,10 @@ pub struct Gateway {
     /// Requests of an engine with other paths that are revocations too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub patterns: Vec<DoorPattern>,
+    /// What single paths are let do while clients are held. Introspection and userinfo are answered through a hold whatever stands here, and
+    /// revocations leave it first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
     /// Revocations that come by no door of the engine: `POST /cutover/v1/revocations` on the control listener, and `cutover revocations add`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revocations: Option<AddedRevocations>,
@@ -106,6 +110,18 @@ pub struct Gateway {
     /// What is done about the same refresh token being used twice at once, or again after an answer was lost; nothing when left out.
     #[serde(default)]
     pub refresh: Option<Refresh>,
+    /// What becomes of logins and consents in progress when sides change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flows: Option<Flows>,
+}
+
+/// What becomes of logins and consents in progress when sides change. Left out, they are carried: right where the engines of both sides keep them in
+/// their tables (Hydra up to 2.1).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Flows {
+    /// The engine's public address as browsers see it, such as `https://auth.example.com`: a flow that began on the other side begins anew there.
+    pub restart: String,
 }
 
 /// What is done about repeated refreshes.

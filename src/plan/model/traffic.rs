@@ -1,6 +1,6 @@
 //! The resolved sections about clients: revocations, the gateway, the soak.
 
-use super::{Doors, Replay, Secret};
+use super::{Doors, Replay, Route, Secret};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,6 +75,8 @@ pub struct Gateway {
     pub green: Upstream,
     /// Which requests are revocations.
     pub doors: Doors,
+    /// What single paths are let do while clients are held.
+    pub routes: Vec<Route>,
     /// The bearer token of those who may add revocations that come by no door; none when nobody may.
     pub revocations_token: Option<Secret>,
     /// File that keeps the highest epoch across a restart.
@@ -89,6 +91,15 @@ pub struct Gateway {
     pub overlay_entries: usize,
     /// Refreshes that are the same reach the engine once; none when each is sent by itself.
     pub coalesce: Option<Coalesce>,
+    /// Logins and consents in progress begin anew when sides change; none when they are carried.
+    pub flows: Option<Flows>,
+}
+
+/// How logins and consents begin anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flows {
+    /// The engine's public address as browsers see it, without a slash at its end.
+    pub restart: String,
 }
 
 /// How refreshes that are the same are shared.

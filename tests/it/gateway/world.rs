@@ -24,11 +24,13 @@ use uuid::Uuid;
 /// One side's engine: answers who it is, and remembers what it was asked.
 #[derive(Clone)]
 pub(crate) struct Engine {
-    side: Side,
+    pub(crate) side: Side,
     control: Secret,
     pub(crate) url: String,
     /// Method and path of every request, in order of arrival.
     pub(crate) seen: Arc<Mutex<Vec<String>>>,
+    /// Query and cookies of every visit to `/oauth2/auth`.
+    pub(crate) visits: Arc<Mutex<Vec<(String, String)>>>,
     /// Events that stood in the queue when a revocation arrived.
     pub(crate) queued_at_revoke: Arc<Mutex<Vec<i64>>>,
     /// What revocations are answered by.
@@ -55,6 +57,7 @@ impl Engine {
             control,
             url,
             seen: Arc::default(),
+            visits: Arc::default(),
             queued_at_revoke: Arc::default(),
             revoke_status: Arc::new(Mutex::new(200)),
             token_status: Arc::new(Mutex::new(200)),
@@ -88,6 +91,7 @@ async fn answer(State(engine): State<Engine>, request: Request) -> Response {
             axum::Json(serde_json::json!({ "version": version })).into_response()
         }
         "/oauth2/revoke" => revoke(&engine).await,
+        "/oauth2/auth" => super::flows::authorize(&engine, &request),
         "/slow" => {
             engine.slow.acquire().await.expect("open").forget();
             engine.side.as_str().into_response()
@@ -315,6 +319,7 @@ fn config(pair: &Pair, blue: &Engine, green: &Engine) -> Config {
             blue: upstream(blue),
             green: upstream(green),
             doors: Doors::hydra(),
+            routes: Vec::new(),
             revocations_token: None,
             state: fresh_folder("gateway").join("state.json"),
             held_requests: 1000,
@@ -322,6 +327,7 @@ fn config(pair: &Pair, blue: &Engine, green: &Engine) -> Config {
             request_timeout: Duration::from_secs(10),
             overlay_entries: 1000,
             coalesce: None,
+            flows: None,
         },
         hold: Duration::from_secs(30),
         patience: crate::revocations::LIMIT,

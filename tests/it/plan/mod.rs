@@ -10,6 +10,7 @@ mod mistakes;
 mod prepare;
 mod probes;
 mod replay;
+mod routes;
 mod systems;
 
 use cutover::plan;
