@@ -76,6 +76,7 @@ impl<S: Step, L: Log> Session<'_, S, L> {
             None => steps.len(),
             Some(id) => 1 + self.engine.runbook.place(id).ok_or_else(|| no_such_step(id))?,
         };
+        self.end_companions(steps).await?;
         self.turn_round(through, &steps[end..]).await?;
         self.none_under_way(&steps[end..])?;
         let wanted: Vec<&S> = steps[..end].iter().filter(|step| !self.is_way_back(step, through)).collect();
@@ -92,10 +93,20 @@ impl<S: Step, L: Log> Session<'_, S, L> {
         Ok(())
     }
 
-    /// A way back, and its gates, are only gone when asked for by name.
+    /// What belongs to a way back and was cut off: nothing else can begin beside it, and a person may have thought better of the way back.
+    async fn end_companions(&mut self, steps: &[S]) -> Result<(), Halt> {
+        for step in steps.iter().filter(|step| step.goes_with().is_some()) {
+            if matches!(self.phase(step), Some(StepPhase::Running | StepPhase::Failed)) {
+                self.bring_about(step).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A way back, what goes with it, and its gates, are only gone when asked for by name.
     fn is_way_back(&self, step: &S, through: Option<&StepId>) -> bool {
         let is_not_asked = |back: &S| back.takes_back().is_some() && through != Some(&back.id());
-        let until = step.holds_until().filter(|_| step.is_gate());
+        let until = step.goes_with().or_else(|| step.holds_until().filter(|_| step.is_gate()));
         let is_out = |other: &S| is_not_asked(other) || self.is_taken_back(other, through);
         is_out(step) || until.and_then(|id| self.engine.runbook.step(&id)).is_some_and(is_out)
     }

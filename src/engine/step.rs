@@ -181,6 +181,11 @@ pub trait Step: Send + Sync {
     fn takes_back(&self) -> Option<StepId> {
         None
     }
+    /// The way back before which alone it is made: it is left out of every other way. One that was begun and cut off is ended before anything
+    /// else, wherever the run goes then, so ending it must harm nobody and hang on nobody.
+    fn goes_with(&self) -> Option<StepId> {
+        None
+    }
     /// The step until whose end this one's effect must last: it is verified again (a read-only step: asked again) whenever a
     /// process takes the run up and right before that step, and made again when it is gone.
     fn holds_until(&self) -> Option<StepId> {

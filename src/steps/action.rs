@@ -35,6 +35,8 @@ use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::repair::Repair;
 use super::resolve_mapping::ResolveMapping;
+use super::revoke_canaries::RevokeCanaries;
+use super::revoke_canaries_on_green::RevokeCanariesOnGreen;
 use super::set_sequences::SetSequences;
 use super::soak::Soak;
 use super::soaked::Soaked;
@@ -79,6 +81,9 @@ macro_rules! actions {
             }
             fn takes_back(&self) -> Option<StepId> {
                 match self { $(Self::$name(step) => step.takes_back(),)* }
+            }
+            fn goes_with(&self) -> Option<StepId> {
+                match self { $(Self::$name(step) => step.goes_with(),)* }
             }
             fn holds_until(&self) -> Option<StepId> {
                 match self { $(Self::$name(step) => step.holds_until(),)* }
@@ -148,11 +153,13 @@ actions! {
     ComparePlans: "Green plans hot queries as well as blue.",
     ProbeBlue: "The plan's probes hold on blue.",
     IssueCanaries: "Grants on blue that green must know.",
+    RevokeCanaries: "One of them is revoked while blue serves.",
     ProbeGreen: "A closed green knows them.",
     PrewarmGreen: "Green's tables are in its memory.",
     Freeze: "Jobs outside stand still.",
     ReadyToFlip: "The gate before the flip.",
     Flip: "The traffic moves, out or back.",
+    RevokeCanariesOnGreen: "One of them is revoked while green serves, before the way back.",
     ReadyToReturn: "The gate before the way back.",
     GreenIsolated: "The gate before the way back without green.",
     AbandonGreen: "Blue opens without a green that is dead.",

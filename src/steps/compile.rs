@@ -36,6 +36,8 @@ use super::ready_to_flip::ReadyToFlip;
 use super::ready_to_return::ReadyToReturn;
 use super::repair::Repair;
 use super::resolve_mapping::{Form, ResolveMapping};
+use super::revoke_canaries::RevokeCanaries;
+use super::revoke_canaries_on_green::RevokeCanariesOnGreen;
 use super::set_sequences::SetSequences;
 use super::soak::Soak;
 use super::soaked::Soaked;
@@ -70,7 +72,8 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     steps.extend(lengthen_jwt(plan));
     steps.push(Action::ClaimSides(ClaimSides));
     steps.extend(plan.prepare.iter().map(|one| Action::SetOutside(SetOutside { prepare: one.clone() })));
-    steps.extend(canaries(plan));
+    let probes = canaries(plan);
+    steps.extend(probes.map(|probes| Action::IssueCanaries(IssueCanaries { probes })));
     steps.extend(match plan.copy.method {
         CopyMethod::Carry => carried(plan, until.as_ref()),
         CopyMethod::Logical => copied(plan, until.as_ref()),
@@ -94,6 +97,8 @@ pub fn compile(plan: &Plan) -> Result<Runbook<Action>, RunbookError> {
     if !plan.systems.is_empty() {
         steps.push(Action::ReadyToFlip(ReadyToFlip));
         steps.push(Action::Flip(Flip::of(plan, Route::Out)));
+        // Green serves still, so that its capture brings it to blue.
+        steps.extend(probes.map(|probes| Action::RevokeCanariesOnGreen(RevokeCanariesOnGreen { probes })));
         steps.push(Action::ReadyToReturn(ReadyToReturn));
         steps.push(Action::Flip(Flip::of(plan, Route::Back)));
         steps.push(Action::GreenIsolated(GreenIsolated));
@@ -137,11 +142,11 @@ fn lengthen_jwt(plan: &Plan) -> Option<Action> {
     (!names.is_empty()).then_some(Action::LengthenJwt(LengthenJwt { names }))
 }
 
-/// Grants that are on blue before the first row is copied.
-fn canaries(plan: &Plan) -> Option<Action> {
+/// How many probes have grants on blue before the first row is copied.
+fn canaries(plan: &Plan) -> Option<u32> {
     let keeps = |probe: &&Probe| matches!(probe, Probe::Oauth(oauth) if oauth.canaries.is_some());
     let probes = u32::try_from(plan.probes.iter().filter(keeps).count()).unwrap_or(u32::MAX);
-    (probes > 0).then_some(Action::IssueCanaries(IssueCanaries { probes }))
+    (probes > 0).then_some(probes)
 }
 
 /// One database: it is migrated while it serves, the engine's versions change places, and what only the older one needs goes last.
@@ -236,6 +241,8 @@ fn filled(plan: &Plan, form: Form, until: Option<&StepId>) -> Vec<Action> {
     if form == Form::Final {
         steps.extend(parked(plan));
     }
+    // Tokens that are born after the copy and revoked there; the batches that follow bring it to green before any gate asks.
+    steps.extend(canaries(plan).map(|probes| Action::RevokeCanaries(RevokeCanaries { probes })));
     steps.extend([
         Action::LevelBacklog(LevelBacklog { form, again: false, bound: plan.window.level }),
         Action::Build(Build { form, foreign_keys: true, bound }),

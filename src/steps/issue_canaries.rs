@@ -1,10 +1,11 @@
-//! `issue-canaries`: grants made on blue before the copy, each in a state that green must know as well: live, rotated, revoked, expired.
+//! `issue-canaries`: grants made on blue before the copy, each in a state that green must know as well: live, rotated, revoked, expired, and
+//! two that are revoked while the run is under way.
 //!
 //! Their tokens are kept in this step's receipt, encrypted under a secret of the environment: they are found from any machine, and nobody
 //! who reads the journal learns them. Undo removes the clients to whom they were issued, and all that hangs on them.
 
 use super::failure::fail;
-use super::probing::Probes;
+use super::flock::{door, keepers, sealed};
 use super::world::World;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::probes::OauthProbe;
@@ -23,6 +24,10 @@ const EACH: Duration = Duration::from_secs(90);
 /// What to do when an engine does not answer.
 const BRING_BACK: &str = "bring the engine of that side back, then run the same command again";
 
+/// What to do when the gateway does not.
+const START_IT: &str = "no canary was issued; the gateway must answer at `gateway.listen.public` and `gateway.listen.admin` from here too: \
+     start it, then run the same command again";
+
 /// Makes the canaries.
 #[derive(Debug, Clone)]
 pub struct IssueCanaries {
@@ -30,10 +35,14 @@ pub struct IssueCanaries {
     pub probes: u32,
 }
 
-/// The probes with canaries, and the secrets under which those are kept.
-fn keepers(world: &World) -> Vec<(OauthProbe, Secret)> {
-    let probes = Probes::of(world);
-    probes.oauth().filter_map(|probe| Some((probe.clone(), probe.plan.canaries.clone()?))).collect()
+/// Two canaries are revoked later where clients revoke: that nobody answers there is told before the copy, not hours after it.
+async fn require_door(world: &World) -> Result<(), StepError> {
+    for (probe, _) in keepers(world) {
+        let reached = door(world, &probe, Side::Blue).await;
+        let failed = |error| fail("reach the place where clients revoke, as a canary must later", error);
+        reached.map_err(|error| failed(error).retry().hint(START_IT))?;
+    }
+    Ok(())
 }
 
 /// Makes the canaries of one probe, after whatever a process before has left of them.
@@ -42,8 +51,7 @@ async fn issue(probe: &OauthProbe, key: &Secret, run: Uuid) -> Result<Value, oau
     probe.remove_canaries(Side::Blue, run).await?;
     let engine = probe.engine(Side::Blue).await?;
     let canaries = Canaries::issue(&engine, &owner, &probe.plan.scope).await?;
-    let sealed = oauth::seal(key, &run.to_string(), &canaries.to_text());
-    Ok(json!({ "probe": probe.plan.name, "clients": canaries.clients(), "sealed": sealed }))
+    Ok(sealed(probe, key, run, &canaries))
 }
 
 /// Removes the canaries of a run from a side.
@@ -66,7 +74,7 @@ impl Step for IssueCanaries {
     }
 
     fn summary(&self) -> String {
-        "make grants on blue for clients of our own, live, rotated, revoked and expired, and keep their tokens encrypted".to_owned()
+        "make grants on blue for clients of our own, live, rotated, revoked, expired and to be revoked, and keep their tokens encrypted".to_owned()
     }
 
     fn undo_summary(&self) -> String {
@@ -97,6 +105,7 @@ impl Step for IssueCanaries {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
+        require_door(world).await?;
         let mut all = Vec::new();
         for (probe, key) in keepers(world) {
             let issued = issue(&probe, &key, context.run()).await;

@@ -3,7 +3,8 @@
 //! Asked before the flip point, and again right before the flip. Flows that write wait until green is open: its fence refuses them.
 
 use super::flip::{self, Registers};
-use super::probing::{Flock, Probes, until_clear};
+use super::flock::Flock;
+use super::probing::{Probes, until_clear};
 use super::world::World;
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::{self, Verdict};

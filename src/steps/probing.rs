@@ -1,13 +1,11 @@
-//! The plan's probes as the steps ask them: all of them at one moment, the canaries of a run on one side, and rounds of both in the background.
+//! The plan's probes as the steps ask them: all of them at one moment, and rounds of them and of the run's canaries in the background.
 
-use super::issue_canaries;
+use super::flock::Flock;
 use super::world::World;
 use crate::engine::Facts;
-use crate::gates::probes::oauth::{self, Canaries};
 use crate::gates::probes::{HttpProbe, OauthProbe};
 use crate::gates::{Finding, Probe, Reading};
-use crate::plan::{self, Secret, Side, When};
-use serde_json::Value;
+use crate::plan::{self, Side, When};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -36,17 +34,6 @@ pub(super) struct Probes {
     all: Vec<Asked>,
     bound: Duration,
 }
-
-/// The canaries of one probe, as a run has kept them.
-#[derive(Clone)]
-struct Watched {
-    probe: OauthProbe,
-    canaries: Result<Canaries, String>,
-}
-
-/// The canaries of a run.
-#[derive(Clone)]
-pub(super) struct Flock(Vec<Watched>);
 
 /// The longest that one round of a plan's probes may take.
 pub(super) fn bound(plan: &plan::Plan) -> Duration {
@@ -88,44 +75,6 @@ impl Probes {
         }
         readings
     }
-}
-
-impl Flock {
-    /// The canaries that a run has made; none where it has made none.
-    pub(super) fn of(world: &World, run: Uuid, facts: &Facts) -> Self {
-        let kept = facts.receipt(&issue_canaries::ID).cloned().unwrap_or_default();
-        let probes = Probes::of(world);
-        let watched = probes.oauth().filter_map(|probe| {
-            let key = probe.plan.canaries.as_ref()?;
-            let sealed = kept["canaries"].as_array()?.iter().find(|kept| kept["probe"] == probe.plan.name.as_str())?;
-            Some(Watched { probe: probe.clone(), canaries: opened(key, run, sealed) })
-        });
-        Self(watched.collect())
-    }
-
-    /// What a side says of each. Reads only.
-    pub(super) async fn look(&self, side: Side) -> Vec<Reading> {
-        let mut readings = Vec::new();
-        for Watched { probe, canaries } in &self.0 {
-            let name = &probe.plan.name;
-            let one = |finding| vec![Reading::new(name, "canaries", finding)];
-            readings.extend(match (canaries, probe.engine(side).await) {
-                (Err(why), _) => one(Finding::Broken(why.clone())),
-                (_, Err(error)) => one(error.finding()),
-                (Ok(canaries), Ok(engine)) => {
-                    let now_s = jiff::Timestamp::now().as_second();
-                    canaries.look(&engine, name, probe.expected(side), now_s).await
-                }
-            });
-        }
-        readings
-    }
-}
-
-fn opened(key: &Secret, run: Uuid, sealed: &Value) -> Result<Canaries, String> {
-    let text = sealed["sealed"].as_str().unwrap_or_default();
-    let text = oauth::open(key, &run.to_string(), text).map_err(|error| error.to_string())?;
-    Canaries::of_text(&text).ok_or_else(|| "the canaries have another shape (written by another version?)".to_owned())
 }
 
 /// Asks the probes, and green for the canaries of `flock`, until nothing is silent, a few times: a call that was late once says nothing of a

@@ -503,6 +503,53 @@ async fn a_way_back_is_only_gone_when_asked_for() {
     assert_eq!((play.see("out"), play.see("back")), (There::Whole, There::Nothing));
 }
 
+/// With a step that belongs to the way back, and a gate behind both ways.
+fn accompanied() -> Play {
+    let steps = vec![
+        Toy::undoable("a"),
+        Toy::gate("ready"),
+        Toy::new("out", Reversal::OneWay),
+        Toy::companion("beside", "back"),
+        Toy::gate("ready-back").until("back"),
+        Toy::back_from("back", "out"),
+        Toy::gate("soak"),
+    ];
+    let play = Play::new(steps);
+    play.world.ways_back.lock().unwrap().insert(StepId::new("out"), StepId::new("back"));
+    play
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_way_back_is_made_on_that_way_alone_and_once() {
+    let mut play = accompanied();
+    assert_eq!(play.through("soak").await, Outcome::Done);
+    assert_eq!(count(&play, "forward beside"), 0, "green is watched, and nobody goes back");
+    for _ in 0..2 {
+        assert_eq!(play.through("back").await, Outcome::Done);
+        assert_eq!((count(&play, "forward beside"), play.see("beside")), (1, There::Whole));
+        assert_eq!(play.through("out").await, Outcome::Done);
+    }
+    let asked = play.world.asked();
+    let first = |what: &str| asked.iter().position(|asked| asked == what);
+    assert!(first("forward beside") < first("forward ready-back"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_way_back_and_was_cut_off_is_ended_wherever_the_run_goes_then() {
+    for through in ["soak", "out", "a", "back"] {
+        let mut play = accompanied();
+        play.through("out").await;
+        play.world.fault(&StepId::new("beside"), Fault::DiesHalf);
+        halt(play.through("back").await);
+        assert_eq!(play.state().step("beside").unwrap().phase, StepPhase::Running);
+        assert_eq!(play.through(through).await, Outcome::Done, "{through}");
+        let phase = play.state().step("beside").unwrap().phase;
+        assert_eq!((phase, play.see("beside")), (StepPhase::Done, There::Whole), "{through}");
+        let serves = if through == "back" { "back" } else { "out" };
+        assert_eq!(play.see(serves), There::Whole, "{through}");
+    }
+}
+
 #[tokio::test]
 async fn a_gate_further_on_that_said_no_blocks_nothing() {
     let steps = vec![Toy::undoable("a"), Toy::gate("ready"), Toy::new("out", Reversal::OneWay), Toy::gate("later")];

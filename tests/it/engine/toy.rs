@@ -116,6 +116,7 @@ pub(crate) struct Toy {
     /// Whether its forward may be cut off when a stop is asked for.
     pub(crate) cut: bool,
     pub(crate) takes_back: Option<StepId>,
+    pub(crate) goes_with: Option<StepId>,
 }
 
 impl Toy {
@@ -130,6 +131,7 @@ impl Toy {
             notes: 0,
             cut: false,
             takes_back: None,
+            goes_with: None,
         }
     }
 
@@ -152,6 +154,11 @@ impl Toy {
     /// The one-way step that takes `step` back; making either takes the other's effect away.
     pub(crate) fn back_from(name: &'static str, step: &'static str) -> Self {
         Self { takes_back: Some(StepId::new(step)), ..Self::new(name, Reversal::OneWay) }
+    }
+
+    /// A step that is only made on the way to `step`, a way back, and that only ever moves onward.
+    pub(crate) fn companion(name: &'static str, step: &'static str) -> Self {
+        Self { goes_with: Some(StepId::new(step)), ..Self::new(name, Reversal::Monotone) }
     }
 
     /// A whole effect takes away the one that it takes back, or that had taken it back.
@@ -232,6 +239,9 @@ impl Step for Toy {
     }
     fn takes_back(&self) -> Option<StepId> {
         self.takes_back.clone()
+    }
+    fn goes_with(&self) -> Option<StepId> {
+        self.goes_with.clone()
     }
 
     async fn before(&self, world: &World, _context: &Context) -> Result<Value, StepError> {

@@ -12,14 +12,15 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 const OWNER: &str = "cutover-canary-of-a-test";
-const KINDS: [&str; 6] = ["live", "rotated", "revoked", "expired", "machine", "logged out"];
+const KINDS: [&str; 8] =
+    ["live", "rotated", "revoked", "expired", "machine", "logged out", "withdrawn", "withdrawn on green"];
 
 fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
 /// Canaries on an engine of the first version, with a person's client beside them.
-async fn issued() -> (Place, World, Upstream, Canaries) {
+pub(super) async fn issued() -> (Place, World, Upstream, Canaries) {
     let (place, world, at) = engine(EngineVersion::V1).await;
     let client = world.register().await;
     world.grant(&client, "somebody").await;
@@ -28,7 +29,7 @@ async fn issued() -> (Place, World, Upstream, Canaries) {
     (place, world, at, canaries)
 }
 
-async fn look(canaries: &Canaries, at: &Upstream, expected: Expected) -> BTreeMap<String, String> {
+pub(super) async fn look(canaries: &Canaries, at: &Upstream, expected: Expected) -> BTreeMap<String, String> {
     let engine = probe(at, &[Flow::Refresh]).engine(Side::Green).await.expect("it answers");
     let readings = canaries.look(&engine, "engine", expected, now_s()).await;
     assert_eq!(
@@ -39,7 +40,7 @@ async fn look(canaries: &Canaries, at: &Upstream, expected: Expected) -> BTreeMa
 }
 
 /// The same rows under the second version, after the engine's own migrations and, when asked for, what repairs their fault.
-async fn migrated(place: &Place, is_repaired: bool) -> (World, Upstream) {
+pub(super) async fn migrated(place: &Place, is_repaired: bool) -> (World, Upstream) {
     migrate(&place.application_url(), EngineVersion::V2).await.expect("it migrates");
     if is_repaired {
         place.execute("update hydra_oauth2_flow set state = 6 where state = 128 and consent_was_used").await;
@@ -116,7 +117,14 @@ async fn a_side_that_is_to_accept_none_of_blue_s_is_held_to_it() {
     let found = look(&canaries, &at, Expected::None).await;
     assert_eq!(
         found.keys().collect::<Vec<_>>(),
-        ["canary live", "canary logged out", "canary machine", "canary rotated"]
+        [
+            "canary live",
+            "canary logged out",
+            "canary machine",
+            "canary rotated",
+            "canary withdrawn",
+            "canary withdrawn on green"
+        ]
     );
     assert!(found["canary live"].contains("the plan says that this side accepts none of blue's"), "{found:?}");
     let (_other_place, _other_world, other) = engine(EngineVersion::V2).await;
@@ -155,7 +163,7 @@ async fn no_token_is_kept_in_clear() {
         .flat_map(|one| one["tokens"].as_array().cloned().unwrap_or_default())
         .map(|token| token["token"].as_str().expect("a token").to_owned())
         .collect();
-    assert_eq!(tokens.len(), 2 + 4 + 2 + 1 + 1 + 2);
+    assert_eq!(tokens.len(), 2 + 4 + 2 + 1 + 1 + 2 + 2 + 2);
     assert!(tokens.iter().all(|token| !sealed.contains(token.as_str())));
     let opened = Canaries::of_text(&open(&key, &run, &sealed).expect("the same key")).expect("canaries");
     assert_eq!(look(&opened, &at, Expected::AsOnBlue).await, BTreeMap::new(), "another process sees the same");

@@ -2,6 +2,7 @@
 
 mod canaries;
 mod tampering;
+mod withdrawn;
 
 use crate::harness::Place;
 use crate::sandbox_flows::world::World;

@@ -1,6 +1,7 @@
 //! Probes and canaries through a whole cutover: what they hold up, what they leave, and what becomes of a plan that is wrong about its engine.
 
 use crate::harness::sandbox::Sandbox;
+use serde_json::Value;
 use std::time::Duration;
 
 /// Clients that a probe or a canary has left.
@@ -8,12 +9,49 @@ const OURS: &str = "select count(*) from hydra_client where owner like 'cutover-
 /// Logins and grants of users that we made up.
 const TRACES: &str = "select count(*) from hydra_oauth2_authentication_session where subject like 'cutover-%'";
 
+/// Refresh tokens of the canary that is revoked while blue serves, and those of them and of the one that is revoked on green that live.
+const CHAIN: &str = "select count(*) from hydra_oauth2_refresh where subject like 'cutover-canary-%-withdrawn'";
+const WITHDRAWN: &str =
+    "select count(*) from hydra_oauth2_refresh where active and subject like 'cutover-canary-%-withdrawn'";
+const WITHDRAWN_ON_GREEN: &str =
+    "select count(*) from hydra_oauth2_refresh where active and subject like 'cutover-canary-%-withdrawn-on-green'";
+
+/// The first refresh token of the canary that is revoked, the only one that the copy has seen, lives on under another chain: with its own it
+/// would be replayed and proved anew before any gate is asked. And back.
+const ASTRAY: &str = "update hydra_oauth2_refresh set active = true, request_id = 'astray', challenge_id = null where signature =
+  (select signature from hydra_oauth2_refresh where subject like 'cutover-canary-%-withdrawn' order by requested_at limit 1)";
+const MENDED: &str = "update hydra_oauth2_refresh lost set active = false, request_id = kept.request_id, challenge_id = kept.challenge_id
+  from hydra_oauth2_refresh kept where lost.request_id = 'astray' and kept.subject = lost.subject and kept.request_id <> 'astray'";
+
+/// The canary's revocation in the queue, executed and proved on green.
+const ASKED: &str = "select count(*) from cutover.revocation where door = 'token' and chain ->> 'subject' like 'cutover-canary-%-withdrawn'
+  and outcome = 'executed' and proved_at is not null";
+
+/// A count, asked of both sides.
+async fn both(sandbox: &Sandbox, query: &str) -> (i64, i64) {
+    (sandbox.ask("BLUE_URL", query).await, sandbox.ask("GREEN_URL", query).await)
+}
+
 /// Puts other text in the place of one in the sandbox's plan.
 fn change_plan(sandbox: &Sandbox, from: &str, to: &str) {
     let file = sandbox.dir.join("plan.yaml");
     let plan = std::fs::read_to_string(&file).expect("the plan");
     assert!(plan.contains(from), "{from}");
     std::fs::write(&file, plan.replace(from, to)).expect("the plan is written");
+}
+
+/// Takes a section out of the sandbox's plan.
+fn leave_out(sandbox: &Sandbox, section: &str) {
+    let file = sandbox.dir.join("plan.yaml");
+    let plan = std::fs::read_to_string(&file).expect("the plan");
+    let mut is_inside = false;
+    let kept = plan.lines().filter(|line| {
+        is_inside = *line == section || (is_inside && line.starts_with(' '));
+        !is_inside
+    });
+    let kept: String = kept.map(|line| format!("{line}\n")).collect();
+    assert!(kept.len() < plan.len(), "{section}");
+    std::fs::write(&file, kept).expect("the plan is written");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -24,9 +62,17 @@ async fn canaries_go_all_the_way_and_only_they_stay_until_the_end() {
         let begun = |event: &serde_json::Value| event["event"] == "step_started" && event["step"] == step;
         assert!(sandbox.killed("run", begun, Duration::from_millis(300)).await, "{step}");
     }
+    // And around the refresh and the revocation of one of them, of which the second call makes none anew.
+    for phase in ["refreshing", "refreshed"] {
+        let noted = |event: &Value| {
+            event["event"] == "note" && event["step"] == "revoke-canaries" && event["body"]["phase"] == phase
+        };
+        assert!(sandbox.killed("run", noted, Duration::ZERO).await || phase == "refreshed", "{phase}");
+    }
     let (code, said) = sandbox.run("run").await;
     assert_eq!((code, said["outcome"].as_str()), (0, Some("done")), "{said}");
-    assert_eq!((sandbox.ask("BLUE_URL", OURS).await, sandbox.ask("GREEN_URL", OURS).await), (2, 2), "the canaries'");
+    assert_eq!(both(&sandbox, OURS).await, (2, 2), "the canaries'");
+    assert_eq!((both(&sandbox, WITHDRAWN).await, both(&sandbox, WITHDRAWN_ON_GREEN).await), ((0, 0), (1, 1)));
 
     // The engine of a closed green must answer before traffic is held for it.
     assert_eq!(sandbox.verb(&["fault", "engine-green", "kill"]).await["outcome"], "done");
@@ -83,6 +129,49 @@ async fn a_green_that_does_not_bear_what_the_plan_says_is_told_in_the_soak_and_l
     let (code, undone) = sandbox.run("rollback --yes").await;
     assert_eq!((code, undone["live"].as_str()), (0, Some("blue")), "{undone}");
     assert_eq!((sandbox.ask("BLUE_URL", OURS).await, sandbox.ask("BLUE_URL", TRACES).await), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_was_revoked_in_the_window_is_dead_on_both_sides_at_every_gate() {
+    let sandbox = Sandbox::up("withdrawn", 2000, 30).await;
+    // They are asked before the canaries, and would say the same.
+    leave_out(&sandbox, "invariants:");
+    let (code, said) = sandbox.run("run").await;
+    assert_eq!(code, 0, "{said}");
+    assert_eq!((both(&sandbox, CHAIN).await, both(&sandbox, WITHDRAWN).await), ((2, 2), (0, 0)));
+    assert_eq!(both(&sandbox, WITHDRAWN_ON_GREEN).await, (1, 1), "its time has not come");
+    assert_eq!(sandbox.ask("CONTROL_URL", ASKED).await, 1, "it came by a door, as everybody's");
+
+    // As if its revocation had never found what the copy has brought to green.
+    assert_eq!(sandbox.client("GREEN_URL").await.execute(ASTRAY, &[]).await.expect("our own login may"), 1);
+    let (code, refused) = sandbox.run("flip").await;
+    let why = refused["why"].as_str().unwrap_or_default();
+    assert_eq!((code, refused["live"].as_str()), (3, Some("blue")), "{refused}");
+    assert!(why.contains("canary withdrawn: see a canary: token 2: is active, and must not be"), "{why}");
+    assert_eq!(sandbox.client("GREEN_URL").await.execute(MENDED, &[]).await.expect("our own login may"), 1);
+
+    let canaries = |step: &'static str| {
+        move |event: &Value| {
+            event["event"] == "step_done" && event["step"] == step && event["receipt"]["canaries"].is_object()
+        }
+    };
+    let mut out = sandbox.start("flip");
+    let done = out.until(canaries("flip")).await.expect("the flip tells of the canaries");
+    assert_eq!((&done["receipt"]["canaries"]["held"], out.end().await.0), (&8.into(), 0), "{done}");
+
+    // Whoever begins to go back and thinks better of it: green is watched on, and knows what was revoked there.
+    let begun = |event: &Value| event["event"] == "step_started" && event["step"] == "revoke-canaries-on-green";
+    assert!(sandbox.killed("rollback --yes", begun, Duration::ZERO).await);
+    let (code, soaked) = sandbox.run("run --through soak --set window.soak=2s").await;
+    assert_eq!(code, 0, "{soaked}");
+    assert_eq!(both(&sandbox, WITHDRAWN_ON_GREEN).await, (1, 0), "blue learns of it when it is gone back to");
+
+    let mut back = sandbox.start("rollback --yes");
+    let done = back.until(canaries("return")).await.expect("the way back tells of the canaries");
+    assert_eq!((&done["receipt"]["canaries"]["held"], back.end().await.0), (&8.into(), 0), "{done}");
+    assert_eq!((both(&sandbox, WITHDRAWN).await, both(&sandbox, WITHDRAWN_ON_GREEN).await), ((0, 0), (0, 0)));
+    let (code, again) = sandbox.run("flip").await;
+    assert_eq!((code, again["live"].as_str()), (0, Some("green")), "{again}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,10 @@
 //! Canaries: grants made on blue before the copy, each in a state that must still be what it is on green, and again on blue after a way back.
 //!
-//! They are only ever looked at: introspected, and listed among their user's consents. That writes nothing, so a closed green can be asked.
+//! They are only ever looked at: introspected, and listed among their user's consents. That writes nothing, so a closed green can be asked. Two
+//! are revoked while the run is under way, on the side that serves then: `withdraw.rs`.
+
+mod kept;
+mod withdraw;
 
 use super::super::super::probe::{Finding, Reading};
 use super::engine::{Client, Engine, Tokens};
@@ -8,6 +12,7 @@ use super::error::OauthError;
 use super::grant::Asking;
 use super::jws;
 use crate::plan::Secret;
+use kept::Kept;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -17,8 +22,6 @@ const LIFE: &str = "720h";
 /// The life of a token that is to expire at once, and how long it is waited for.
 const SHORT_LIFE: &str = "1s";
 const EXPIRED_WITHIN: Duration = Duration::from_secs(10);
-/// Near its end a token may be either.
-const NEAR_S: i64 = 60;
 
 /// In what state a canary is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,10 +39,28 @@ pub enum Kind {
     Machine,
     /// Its user has logged out since, and the grant goes on.
     LoggedOut,
+    /// Live when the copy begins; then refreshed, and revoked by its client while blue serves.
+    Withdrawn,
+    /// Live on blue, and on green when that opens; revoked by its client while green serves, on the way back.
+    WithdrawnOnGreen,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Live, Self::Rotated, Self::Revoked, Self::Expired, Self::Machine, Self::LoggedOut];
+    const ALL: [Self; 8] = [
+        Self::Live,
+        Self::Rotated,
+        Self::Revoked,
+        Self::Expired,
+        Self::Machine,
+        Self::LoggedOut,
+        Self::Withdrawn,
+        Self::WithdrawnOnGreen,
+    ];
+
+    /// Whether its client revokes it while the run is under way.
+    fn is_withdrawn(self) -> bool {
+        matches!(self, Self::Withdrawn | Self::WithdrawnOnGreen)
+    }
 
     /// Its name, as people read it.
     #[must_use]
@@ -51,17 +72,10 @@ impl Kind {
             Self::Expired => "expired",
             Self::Machine => "machine",
             Self::LoggedOut => "logged out",
+            Self::Withdrawn => "withdrawn",
+            Self::WithdrawnOnGreen => "withdrawn on green",
         }
     }
-}
-
-/// One token, and what blue said of it. Never printed or kept in clear.
-#[derive(Clone, Serialize, Deserialize)]
-struct Kept {
-    token: String,
-    is_active: bool,
-    /// What introspection said besides: subject, client, scope, audience, end.
-    said: Value,
 }
 
 /// One grant.
@@ -74,6 +88,16 @@ struct Canary {
     consents: Vec<(String, Vec<String>)>,
     /// A signed token, where the engine gives any, and blue's keys verify it.
     signed: Option<String>,
+    /// As whom it is revoked later; of the other kinds nobody needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    client: Option<Own>,
+}
+
+/// A client's id and secret. Never printed or kept in clear.
+#[derive(Clone, Serialize, Deserialize)]
+struct Own {
+    id: String,
+    secret: String,
 }
 
 /// All canaries of one probe.
@@ -94,18 +118,6 @@ pub enum Expected {
 
 fn subject(owner: &str, kind: Kind) -> String {
     format!("{owner}-{}", kind.as_str().replace(' ', "-"))
-}
-
-/// The parts of introspection that must be the same on both sides.
-fn identity(said: &Value) -> Value {
-    let words = |value: &Value| {
-        let mut words: Vec<String> = value.as_str().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
-        words.sort();
-        words
-    };
-    json!({
-        "sub": said["sub"], "client_id": said["client_id"], "scope": words(&said["scope"]), "aud": said["aud"], "exp": said["exp"],
-    })
 }
 
 impl Canaries {
@@ -195,13 +207,15 @@ impl Canary {
                         engine.revoke(what, asking.client, refresh.expose()).await?.expect(what, 200)?;
                     }
                     Kind::LoggedOut => engine.delete_logins(asking.subject).await?,
-                    Kind::Live | Kind::Machine | Kind::Expired => {}
+                    Kind::Live | Kind::Machine | Kind::Expired | Kind::Withdrawn | Kind::WithdrawnOnGreen => {}
                 }
             }
         }
         let signed = signed.map(|token| token.expose().to_owned());
-        let canary =
-            Self { kind, subject: asking.subject.to_owned(), tokens: Vec::new(), consents: Vec::new(), signed };
+        let own = || Own { id: asking.client.id.clone(), secret: asking.client.secret.expose().to_owned() };
+        let client = kind.is_withdrawn().then(own);
+        let subject = asking.subject.to_owned();
+        let canary = Self { kind, subject, tokens: Vec::new(), consents: Vec::new(), signed, client };
         canary.noted(engine, asking.client, tokens).await
     }
 
@@ -212,7 +226,7 @@ impl Canary {
             wait_until_dead(engine, &tokens).await?;
         }
         let living = match self.kind {
-            Kind::Live | Kind::LoggedOut => vec![true, true],
+            Kind::Live | Kind::LoggedOut | Kind::Withdrawn | Kind::WithdrawnOnGreen => vec![true, true],
             Kind::Rotated => vec![false, false, true, true],
             Kind::Revoked => vec![false, false],
             Kind::Expired => vec![false],
@@ -230,7 +244,7 @@ impl Canary {
                 );
                 return Err(OauthError::unexpected(what, why));
             }
-            self.tokens.push(Kept { token: token.expose().to_owned(), is_active, said: identity(&said) });
+            self.tokens.push(Kept::of(token.expose(), &said));
         }
         if !matches!(self.kind, Kind::Machine | Kind::Expired) {
             self.consents = engine.consents(&self.subject).await?;
@@ -263,7 +277,9 @@ impl Canary {
         if expected == Expected::None {
             return Ok(());
         }
-        if !matches!(self.kind, Kind::Machine | Kind::Expired) {
+        // Of one that may or may not have been revoked, nobody knows what its user is shown either.
+        let is_doubted = self.tokens.iter().any(|kept| kept.is_doubted);
+        if !matches!(self.kind, Kind::Machine | Kind::Expired) && !is_doubted {
             let listed = engine.consents(&self.subject).await?;
             if listed != self.consents {
                 let (now, before) = (listed.len(), self.consents.len());
@@ -277,34 +293,6 @@ impl Canary {
             (None, _) => Ok(()),
         }
     }
-}
-
-impl Kept {
-    fn judge(&self, said: &Value, expected: Expected, now_s: i64) -> Result<(), String> {
-        let is_active = said["active"] == true;
-        let ends_s = self.said["exp"].as_i64().filter(|end| *end > 0);
-        let is_over = ends_s.is_some_and(|end| now_s >= end - NEAR_S);
-        match (self.is_active && expected == Expected::AsOnBlue, is_active) {
-            (false, true) if !self.is_active => Err("is active, and must not be".to_owned()),
-            (false, true) => Err("is active, and the plan says that this side accepts none of blue's".to_owned()),
-            (true, false) if !is_over => Err("is not active any more".to_owned()),
-            (true, true) if ends_s.is_some_and(|end| now_s > end + NEAR_S) => Err("is active after its end".to_owned()),
-            (true, true) => {
-                let found = identity(said);
-                let names = ["sub", "client_id", "scope", "aud", "exp"];
-                let other: Vec<&str> =
-                    names.into_iter().filter(|name| !is_same(&found[*name], &self.said[*name])).collect();
-                if other.is_empty() { Ok(()) } else { Err(format!("has another {} than on blue", other.join(", "))) }
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Nothing and an empty list are one audience.
-fn is_same(one: &Value, other: &Value) -> bool {
-    let is_nothing = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
-    one == other || (is_nothing(one) && is_nothing(other))
 }
 
 fn both(tokens: &Tokens) -> Vec<Secret> {
@@ -323,52 +311,4 @@ async fn wait_until_dead(engine: &Engine, tokens: &[Secret]) -> Result<(), Oauth
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn kept(is_active: bool, exp: i64) -> Kept {
-        let said = identity(&json!({ "sub": "s", "client_id": "c", "scope": "b a", "aud": null, "exp": exp }));
-        Kept { token: "t".into(), is_active, said }
-    }
-
-    fn said(change: &str, value: Value) -> Value {
-        let mut said =
-            json!({ "active": true, "sub": "s", "client_id": "c", "scope": "a b", "aud": [], "exp": 10_000 });
-        said[change] = value;
-        said
-    }
-
-    #[test]
-    fn gates_hold_a_canary_to_what_blue_said() {
-        let judge = |kept: &Kept, said: &Value| kept.judge(said, Expected::AsOnBlue, 1_000).err().unwrap_or_default();
-        let (live, dead) = (kept(true, 10_000), kept(false, 0));
-        assert_eq!(judge(&live, &said("active", json!(true))), "");
-        assert!(judge(&live, &json!({ "active": false })).contains("not active any more"));
-        for (name, value) in [("sub", json!("")), ("client_id", json!("d")), ("scope", json!("a")), ("exp", json!(9))] {
-            assert_eq!(judge(&live, &said(name, value)), format!("has another {name} than on blue"));
-        }
-        assert_eq!(judge(&dead, &json!({ "active": false })), "");
-        assert!(judge(&dead, &said("active", json!(true))).contains("must not be"));
-    }
-
-    #[test]
-    fn gates_know_that_a_canary_ends_by_itself() {
-        let at = |now, said: &Value| kept(true, 10_000).judge(said, Expected::AsOnBlue, now);
-        let (dead, live) = (json!({ "active": false }), said("active", json!(true)));
-        assert!(at(9_900, &dead).is_err());
-        assert_eq!((at(9_950, &dead), at(9_950, &live)), (Ok(()), Ok(())), "near its end either will do");
-        assert_eq!(at(10_100, &dead), Ok(()));
-        assert!(at(10_100, &live).is_err());
-    }
-
-    #[test]
-    fn gates_can_be_told_that_a_side_accepts_none() {
-        let judge = |kept: &Kept, said: &Value| kept.judge(said, Expected::None, 1_000);
-        assert_eq!(judge(&kept(true, 10_000), &json!({ "active": false })), Ok(()));
-        assert!(judge(&kept(true, 10_000), &said("active", json!(true))).is_err());
-        assert!(judge(&kept(false, 0), &said("active", json!(true))).is_err());
-    }
 }

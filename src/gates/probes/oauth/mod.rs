@@ -59,7 +59,15 @@ impl OauthProbe {
     /// # Errors
     /// When it does not answer.
     pub async fn engine(&self, side: Side) -> Result<Engine, OauthError> {
-        Engine::reach(&self.http, self.plan.engine(side), self.plan.timeout).await
+        self.engine_at(self.plan.engine(side)).await
+    }
+
+    /// Whichever engine stands behind these addresses, such as those of a gateway.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn engine_at(&self, at: &plan::Upstream) -> Result<Engine, OauthError> {
+        Engine::reach(&self.http, at, self.plan.timeout).await
     }
 
     /// Whose the clients are that the flows make, and the name of their user.
