@@ -76,6 +76,7 @@ impl<S: Step, L: Log> Session<'_, S, L> {
             None => steps.len(),
             Some(id) => 1 + self.engine.runbook.place(id).ok_or_else(|| no_such_step(id))?,
         };
+        self.end_cut_gates(end, through).await?;
         self.end_companions(steps).await?;
         self.turn_round(through, &steps[end..]).await?;
         self.none_under_way(&steps[end..])?;
@@ -88,6 +89,21 @@ impl<S: Step, L: Log> Session<'_, S, L> {
             } else {
                 self.uphold_until(step).await?;
                 self.bring_about(step).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A gate of another way that was being asked when its process died has said nothing. That is written down, since nothing begins beside
+    /// what is under way, and nobody may ever ask it again.
+    async fn end_cut_gates(&mut self, end: usize, through: Option<&StepId>) -> Result<(), Halt> {
+        for (place, step) in self.engine.runbook.steps().iter().enumerate() {
+            let is_of_this_way = place < end && !self.is_way_back(step, through);
+            let is_cut = step.reversal() == Reversal::ReadOnly && self.phase(step) == Some(StepPhase::Running);
+            if is_cut && !is_of_this_way {
+                let why = "the process that asked died before the answer";
+                let error = StepError::new(FailureKind::Failed, why).effect(Effect::NotApplied);
+                self.append_step(Kind::Failed, step, failure_body(&error)).await?;
             }
         }
         Ok(())

@@ -558,3 +558,17 @@ async fn a_gate_further_on_that_said_no_blocks_nothing() {
     assert_eq!(halt(play.go(Verb::Advance, None).await).kind, FailureKind::Failed);
     assert_eq!(play.through("out").await, Outcome::Done);
 }
+
+#[tokio::test]
+async fn a_gate_of_a_way_back_whose_process_died_blocks_no_other_way() {
+    for through in ["soak", "out", "a", "back"] {
+        let mut play = accompanied();
+        play.through("out").await;
+        play.world.fault(&StepId::new("ready-back"), Fault::DiesHalf);
+        halt(play.through("back").await);
+        assert_eq!(play.state().step("ready-back").unwrap().phase, StepPhase::Running);
+        assert_eq!(play.through(through).await, Outcome::Done, "{through}");
+        assert_eq!(play.through("back").await, Outcome::Done, "after {through}");
+        assert_eq!((play.see("out"), play.see("back")), (There::Nothing, There::Whole), "{through}");
+    }
+}
