@@ -7,6 +7,7 @@ use super::error::GatewayError;
 use super::proxy::Proxy;
 use super::taken::Taken;
 use crate::revocations::hydra::Listener;
+use futures_util::FutureExt as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -179,7 +180,16 @@ async fn converse(given: Given, proxy: Arc<Proxy>, waits: Waits, ended: watch::R
     let service = service_fn(move |request| {
         let proxy = Arc::clone(&proxy);
         // A box, so that a connection that asks nothing keeps no room for a request.
-        Box::pin(async move { Ok::<_, Infallible>(proxy.answer(listener, peer.ip(), request).await) })
+        let mut answer = Box::pin(async move { proxy.answer(listener, peer.ip(), request).await });
+        // Begun at once: when a client has already gone, the library drops its request without ever looking at it again, and a revocation that
+        // has come whole is carried out.
+        let ended = (&mut answer).now_or_never();
+        async move {
+            Ok::<_, Infallible>(match ended {
+                Some(response) => response,
+                None => answer.await,
+            })
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
