@@ -15,7 +15,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-/// Shorter than what engines and proxies usually keep an idle connection.
+/// One that was idle for longer is not used again: engines and proxies usually keep them for longer than this, but not much.
 const IDLE: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(2);
 

@@ -78,7 +78,7 @@ impl Workers {
             let work = Work { proxy, waits, ended: ended.clone(), connections: Arc::clone(&connections) };
             let closed = closed.clone();
             let thread = thread::Builder::new().name("gateway".to_owned());
-            let thread = thread.spawn(move || work.run(&runtime, taken, closed)).map_err(failed)?;
+            let thread = thread.spawn(move || work.run(runtime, taken, closed)).map_err(failed)?;
             workers.all.push(Worker { given, connections });
             workers.threads.push(thread);
         }
@@ -146,8 +146,8 @@ struct Work {
 }
 
 impl Work {
-    fn run(self, runtime: &Runtime, mut taken: mpsc::UnboundedReceiver<Given>, closed: watch::Receiver<bool>) {
-        runtime.block_on(async move {
+    fn run(self, runtime: Runtime, mut taken: mpsc::UnboundedReceiver<Given>, closed: watch::Receiver<bool>) {
+        runtime.block_on(async {
             let mut closed = pin!(until_true(closed));
             let mut conversations = JoinSet::new();
             loop {
@@ -162,6 +162,8 @@ impl Work {
                 }
             }
         });
+        // Not by its drop, which would wait without a bound for whatever still looks up a name.
+        runtime.shutdown_background();
     }
 }
 

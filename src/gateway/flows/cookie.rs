@@ -52,12 +52,12 @@ fn side_of(value: &[u8]) -> Option<Side> {
 }
 
 /// How the cookie is set: where browsers see the authorize endpoint, and whether they see it by TLS.
-pub(super) struct Manner {
+pub(super) struct Attributes {
     pub(super) path: String,
     pub(super) is_secure: bool,
 }
 
-impl Manner {
+impl Attributes {
     /// Says that a flow began at a side; goes before no cookie of the engine's.
     pub(super) fn set(&self, headers: &mut HeaderMap, side: Side, epoch: i64) {
         self.put(headers, &format!("{side}.{epoch}"), LIFE.as_secs());

@@ -27,7 +27,7 @@ use super::overlay::Doorway;
 use super::proxy::Proxy;
 use crate::plan::{self, Side};
 use crate::revocations::hydra::Listener;
-use cookie::{Began, Manner};
+use cookie::{Attributes, Began};
 use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
@@ -46,7 +46,7 @@ const LIFE: Duration = Duration::from_secs(30 * 60);
 pub(super) struct Flows {
     /// The address before every path, as browsers see it; without a slash at its end.
     restart: String,
-    cookie: Manner,
+    cookie: Attributes,
     memory: Memory,
 }
 
@@ -71,7 +71,7 @@ impl Flows {
     pub(super) fn new(flows: &plan::Flows) -> Self {
         let before = Url::parse(&flows.restart).map(|url| url.path().trim_end_matches('/').to_owned());
         let path = format!("{}{AUTHORIZE}", before.unwrap_or_default());
-        let cookie = Manner { path, is_secure: flows.restart.starts_with("https:") };
+        let cookie = Attributes { path, is_secure: flows.restart.starts_with("https:") };
         Self { restart: flows.restart.clone(), cookie, memory: Memory::new() }
     }
 
