@@ -519,6 +519,16 @@ fn accompanied() -> Play {
     play
 }
 
+/// A way back whose process died in this step.
+async fn cut_off_in(step: &'static str) -> Play {
+    let mut play = accompanied();
+    play.through("out").await;
+    play.world.fault(&StepId::new(step), Fault::DiesHalf);
+    halt(play.through("back").await);
+    assert_eq!(play.state().step(step).unwrap().phase, StepPhase::Running);
+    play
+}
+
 #[tokio::test]
 async fn what_belongs_to_a_way_back_is_made_on_that_way_alone_and_once() {
     let mut play = accompanied();
@@ -537,11 +547,7 @@ async fn what_belongs_to_a_way_back_is_made_on_that_way_alone_and_once() {
 #[tokio::test]
 async fn what_belongs_to_a_way_back_and_was_cut_off_is_ended_wherever_the_run_goes_then() {
     for through in ["soak", "out", "a", "back"] {
-        let mut play = accompanied();
-        play.through("out").await;
-        play.world.fault(&StepId::new("beside"), Fault::DiesHalf);
-        halt(play.through("back").await);
-        assert_eq!(play.state().step("beside").unwrap().phase, StepPhase::Running);
+        let mut play = cut_off_in("beside").await;
         assert_eq!(play.through(through).await, Outcome::Done, "{through}");
         let phase = play.state().step("beside").unwrap().phase;
         assert_eq!((phase, play.see("beside")), (StepPhase::Done, There::Whole), "{through}");
@@ -562,11 +568,7 @@ async fn a_gate_further_on_that_said_no_blocks_nothing() {
 #[tokio::test]
 async fn a_gate_of_a_way_back_whose_process_died_blocks_no_other_way() {
     for through in ["soak", "out", "a", "back"] {
-        let mut play = accompanied();
-        play.through("out").await;
-        play.world.fault(&StepId::new("ready-back"), Fault::DiesHalf);
-        halt(play.through("back").await);
-        assert_eq!(play.state().step("ready-back").unwrap().phase, StepPhase::Running);
+        let mut play = cut_off_in("ready-back").await;
         assert_eq!(play.through(through).await, Outcome::Done, "{through}");
         assert_eq!(play.through("back").await, Outcome::Done, "after {through}");
         assert_eq!((play.see("out"), play.see("back")), (There::Nothing, There::Whole), "{through}");
