@@ -5,9 +5,9 @@ use super::exit::{CommandError, Ending};
 use super::screen::{Screen, Standing};
 use super::session::{Asked, Session, prepare};
 use super::{standing, way_back};
-use crate::engine::{Facts, FailureKind, Halt, Outcome, RunPhase, Runbook, StepId, Waiver};
+use crate::engine::{Facts, FailureKind, Halt, Outcome, RunPhase, Runbook, StepId, Survey, Waiver};
 use crate::gates::Verdict;
-use crate::journal::StepPhase;
+use crate::journal::{RunState, StepPhase};
 use crate::plan::{Plan, Side};
 use crate::steps::flip::{self, Route};
 use crate::steps::{
@@ -152,6 +152,9 @@ async fn act(arguments: &ActArgs, verb: &str, may_begin: bool, aim: Aim, waiver:
     };
     let waiver = waiver.unwrap_or_default();
     if matches!(aim, Aim::Blue { .. }) {
+        if let Some((run, known)) = way_back::taken(&world, &runbook).await {
+            return told(&world, run, Ok(known), &arguments.plan, screen, Ok(())).await;
+        }
         match way_back::gone(&world, waiver.as_ref()).await {
             Ok(gone) => world.gone = gone,
             Err(error) => return refused_live(&arguments.plan, screen, &world, &error).await,
@@ -264,14 +267,25 @@ fn ended_before(plan: &PlanArgs, screen: Screen, live: &str, error: &CommandErro
 }
 
 async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result<(), CommandError>) -> Ending {
-    let (phase, at, receipts, next, known) = match session.survey().await {
+    told(&session.world, session.run(), session.survey().await, plan, screen, result).await
+}
+
+async fn told(
+    world: &World,
+    run: Uuid,
+    known: Result<(Survey, RunState), CommandError>,
+    plan: &PlanArgs,
+    screen: Screen,
+    result: Result<(), CommandError>,
+) -> Ending {
+    let (phase, at, receipts, next, known) = match known {
         Ok((survey, state)) => {
             let next = standing::next_command(plan, &survey);
             (survey.phase, standing::words(Some(&survey)), steps::figures(&state), next, Some(state))
         }
         Err(error) => (RunPhase::Stuck, String::new(), json!({ "journal": error.why }), error.next, None),
     };
-    let live = standing::live(&session.world, known.as_ref()).await;
+    let live = standing::live(world, known.as_ref()).await;
     let ending = match &result {
         Ok(()) => Ending::Done,
         Err(error) if live.side == Some(Side::Green) && error.ending == Ending::Failed => Ending::FailedOnGreen,
@@ -285,7 +299,7 @@ async fn tell(session: &Session, plan: &PlanArgs, screen: Screen, result: Result
     screen.standing(&Standing { live: live.words(), state, next: next.clone() });
     let failed = known.as_ref().map(steps::failed_invariants).unwrap_or_default();
     let mut summary = json!({
-        "run": session.run(), "live": live.words(), "state": phase, "why": result.err().map(|error| error.why),
+        "run": run, "live": live.words(), "state": phase, "why": result.err().map(|error| error.why),
         "next": next, "epoch": live.epoch, "figures": receipts,
     });
     if !failed.is_empty() {

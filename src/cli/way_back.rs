@@ -4,20 +4,34 @@ use super::exit::{CommandError, Ending};
 use super::screen::Screen;
 use super::session::Session;
 use crate::database::client::connect;
-use crate::engine::{Facts, Halt, Outcome, StepId, Waiver, chain};
-use crate::journal::{RunState, StepPhase};
+use crate::engine::{Facts, Halt, Outcome, RunPhase, Runbook, StepId, Survey, Waiver, chain};
+use crate::journal::{Journal, RunState, StepPhase};
 use crate::plan::Side;
 use crate::steps::flip::{self, Route};
-use crate::steps::{self, Gone, WayBack, World, abandon_green};
+use crate::steps::{self, Action, Gone, WayBack, World, abandon_green, live};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::time::Duration;
+use uuid::Uuid;
 
 /// A green that does not answer is asked so often before it counts as dead, with a pause in between.
 const KNOCKS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The plan's last run, when the way back has taken it back whole and blue serves: nothing is left to do, however often it is asked. Whoever
+/// did not hear its answer asks again.
+pub(super) async fn taken(world: &World, runbook: &Runbook<Action>) -> Option<(Uuid, (Survey, RunState))> {
+    // What cannot be read here is told by the verb itself, which reads it too.
+    let journal = Journal::look(&world.plan.control).await.ok()??;
+    let info = journal.last_run(&world.plan.name).await.ok()??;
+    let state = journal.state(&info).await.ok()?;
+    let survey = Survey::of(runbook, &state);
+    let is_over = info.finished_at.is_some() && survey.phase == RunPhase::RolledBack;
+    let is_back = is_over && live::live(world).await.side == Some(Side::Blue);
+    is_back.then_some((info.id, (survey, state)))
+}
 
 /// Whether green does not answer and may be left out: a person says that it is cut off, or the plan has a command for it.
 ///
