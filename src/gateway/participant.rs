@@ -44,7 +44,7 @@ pub(super) enum Refused {
 pub(super) struct Participant {
     pub(super) gate: Arc<Gate>,
     pub(super) registers: Registers,
-    upstreams: Arc<Upstreams>,
+    pub(super) upstreams: Arc<Upstreams>,
     capture: Arc<Capture>,
     pub(super) file: StateFile,
     pub(super) position: Mutex<Position>,

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 /// One that was idle for longer is not used again: engines and proxies usually keep them for longer than this, but not much.
-const IDLE: Duration = Duration::from_secs(15);
+pub(super) const IDLE: Duration = Duration::from_secs(15);
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// Why a request has no answer.
@@ -91,8 +91,7 @@ impl Pool {
     /// The free connection that was used last.
     fn free(&self) -> Option<SendRequest<Body>> {
         let mut kept = self.lock();
-        let old = kept.iter().take_while(|kept| kept.since.elapsed() > IDLE).count();
-        kept.drain(..old);
+        drop_old(&mut kept);
         let mut place = kept.len();
         while place > 0 {
             place -= 1;
@@ -103,6 +102,11 @@ impl Pool {
             }
         }
         None
+    }
+
+    /// Closes those that were idle for too long: after a flip nobody asks the engine that was left.
+    pub(super) fn sweep(&self) {
+        drop_old(&mut self.lock());
     }
 
     async fn connect(&self) -> Result<SendRequest<Body>, SendError> {
@@ -123,6 +127,12 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The oldest are first: each is put back behind the others.
+fn drop_old(kept: &mut Vec<Kept>) {
+    let old = kept.iter().take_while(|kept| kept.since.elapsed() > IDLE).count();
+    kept.drain(..old);
 }
 
 #[cfg(test)]
@@ -146,11 +156,11 @@ mod tests {
         DropsTheSecond,
     }
 
-    /// An engine, and how many connections and requests it has seen.
-    async fn engine(manner: Manner) -> (Pool, Arc<[AtomicUsize; 2]>) {
+    /// An engine, and how many connections and requests it has seen, and connections that its client has closed.
+    async fn engine(manner: Manner) -> (Pool, Arc<[AtomicUsize; 3]>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound").to_string();
-        let seen = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+        let seen = Arc::new([const { AtomicUsize::new(0) }; 3]);
         let counts = Arc::clone(&seen);
         tokio::spawn(async move {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -169,6 +179,7 @@ mod tests {
                             return;
                         }
                     }
+                    counts[2].fetch_add(1, Ordering::SeqCst);
                 });
             }
         });
@@ -185,7 +196,7 @@ mod tests {
         Ok(())
     }
 
-    fn counted(seen: &[AtomicUsize; 2]) -> (usize, usize) {
+    fn counted(seen: &[AtomicUsize; 3]) -> (usize, usize) {
         (seen[0].load(Ordering::SeqCst), seen[1].load(Ordering::SeqCst))
     }
 
@@ -196,6 +207,25 @@ mod tests {
             post(&pool).await.expect("answered");
         }
         assert_eq!(counted(&seen), (1, 3));
+    }
+
+    #[tokio::test]
+    async fn gateway_pool_closes_what_nobody_has_used_for_long() {
+        let (pool, seen) = engine(Manner::Answers).await;
+        post(&pool).await.expect("answered");
+        pool.sweep();
+        post(&pool).await.expect("answered");
+        assert_eq!(counted(&seen), (1, 2), "one that was just used is kept");
+        tokio::time::pause();
+        tokio::time::advance(IDLE + Duration::from_secs(1)).await;
+        tokio::time::resume();
+        pool.sweep();
+        let closed = async {
+            while seen[2].load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(CONNECT, closed).await.expect("the engine sees it closed");
     }
 
     #[tokio::test]

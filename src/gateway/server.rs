@@ -179,6 +179,7 @@ impl Bound {
         let mut beside = JoinSet::new();
         beside.spawn(following);
         beside.spawn(Arc::clone(&metrics).sweep());
+        beside.spawn(Arc::clone(&self.participant.upstreams).sweep());
         let (end, ended) = watch::channel(false);
         let workers = Workers::start(self.proxies, self.waits, &ended)?;
         let router = control::router(self.participant, self.tallies, metrics).merge(added::router(self.added));

@@ -5,7 +5,7 @@
 
 use super::answer::{Body, full};
 use super::error::GatewayError;
-use super::pool::{Pool, SendError};
+use super::pool::{IDLE, Pool, SendError};
 use crate::plan::{Gateway, Side};
 use crate::revocations::hydra::Listener;
 use bytes::Bytes;
@@ -15,6 +15,8 @@ use hyper::header::{self, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::http::uri::PathAndQuery;
 use hyper::{Method, Request, Response, Uri};
+use std::sync::Arc;
+use tokio::time::interval;
 
 const VERSION_BYTES: usize = 16 * 1024;
 
@@ -67,6 +69,18 @@ impl Upstreams {
                 base.pool.send(Request::from_parts(head, full(Bytes::new()))).await
             }
             (answer, _) => answer,
+        }
+    }
+
+    /// Closes, for as long as it is let run, connections that nobody has used for long.
+    pub(super) async fn sweep(self: Arc<Self>) {
+        let mut tick = interval(IDLE);
+        loop {
+            tick.tick().await;
+            for engine in [&self.blue, &self.green] {
+                engine.public.pool.sweep();
+                engine.admin.pool.sweep();
+            }
         }
     }
 

@@ -149,6 +149,7 @@ impl Work {
     fn run(self, runtime: Runtime, mut taken: mpsc::UnboundedReceiver<Given>, closed: watch::Receiver<bool>) {
         runtime.block_on(async {
             let mut closed = pin!(until_true(closed));
+            tokio::spawn(Arc::clone(&self.proxy.upstreams).sweep());
             let mut conversations = JoinSet::new();
             loop {
                 tokio::select! {
