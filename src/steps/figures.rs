@@ -24,6 +24,7 @@ pub fn figures(state: &RunState) -> Value {
         "hot_queries_worse": compared.map(|queries| queries.iter().filter(worse).count()),
         "prewarmed_bytes": receipts.get("prewarm-green").map(|receipt| receipt["loaded_bytes"].clone()),
         "hold_ms": receipts.get("flip").map(|flip| flip["since_hold_ms"].clone()),
+        "replay_lag_ms": receipts.get("flip").map(|flip| flip["replay_lag_ms"].clone()),
         "hold_phases_ms": receipts.get("flip").map(|flip| flip["phases_ms"].clone()),
     })
 }

@@ -29,6 +29,8 @@ const PAIRS: usize = 400;
 const QUICK_PAIRS: usize = 40;
 /// Most that capturing may add at the median, in milliseconds.
 const ADDED_MS: f64 = 5.0;
+/// Most that the replay may be behind when the hold begins, in milliseconds.
+const LAG_MS: f64 = 1000.0;
 /// How much below the rate a machine may be that has other work.
 const NEARLY: f64 = 0.98;
 
@@ -70,6 +72,7 @@ pub(super) async fn revocations(options: &BenchOptions, tell: &(dyn Fn(&str) + S
         flip_s: ran.seconds,
         flip_mb: rss_mb(&ran),
         hold: said["figures"]["hold_ms"].clone(),
+        lag: said["figures"]["replay_lag_ms"].clone(),
         counts,
         backlog,
         queued_s,
@@ -188,6 +191,8 @@ struct Found {
     flip_s: f64,
     flip_mb: f64,
     hold: Value,
+    /// How far the replay was behind when the hold began.
+    lag: Value,
     counts: Value,
     /// Queued over HTTP as fast as they were taken, and how long that took.
     backlog: usize,
@@ -214,6 +219,10 @@ impl Found {
                     wanted + self.backlog
                 ),
             ),
+            (
+                self.lag.as_f64().is_some_and(|lag| lag < LAG_MS),
+                format!("replay_lag_ms: {}, wanted below {LAG_MS}", self.lag),
+            ),
             (self.flip_mb <= MEMORY_MB, format!("flip_rss_mb: {:.0}, wanted at most {MEMORY_MB}", self.flip_mb)),
             self.by_sql.goal(),
         ];
@@ -224,7 +233,7 @@ impl Found {
             "engine_ms_p50": rounded(middle(&self.direct)), "gateway_ms_p50": rounded(middle(&self.through)),
             "per_s": rounded(per_s), "ms_p50": rounded(self.borne.p50_ms), "ms_p99": rounded(self.borne.p99_ms),
             "flip_s": rounded(self.flip_s), "flip_rss_mb": rounded(self.flip_mb), "hold_ms": self.hold,
-            "http": { "queued": self.backlog, "per_s": rounded(self.backlog as f64 / self.queued_s) }, "sql": self.by_sql.line(), "pass": short.is_empty(), "not_reached": short,
+            "replay_lag_ms": self.lag, "http": { "queued": self.backlog, "per_s": rounded(self.backlog as f64 / self.queued_s) }, "sql": self.by_sql.line(), "pass": short.is_empty(), "not_reached": short,
         });
         if options.quick {
             line["pass"] = Value::Null;

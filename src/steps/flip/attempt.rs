@@ -128,7 +128,7 @@ impl Flip {
             return Err(StepError::stuck(format!("{from}'s register has changed meanwhile"), "cutover status PLAN"));
         }
         let at_hand = AtHand { register: found.of(to).clone(), client: world.side(to).await? };
-        levelling.up_to_now().await?;
+        let proved_to = levelling.up_to_now().await?;
         let (held, mut laps) = (Instant::now(), Laps::begin());
         let holding = lockstep.hold(to, self.hold).await;
         holding.map_err(|error| lockstep_failed("hold the systems", error))?;
@@ -140,8 +140,9 @@ impl Flip {
         self.decide(world, lockstep, found, fence).await?;
         laps.ended("decide");
         let (prepare_ms, gap_ms) = (held.duration_since(begun).as_millis() as u64, held.elapsed().as_millis() as u64);
+        let replay_lag_ms = proved_to.map(|at| held.duration_since(at).as_millis() as u64);
         let decided = json!({
-            "phase": "decided", "prepare_ms": prepare_ms, "since_hold_ms": gap_ms, "phases_ms": laps.told(),
+            "phase": "decided", "prepare_ms": prepare_ms, "since_hold_ms": gap_ms, "phases_ms": laps.told(), "replay_lag_ms": replay_lag_ms,
         });
         context.note(decided).await?;
         Ok(at_hand)

@@ -148,6 +148,7 @@ impl Flip {
             "phase": "released", "epoch": epoch, "live": self.route.to().as_str(),
             "opened_at": opening["opened_at"], "opened_lsn": opening["opened_lsn"],
             "opened_snapshot": opening["opened_snapshot"], "since_hold_ms": decided["since_hold_ms"],
+            "replay_lag_ms": decided["replay_lag_ms"],
             "baseline": baseline["baseline"], "canaries": canaries,
             "phases_ms": { "before": decided["phases_ms"], "after": laps.told() },
         })

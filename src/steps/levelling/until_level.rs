@@ -83,8 +83,8 @@ impl Levelling {
 
     /// Takes what was written since green was level, and proves what that touched: the last batch, for which clients wait, has only what comes
     /// after. Ends with the round that is hardly shorter than the one before. The list is drawn near for the last time: the batch under the
-    /// hold reads from there.
-    pub(in crate::steps) async fn up_to_now(&mut self) -> Result<(), StepError> {
+    /// hold reads from there. Gives the moment before which every revocation that was executed is proved, when there is one.
+    pub(in crate::steps) async fn up_to_now(&mut self) -> Result<Option<Instant>, StepError> {
         let mut before = u64::MAX;
         for _ in 0..LAST_ROUNDS {
             let Some(report) = self.round(self.settle()).await? else { break };
@@ -94,9 +94,10 @@ impl Levelling {
             before = report.lag_ms;
         }
         // What does not hold yet may hold when clients wait and nothing is under way any more; the hold's own proof decides.
-        self.objection().await?;
+        let asked = Instant::now();
+        let is_proved = self.objection().await?.is_none() && self.queue.is_some();
         self.worker.draw_near().await;
-        Ok(())
+        Ok(is_proved.then_some(asked))
     }
 
     fn stopped(&self, context: &Context) -> StepError {

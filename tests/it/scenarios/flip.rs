@@ -25,6 +25,8 @@ async fn a_whole_cutover_loses_nothing_and_resurrects_nothing() {
     for (when, phase) in [("before", "hold"), ("before", "level"), ("before", "decide"), ("after", "open")] {
         assert!(spent[when][phase].as_f64().is_some_and(|ms| ms > 0.0), "{phase} in {spent}");
     }
+    let lag = &status["figures"]["replay_lag_ms"];
+    assert!(lag.is_u64(), "how far the replay was behind at the hold: {lag}");
     for system in ["engine", "authorization", "dashboard"] {
         let systems = status["systems"].as_array().expect("the systems");
         assert!(systems.iter().any(|one| one["name"] == system && one["side"] == "green"), "{system} in {status}");
