@@ -141,6 +141,9 @@ async fn gateway_sends_screens_of_the_other_side_back_to_the_beginning() {
     }
     let heard = world.green.seen.lock().expect("no panic").iter().filter(|line| line.contains("/requests/")).count();
     assert_eq!((heard, world.metric(SCREENS).await), (0, 6), "the engine hears nothing of it");
+    let over = "/oauth2/auth/requests/login?login_challenge=blue-login";
+    let over = world.http.get(format!("http://{}{over}", world.gateway.addresses.admin)).send().await.expect("told");
+    assert_eq!(over.headers()["cache-control"], "no-store", "after a way back the challenge is good again");
     let unknown = ask(&world, Method::PUT, "/oauth2/auth/requests/login/accept?login_challenge=another").await;
     assert_eq!(unknown, (200, "green".to_owned()), "what nobody remembers is the engine's to know");
 }
