@@ -2,17 +2,65 @@
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::{Frame, SizeHint};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 /// Any error of a body.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-/// A body of either kind: an engine's, streamed, or our own.
-pub(super) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// A body of a request or an answer.
+pub(super) enum Body {
+    /// All of it is at hand.
+    Whole(Full<Bytes>),
+    /// It comes piece by piece.
+    Streamed(UnsyncBoxBody<Bytes, BoxError>),
+}
+
+impl Body {
+    /// One that comes piece by piece, unless there is nothing to come.
+    pub(super) fn streamed<B>(body: B) -> Self
+    where
+        B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        if body.is_end_stream() {
+            return full(Bytes::new());
+        }
+        Self::Streamed(body.map_err(Into::into).boxed_unsync())
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Self::Streamed(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(body) => body.is_end_stream(),
+            Self::Streamed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(body) => body.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
+        }
+    }
+}
 
 /// A body of bytes that are at hand.
 pub(super) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Body::Whole(Full::new(bytes.into()))
 }
 
 /// An OAuth-shaped error.

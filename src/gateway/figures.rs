@@ -6,10 +6,9 @@
 use super::answer::Body;
 use super::clients::Clients;
 use super::times::{Sum, Times};
-use super::upload::{Awaited, Upload};
+use super::upload::{Awaited, watched};
 use crate::plan::Side;
 use crate::traffic::figures::{Answers, Figures, LONGEST_S};
-use http_body_util::BodyExt;
 use hyper::StatusCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -187,8 +186,8 @@ pub(super) struct Asked {
 impl Asked {
     /// A request that is about to be sent to the engine of `side`; gives its body to be sent.
     pub(super) fn now(tallies: &Arc<Tallies>, side: Side, question: Question, body: Body) -> (Self, Body) {
-        let (tallies, awaited) = (Arc::clone(tallies), Awaited::default());
-        let body = Upload::new(body, awaited.clone()).boxed_unsync();
+        let tallies = Arc::clone(tallies);
+        let (awaited, body) = watched(body);
         (
             Self {
                 tallies,
@@ -246,10 +245,12 @@ impl Drop for Asked {
 
 #[cfg(test)]
 mod tests {
-    use super::super::answer::full;
+    use super::super::answer::{BoxError, full};
     use super::*;
+    use bytes::Bytes;
     use futures_util::FutureExt;
-    use http_body_util::StreamBody;
+    use http_body_util::{BodyExt, StreamBody};
+    use hyper::body::Frame;
 
     fn ended(side: Side, took_ms: u64) -> Ended {
         let took = Duration::from_millis(took_ms);
@@ -375,7 +376,8 @@ mod tests {
     #[tokio::test]
     async fn what_the_client_never_sent_was_never_asked() {
         let tallies = Tallies::new(Instant::now());
-        let silent = StreamBody::new(futures_util::stream::pending()).boxed_unsync();
+        let silent = futures_util::stream::pending::<Result<Frame<Bytes>, BoxError>>();
+        let silent = Body::streamed(StreamBody::new(silent));
         let (mut asked, mut body) = Asked::now(&tallies, Side::Blue, Question::Other, silent);
         assert!(body.frame().now_or_never().is_none());
         asked.broke();

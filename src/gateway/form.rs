@@ -60,5 +60,5 @@ pub(super) async fn read(mut body: Incoming, until: Instant) -> Form {
 fn joined(read: BytesMut, broken: Option<BoxError>, rest: Incoming) -> Body {
     let before = [Some(Ok(Frame::data(read.freeze()))), broken.map(Err)];
     let before = stream::iter(before.into_iter().flatten());
-    StreamBody::new(before.chain(BodyStream::new(rest).map(|frame| frame.map_err(Into::into)))).boxed_unsync()
+    Body::streamed(StreamBody::new(before.chain(BodyStream::new(rest).map(|frame| frame.map_err(Into::into)))))
 }

@@ -25,14 +25,21 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     header::EXPECT,
 ];
 
-/// Removes what concerns only the connection a message came by.
-pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes what concerns only the connection a message came by, and what only we may say: a client that says it could pretend to come by
+/// another side.
+pub(super) fn strip(headers: &mut HeaderMap) {
     for name in named_by_connection(headers) {
         headers.remove(name);
     }
-    for name in &HOP_BY_HOP {
+    // One look at the few that there are costs less than to look for each that may not pass.
+    let stopped: Vec<HeaderName> = headers.keys().filter(|name| ends_here(name)).cloned().collect();
+    for name in stopped {
         headers.remove(name);
     }
+}
+
+fn ends_here(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name) || name.as_str().starts_with(OURS)
 }
 
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
@@ -41,25 +48,40 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .map(str::trim)
+        // Neither names a header that passes.
+        .filter(|name| !name.eq_ignore_ascii_case("keep-alive") && !name.eq_ignore_ascii_case("close"))
+        .filter_map(|name| name.parse().ok())
         .collect()
 }
 
-/// Removes what only we may say. A client that says it could pretend to come by another side.
-pub(super) fn strip_ours(headers: &mut HeaderMap) {
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with(OURS)).cloned().collect();
-    for name in ours {
-        headers.remove(name);
+/// Whoever is at the other end of a connection.
+#[derive(Clone)]
+pub(super) struct Peer {
+    pub(super) address: IpAddr,
+    /// The address as it is passed on, written once for all requests of a connection.
+    told: HeaderValue,
+}
+
+impl Peer {
+    pub(super) fn new(address: IpAddr) -> Self {
+        // An address is letters, digits, dots and colons.
+        let told = HeaderValue::from_str(&address.to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self { address, told }
     }
 }
 
 /// Adds the client's address to those of the proxies before us.
-pub(super) fn add_client(headers: &mut HeaderMap, client: IpAddr) {
+pub(super) fn add_client(headers: &mut HeaderMap, client: &Peer) {
     let before = headers.get(FORWARDED_FOR).and_then(|value| value.to_str().ok());
-    let value = before.map_or_else(|| client.to_string(), |before| format!("{before}, {client}"));
-    if let Ok(value) = HeaderValue::from_str(&value) {
-        headers.insert(FORWARDED_FOR, value);
-    }
+    let told = match before {
+        None => client.told.clone(),
+        Some(before) => match HeaderValue::from_str(&format!("{before}, {}", client.address)) {
+            Ok(all) => all,
+            Err(_) => return,
+        },
+    };
+    headers.insert(FORWARDED_FOR, told);
 }
 
 /// Who asks, as far as it can be seen: the client that the head names, which the engine has yet to believe, and the address it came from.
@@ -72,9 +94,8 @@ pub(super) fn actor(headers: &HeaderMap) -> String {
     }
 }
 
-/// Says which side answered, at which epoch.
+/// Says which side answered, at which epoch; whatever an engine says of that was taken out before.
 pub(super) fn stamp(headers: &mut HeaderMap, side: Side, epoch: i64) {
-    strip_ours(headers);
     headers.insert(SIDE, HeaderValue::from_static(side.as_str()));
     headers.insert(EPOCH, HeaderValue::from(epoch));
 }
@@ -120,24 +141,25 @@ mod tests {
         {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        strip_hop_by_hop(&mut headers);
+        strip(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-kept"]);
     }
 
     #[test]
     fn who_asks_is_named_by_the_address_that_we_saw() {
         let mut headers = HeaderMap::from_iter([(FORWARDED_FOR, HeaderValue::from_static("10.0.0.1"))]);
-        add_client(&mut headers, IpAddr::from([10, 0, 0, 2]));
+        add_client(&mut headers, &Peer::new(IpAddr::from([10, 0, 0, 2])));
         assert_eq!(actor(&headers), "10.0.0.2", "what came before it says what it likes");
         headers.insert(header::AUTHORIZATION, HeaderValue::from_static("Basic YXBwOnNlY3JldA=="));
         assert_eq!(actor(&headers), "client app from 10.0.0.2");
     }
 
     #[test]
-    fn a_client_cannot_say_which_side_answered() {
+    fn nobody_else_can_say_which_side_answered() {
         let mut headers = HeaderMap::new();
         headers.insert(SIDE, HeaderValue::from_static("green"));
         headers.insert(HeaderName::from_static("x-cutover-anything"), HeaderValue::from_static("1"));
+        strip(&mut headers);
         stamp(&mut headers, Side::Blue, 7);
         assert_eq!(headers.len(), 2);
         assert_eq!(headers[SIDE], "blue");

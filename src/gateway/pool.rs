@@ -62,15 +62,20 @@ impl Pool {
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, self.host.clone());
         }
-        while let Some(connection) = self.free() {
+        loop {
+            let free = self.free();
+            let is_kept = free.is_some();
+            let connection = match free {
+                Some(connection) => connection,
+                // A box: most requests find a connection, and should not be as large as those that make one.
+                None => Box::pin(self.connect()).await?,
+            };
             match self.send_by(connection, request).await {
                 Ok(response) => return Ok(response),
-                Err((Some(unsent), _)) => request = unsent,
-                Err((None, error)) => return Err(SendError::Broke(error)),
+                Err((Some(unsent), _)) if is_kept => request = unsent,
+                Err((_, error)) => return Err(SendError::Broke(error)),
             }
         }
-        let connection = self.connect().await?;
-        self.send_by(connection, request).await.map_err(|(_, error)| SendError::Broke(error))
     }
 
     /// Gives the request back when it never left.
@@ -115,7 +120,9 @@ impl Pool {
         let stream = connected.map_err(|late| failed(late.into()))?.map_err(failed)?;
         // Without it small requests wait for acknowledgements; the connection works all the same.
         let _ = stream.set_nodelay(true);
-        let (connection, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(SendError::Broke)?;
+        // One piece for each message: most are small, and to send a list of pieces costs the system more.
+        let made = http1::Builder::new().writev(false).handshake(TokioIo::new(stream)).await;
+        let (connection, driver) = made.map_err(SendError::Broke)?;
         tokio::spawn(async move {
             if let Err(error) = driver.await {
                 tracing::debug!(%error, "a connection to an engine ended");

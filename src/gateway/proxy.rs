@@ -11,7 +11,7 @@ use super::figures::{Asked, Question, Tallies};
 use super::flows::{Flows, take_cookie};
 use super::form::{self, FORM_BYTES, Form};
 use super::gate::{Gate, Pass, Refusal};
-use super::headers;
+use super::headers::{self, Peer};
 use super::log::Logged;
 use super::overlay::{Doorway, Overlay, Verdict, denied};
 use super::recognize::{Recognized, recognized};
@@ -25,7 +25,6 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -56,12 +55,35 @@ pub(super) struct Proxy {
     pub(super) request_timeout: Duration,
 }
 
+/// An answer under way: a box, so that a connection that asks nothing keeps no room for a request.
+pub(super) type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
 impl Proxy {
     /// Answers one request of one listener.
-    pub(super) async fn answer(
+    ///
+    /// A revocation is begun at once and runs to its end even when its client has gone by then: what has come whole is carried out, and what
+    /// is queued is also executed. The library drops a request whose client has gone, without looking at it again.
+    pub(super) fn answer(self: Arc<Self>, listener: Listener, peer: Peer, request: Request<Incoming>) -> Answer {
+        let reading = self.doors.read(listener, request.method(), request.uri().path(), request.uri().query());
+        let is_revocation = !matches!(reading, Reading::Passes | Reading::Unclear(_));
+        let answer = async move { self.look_at(listener, &peer, reading, request).await };
+        if !is_revocation {
+            return Box::pin(answer);
+        }
+        let task = tokio::spawn(answer);
+        Box::pin(async {
+            task.await.unwrap_or_else(|failed| {
+                tracing::error!(%failed, "a revocation's task failed");
+                come_again("the revocation could not be carried out")
+            })
+        })
+    }
+
+    async fn look_at(
         self: &Arc<Self>,
         listener: Listener,
-        client: IpAddr,
+        peer: &Peer,
+        reading: Reading,
         request: Request<Incoming>,
     ) -> Response<Body> {
         if let Some(refused) = objection(&request) {
@@ -69,19 +91,17 @@ impl Proxy {
         }
         let length = headers::declared_length(request.headers());
         let (mut head, body) = request.into_parts();
-        let reading = self.doors.read(listener, &head.method, head.uri.path(), head.uri.query());
         let class = match &reading {
             Reading::Passes => hydra::class(listener, &head.method, head.uri.path()),
             Reading::Unclear(why) => return error(StatusCode::BAD_REQUEST, "invalid_request", why),
             Reading::Knocks(_) | Reading::InForm(_) => Class::Revocation,
         };
         let manner = self.routes.manner(listener, &head.method, head.uri.path(), class);
-        headers::strip_hop_by_hop(&mut head.headers);
-        headers::strip_ours(&mut head.headers);
+        headers::strip(&mut head.headers);
         if self.flows.is_some() {
             take_cookie(&mut head);
         }
-        headers::add_client(&mut head.headers, client);
+        headers::add_client(&mut head.headers, peer);
         let entered = if asks_version(&head) {
             self.gate.glance()
         } else {
@@ -90,7 +110,7 @@ impl Proxy {
         match entered {
             Ok(pass) => {
                 let side = pass.side;
-                let logged = Logged::of(&head, client, &pass);
+                let logged = Logged::of(&head, peer.address, &pass);
                 let response = self.pass_on(listener, reading, head, body, class, pass).await;
                 self.counters.answered(side, class, response.status());
                 logged.inspect(|logged| logged.answered(response.status()));
@@ -118,19 +138,13 @@ impl Proxy {
     ) -> Response<Body> {
         let until = Instant::now() + self.request_timeout;
         if reading == Reading::Passes {
-            let doorway = Doorway::of(listener, &head, class);
+            let doorway = Doorway::of(listener, class);
             if let Some(flows) = self.flows.as_ref().filter(|flows| flows.concern(listener, &head)) {
-                return self.ask_in_flow(flows, (listener, doorway), head, body, pass, until).await;
+                return Box::pin(self.ask_in_flow(flows, (listener, doorway), head, body, pass, until)).await;
             }
             return self.ask(listener, doorway, head, body, pass, until).await;
         }
-        // A revocation runs to its end even when its client goes away: what is queued must also be executed.
-        let proxy = Arc::clone(self);
-        let task = tokio::spawn(async move { proxy.revoke(listener, reading, head, body, pass, until).await });
-        task.await.unwrap_or_else(|failed| {
-            tracing::error!(%failed, "a revocation's task failed");
-            come_again("the revocation could not be carried out")
-        })
+        Box::pin(self.revoke(listener, reading, head, body, pass, until)).await
     }
 
     /// Passes on what is no revocation, unless it presents what was revoked.
@@ -161,7 +175,7 @@ impl Proxy {
             && let Some(key) = refreshes.key(&head.headers, &form)
         {
             let asking = Asking { listener, head, form, recognized: known, until };
-            return self.share(refreshes, key, asking, pass).await;
+            return Box::pin(self.share(refreshes, key, asking, pass)).await;
         }
         self.forward(listener, head, body, known, pass, until).await
     }
@@ -240,10 +254,10 @@ impl Proxy {
     ) -> Response<Body> {
         let (mut head, body) = response.into_parts();
         asked.answered(head.status);
-        headers::strip_hop_by_hop(&mut head.headers);
+        headers::strip(&mut head.headers);
         if headers::declared_length(&head.headers).is_none_or(|bytes| bytes > SMALL_ANSWER_BYTES) {
             let rest = Rest { body, asked, _pass: pass, until: Box::pin(sleep_until(until)) };
-            return Response::from_parts(head, rest.boxed_unsync());
+            return Response::from_parts(head, Body::streamed(rest));
         }
         match timeout_at(until, body.collect()).await {
             Ok(Ok(whole)) => Response::from_parts(head, full(whole.to_bytes())),
@@ -315,7 +329,7 @@ pub(super) fn streamed<B>(body: B) -> Body
 where
     B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
-    Limited::new(body, BODY_BYTES).boxed_unsync()
+    Body::streamed(Limited::new(body, BODY_BYTES))
 }
 
 /// Reads a revocation's form. Anything but one plain form that says once what is revoked is refused: what cannot be read cannot be captured.

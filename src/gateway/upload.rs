@@ -4,15 +4,16 @@
 
 use super::answer::{Body, BoxError};
 use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Frame, SizeHint};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
-/// Whether an upload has not come to its end because of its client.
+/// Whether an upload has not come to its end because of its client; never where it is at hand.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Awaited(Arc<AtomicU8>);
+pub(super) struct Awaited(Option<Arc<AtomicU8>>);
 
 const NOBODY: u8 = 0;
 const CLIENT: u8 = 1;
@@ -21,25 +22,34 @@ const BROKEN: u8 = 2;
 impl Awaited {
     /// Its next piece has not come, or it has broken off.
     pub(super) fn is_client(&self) -> bool {
-        self.0.load(Ordering::Relaxed) != NOBODY
+        self.whom() != NOBODY
     }
 
     /// It has broken off, or sent what nobody takes.
     pub(super) fn is_broken(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == BROKEN
+        self.whom() == BROKEN
+    }
+
+    fn whom(&self) -> u8 {
+        self.0.as_ref().map_or(NOBODY, |whom| whom.load(Ordering::Relaxed))
+    }
+}
+
+/// The same body, watched when it is still to come.
+pub(super) fn watched(body: Body) -> (Awaited, Body) {
+    match body {
+        Body::Whole(body) => (Awaited::default(), Body::Whole(body)),
+        Body::Streamed(body) => {
+            let whom = Arc::new(AtomicU8::new(NOBODY));
+            (Awaited(Some(Arc::clone(&whom))), Body::streamed(Upload { body, whom }))
+        }
     }
 }
 
 /// A body that notes who is being waited for.
-pub(super) struct Upload {
-    body: Body,
-    awaited: Awaited,
-}
-
-impl Upload {
-    pub(super) fn new(body: Body, awaited: Awaited) -> Self {
-        Self { body, awaited }
-    }
+struct Upload {
+    body: UnsyncBoxBody<Bytes, BoxError>,
+    whom: Arc<AtomicU8>,
 }
 
 impl hyper::body::Body for Upload {
@@ -48,12 +58,12 @@ impl hyper::body::Body for Upload {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
-        let awaited = match &polled {
+        let whom = match &polled {
             Poll::Ready(None | Some(Ok(_))) => NOBODY,
             Poll::Ready(Some(Err(_))) => BROKEN,
             Poll::Pending => CLIENT,
         };
-        self.awaited.0.store(awaited, Ordering::Relaxed);
+        self.whom.store(whom, Ordering::Relaxed);
         polled
     }
 
@@ -78,9 +88,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_client_is_waited_for_while_its_next_piece_has_not_come() {
-        let awaited = Awaited::default();
         let pieces = stream::iter([piece()]).chain(stream::pending());
-        let mut upload = Upload::new(StreamBody::new(pieces).boxed_unsync(), awaited.clone());
+        let (awaited, mut upload) = watched(Body::streamed(StreamBody::new(pieces)));
         assert!(!awaited.is_client(), "nobody has asked it for anything yet");
         assert!(upload.frame().await.is_some_and(|piece| piece.is_ok()));
         assert!(!awaited.is_client(), "the engine has not asked for more");
@@ -90,12 +99,11 @@ mod tests {
 
     #[tokio::test]
     async fn after_its_last_piece_the_engine_is_waited_for() {
-        let awaited = Awaited::default();
         let late = stream::once(async {
             tokio::task::yield_now().await;
             piece()
         });
-        let mut upload = Upload::new(StreamBody::new(Box::pin(late)).boxed_unsync(), awaited.clone());
+        let (awaited, mut upload) = watched(Body::streamed(StreamBody::new(Box::pin(late))));
         assert!(upload.frame().now_or_never().is_none() && awaited.is_client());
         assert!(upload.frame().await.is_some() && upload.frame().await.is_none());
         assert!(!awaited.is_client());
@@ -104,8 +112,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_breaks_off_is_to_blame() {
         let broken = stream::iter([Err::<Frame<Bytes>, BoxError>("broke off".into())]);
-        let awaited = Awaited::default();
-        let mut upload = Upload::new(StreamBody::new(broken).boxed_unsync(), awaited.clone());
+        let (awaited, mut upload) = watched(Body::streamed(StreamBody::new(broken)));
         assert!(upload.frame().await.is_some_and(|piece| piece.is_err()));
         assert!(awaited.is_client() && awaited.is_broken());
     }

@@ -66,7 +66,8 @@ impl Upstreams {
         let again = is_repeatable(&head, &body).then(|| head.clone());
         match (base.pool.send(Request::from_parts(head, body)).await, again) {
             (Err(SendError::Broke(_)), Some(head)) => {
-                base.pool.send(Request::from_parts(head, full(Bytes::new()))).await
+                // A box, so that a request which is sent once is not as large as two.
+                Box::pin(base.pool.send(Request::from_parts(head, full(Bytes::new())))).await
             }
             (answer, _) => answer,
         }

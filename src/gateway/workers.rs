@@ -4,6 +4,7 @@
 //! else that is done for a small request. One task accepts, and hands each connection to the thread that has the fewest.
 
 use super::error::GatewayError;
+use super::headers::Peer;
 use super::proxy::Proxy;
 use super::taken::Taken;
 use crate::revocations::hydra::Listener;
@@ -180,19 +181,10 @@ async fn converse(given: Given, proxy: Arc<Proxy>, waits: Waits, ended: watch::R
         Err(error) => return tracing::warn!(%error, "take a connection"),
     };
     let _ = stream.set_nodelay(true);
+    let peer = Peer::new(peer.ip());
     let service = service_fn(move |request| {
-        let proxy = Arc::clone(&proxy);
-        // A box, so that a connection that asks nothing keeps no room for a request.
-        let mut answer = Box::pin(async move { proxy.answer(listener, peer.ip(), request).await });
-        // Begun at once: when a client has already gone, the library drops its request without ever looking at it again, and a revocation that
-        // has come whole is carried out.
-        let ended = (&mut answer).now_or_never();
-        async move {
-            Ok::<_, Infallible>(match ended {
-                Some(response) => response,
-                None => answer.await,
-            })
-        }
+        let answer = Arc::clone(&proxy).answer(listener, peer.clone(), request);
+        answer.map(Ok::<_, Infallible>)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -47,14 +47,16 @@ impl Doors {
     /// Reads the head of a request.
     #[must_use]
     pub fn read(&self, listener: Listener, method: &Method, path: &str, query: Option<&str>) -> Reading {
-        let decoded = segments(&percent_decoded(path));
+        let decoded = percent_decoded(path);
+        let decoded = segments(&decoded);
         let found = self.found(listener, method, &decoded);
         // An engine may also cut a path before it decodes it. Where that makes a difference nobody knows which one it does.
         let cut = cut_first(path);
-        let other = if cut == decoded { None } else { self.found(listener, method, &cut) };
-        let is_own = |found: &Option<(&DoorPattern, Values)>| found.as_ref().is_some_and(|found| !found.0.is_hydras);
-        if cut != decoded && (is_own(&found) || is_own(&other)) {
-            return Reading::Unclear("the path of a revocation is written without encoded slashes and dots");
+        if cut != decoded {
+            let other = self.found(listener, method, &cut);
+            if [&found, &other].into_iter().flatten().any(|(pattern, _)| !pattern.is_hydras) {
+                return Reading::Unclear("the path of a revocation is written without encoded slashes and dots");
+            }
         }
         match found {
             None => Reading::Passes,
@@ -62,7 +64,7 @@ impl Doors {
         }
     }
 
-    fn found(&self, listener: Listener, method: &Method, path: &[String]) -> Option<(&DoorPattern, Values)> {
+    fn found(&self, listener: Listener, method: &Method, path: &[impl AsRef<str>]) -> Option<(&DoorPattern, Values)> {
         let fits = |pattern: &&DoorPattern| {
             pattern.listener == listener
                 && pattern.methods.contains(&method.as_str())
@@ -91,13 +93,13 @@ impl InForm {
 }
 
 /// What stands in the places of a path, when the path fits.
-fn values_in(pattern: &[DoorSegment], path: &[String]) -> Option<Values> {
+fn values_in(pattern: &[DoorSegment], path: &[impl AsRef<str>]) -> Option<Values> {
     let mut values = Values::new();
     for (segment, said) in pattern.iter().zip(path) {
         match segment {
-            DoorSegment::Text(text) if text == said => {}
+            DoorSegment::Text(text) if text == said.as_ref() => {}
             DoorSegment::Text(_) => return None,
-            DoorSegment::Value(named) => drop(values.insert(*named, said.clone())),
+            DoorSegment::Value(named) => drop(values.insert(*named, said.as_ref().to_owned())),
         }
     }
     Some(values)
@@ -154,29 +156,26 @@ fn token_knock(token: &str) -> Knock {
     Knock::Token { signatures }
 }
 
-/// The path as an engine's router sees it: decoded, without empty and dot segments, so that no spelling slips past a door.
-pub(super) fn normal(path: &str) -> String {
-    segments(&percent_decoded(path)).join("/")
-}
-
-fn segments(path: &str) -> Vec<String> {
-    let mut parts: Vec<String> = Vec::new();
+/// The segments of a decoded path as an engine's router sees them: without empty and dot segments, so that no spelling slips past a door.
+pub(super) fn segments(path: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
     for part in path.split('/') {
         match part {
             "" | "." => {}
             ".." => drop(parts.pop()),
-            other => parts.push(other.to_owned()),
+            other => parts.push(other),
         }
     }
     parts
 }
 
 /// The path cut into segments first, each decoded by itself.
-fn cut_first(path: &str) -> Vec<String> {
-    segments(path).iter().map(|segment| percent_decoded(segment).into_owned()).collect()
+fn cut_first(path: &str) -> Vec<Cow<'_, str>> {
+    segments(path).into_iter().map(percent_decoded).collect()
 }
 
-fn percent_decoded(path: &str) -> Cow<'_, str> {
+/// A path without its percent-encoding.
+pub(super) fn percent_decoded(path: &str) -> Cow<'_, str> {
     if !path.contains('%') {
         return Cow::Borrowed(path);
     }

@@ -2,7 +2,7 @@
 //!
 //! Both majors and both path styles are known: 1.x without prefix, 2.x with its admin API under `/admin`. Never keeps a token.
 
-use super::doors::normal;
+use super::doors::{percent_decoded, segments};
 use super::event::Door;
 pub use crate::plan::Listener;
 use base64::Engine as _;
@@ -102,20 +102,13 @@ impl Knock {
 /// How urgent a request is that is no revocation.
 #[must_use]
 pub fn class(listener: Listener, method: &Method, path: &str) -> Class {
-    let path = normal(path);
-    match (listener, method.as_str(), parts_of(listener, &path).as_slice()) {
+    match (listener, method.as_str(), parts_of(listener, &percent_decoded(path)).as_slice()) {
         (Listener::Admin, "POST", ["oauth2", "introspect"]) | (Listener::Public, _, ["userinfo"]) => {
             Class::Introspection
         }
-        _ if is_token_endpoint(listener, method, &path) => Class::Token,
+        (Listener::Public, "POST", ["oauth2", "token"]) => Class::Token,
         _ => Class::Other,
     }
-}
-
-/// Whether a request asks for tokens; by which grant stands in its form body, see [`is_refresh`].
-#[must_use]
-pub fn is_token_endpoint(listener: Listener, method: &Method, path: &str) -> bool {
-    listener == Listener::Public && *method == Method::POST && normal(path) == "oauth2/token"
 }
 
 /// Whether the form of a token request presents a refresh token. As an engine does, it takes the first grant that the form names.
@@ -125,9 +118,9 @@ pub fn is_refresh(form: &[u8]) -> bool {
     grant.is_some_and(|(_, grant)| grant == "refresh_token")
 }
 
-/// The path's segments, without 2.x's `/admin` on the admin listener.
+/// The segments of a decoded path, without 2.x's `/admin` on the admin listener.
 fn parts_of(listener: Listener, path: &str) -> Vec<&str> {
-    let mut parts: Vec<&str> = path.split('/').collect();
+    let mut parts = segments(path);
     if listener == Listener::Admin && parts.first() == Some(&"admin") {
         parts.remove(0);
     }
@@ -177,7 +170,7 @@ mod tests {
     #[test]
     fn a_refresh_is_known_by_its_place_and_its_grant() {
         let is_token =
-            |listener, method: &str, path| is_token_endpoint(listener, &method.parse().expect("a method"), path);
+            |listener, method: &str, path| class(listener, &method.parse().expect("a method"), path) == Class::Token;
         for path in ["/oauth2/token", "/oauth2//token/", "/oauth2/%74oken"] {
             assert!(is_token(Listener::Public, "POST", path), "{path}");
         }

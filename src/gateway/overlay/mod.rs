@@ -157,7 +157,11 @@ impl Overlay {
             return Some(known);
         }
         let asked = match self.lookups.try_acquire() {
-            Ok(_permit) => timeout(LOOKUP, self.identities.of(side, presented.kinds, &token.forms)).await.ok(),
+            // A box, so that requests that look up nothing are not as large as one that asks a database.
+            Ok(_permit) => {
+                let asked = Box::pin(self.identities.of(side, presented.kinds, &token.forms));
+                timeout(LOOKUP, asked).await.ok()
+            }
             Err(_) => None,
         };
         match asked {

@@ -1,7 +1,7 @@
 //! Which tokens a request presents, and at which of the four doors: introspection, userinfo, refresh and code exchange. Pure.
 
 use crate::revocations::Kind;
-use crate::revocations::hydra::{self, Class, Listener, jwt_form, signature_forms};
+use crate::revocations::hydra::{Class, Listener, jwt_form, signature_forms};
 use hyper::http::request::Parts;
 use hyper::{Method, header};
 use std::borrow::Cow;
@@ -26,12 +26,12 @@ impl Doorway {
     pub(in crate::gateway) const ALL: [Self; 3] = [Self::Introspection, Self::Userinfo, Self::Token];
 
     /// The doorway that a request goes through, if any.
-    pub(in crate::gateway) fn of(listener: Listener, head: &Parts, class: Class) -> Option<Self> {
+    pub(in crate::gateway) fn of(listener: Listener, class: Class) -> Option<Self> {
         match (class, listener) {
             (Class::Introspection, Listener::Admin) => Some(Self::Introspection),
             (Class::Introspection, Listener::Public) => Some(Self::Userinfo),
-            _ if hydra::is_token_endpoint(listener, &head.method, head.uri.path()) => Some(Self::Token),
-            _ => None,
+            (Class::Token, _) => Some(Self::Token),
+            (Class::Revocation | Class::Other, _) => None,
         }
     }
 
@@ -123,6 +123,7 @@ pub(in crate::gateway) fn is_hidden(head: &Parts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::revocations::hydra;
     use hyper::Request;
 
     fn head(method: &str, target: &str, headers: &[(&str, &str)]) -> Parts {
@@ -152,8 +153,7 @@ mod tests {
     fn requests_find_their_doorways_in_both_path_styles() {
         let at = |listener, method, path: &str| {
             let head = head(method, path, &[]);
-            let class = hydra::class(listener, &head.method, head.uri.path());
-            Doorway::of(listener, &head, class)
+            Doorway::of(listener, hydra::class(listener, &head.method, head.uri.path()))
         };
         for path in ["/oauth2/introspect", "/admin/oauth2/introspect", "/oauth2//%69ntrospect"] {
             assert_eq!(at(Listener::Admin, "POST", path), Some(Doorway::Introspection), "{path}");

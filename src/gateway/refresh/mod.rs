@@ -112,9 +112,7 @@ impl Proxy {
                 Verdict::Unknown => come_again("whether the grant was revoked cannot be found out now"),
             },
         };
-        let mark = response.headers_mut().remove(SHARED);
         headers::stamp(response.headers_mut(), side, epoch);
-        response.headers_mut().extend(mark.map(|mark| (SHARED, mark)));
         response
     }
 
