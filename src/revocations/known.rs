@@ -79,27 +79,28 @@ impl Known {
     /// # Errors
     /// When control does not answer; what is known is then not to be relied on.
     pub async fn refresh(&mut self, ledger: &Ledger, settle: Duration) -> Result<(), RevocationError> {
-        let mut ids = ledger.effective_ids(settle).await?;
+        let mut ids = ledger.effective_set(settle).await?;
         ids.sort_unstable();
         self.all.retain(|(id, _)| ids.binary_search(id).is_ok());
         ids.retain(|id| self.place(*id).is_err());
-        let mut new = Vec::with_capacity(ids.len());
+        self.all.reserve_exact(ids.len());
+        let read = self.read(ledger, &ids).await;
+        self.all.sort_unstable_by_key(|(id, _)| *id);
+        read
+    }
+
+    /// Page by page to where they stay: beside a list of their own a long queue would be held twice.
+    async fn read(&mut self, ledger: &Ledger, ids: &[Uuid]) -> Result<(), RevocationError> {
         for page in ids.chunks(PAGE) {
-            new.extend(ledger.events(page).await?.iter().map(|event| (event.id, Mark::of(event))));
+            self.all.extend(ledger.events(page).await?.iter().map(|event| (event.id, Mark::of(event))));
         }
-        self.add(new);
         Ok(())
     }
 
     /// Adds events, such as those that a test makes; what is known already stays as it is.
     pub fn learn(&mut self, events: &[Event]) {
         let new = events.iter().filter(|event| self.place(event.id).is_err());
-        let new = new.map(|event| (event.id, Mark::of(event))).collect();
-        self.add(new);
-    }
-
-    fn add(&mut self, new: Vec<(Uuid, Mark)>) {
-        self.all.reserve_exact(new.len());
+        let new: Vec<(Uuid, Mark)> = new.map(|event| (event.id, Mark::of(event))).collect();
         self.all.extend(new);
         self.all.sort_unstable_by_key(|(id, _)| *id);
     }

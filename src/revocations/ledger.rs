@@ -28,6 +28,7 @@ const COLUMNS: &str = "select id, incarnation, seq, captured_at, live, epoch, do
 const ALIVE: &str = "plan = $1 and outcome <> 'refused' and dead_at is null";
 /// A captured event whose request may still be under way is left alone: it may yet turn out refused.
 const SETTLED: &str = "(outcome = 'executed' or captured_at <= clock_timestamp() - make_interval(secs => $2))";
+const OLDEST_FIRST: &str = "order by captured_at, incarnation, seq";
 const REPLAYED: &str =
     "update cutover.revocation set replayed_at = clock_timestamp() where id = any($1) and replayed_at is null";
 const PROVED: &str =
@@ -163,16 +164,27 @@ impl Ledger {
     /// When control does not answer.
     pub async fn pending_ids(&self, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
         self.collect_for(settle).await?;
-        self.ids(&format!("live = '{}' and replayed_at is null", self.from.as_str()), settle).await
+        self.ids(&format!("and live = '{}' and replayed_at is null {OLDEST_FIRST}", self.from.as_str()), settle).await
     }
 
-    /// All events, whichever side was live, replayed or not: what a level batch re-applies, and what must hold when a side opens. Their ids.
+    /// All events, whichever side was live, replayed or not: what a level batch re-applies, and what must hold when a side opens. Their ids,
+    /// oldest first.
     ///
     /// # Errors
     /// When control does not answer.
     pub async fn effective_ids(&self, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
         self.collect_for(settle).await?;
-        self.ids("true", settle).await
+        self.ids(OLDEST_FIRST, settle).await
+    }
+
+    /// [`Self::effective_ids`] in no order, for one who sorts them by themselves: it is asked under the hold too, and control would take longer to
+    /// sort a long queue than to read it.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn effective_set(&self, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
+        self.collect_for(settle).await?;
+        self.ids("", settle).await
     }
 
     /// The events of these ids, in their order, for one who takes many a page at a time. An event that cannot be read becomes dead and is not
@@ -213,11 +225,9 @@ impl Ledger {
         self.events(&self.effective_ids(settle).await?).await
     }
 
-    /// Ids of events that count, oldest first.
-    async fn ids(&self, condition: &str, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
-        let query = format!(
-            "select id from cutover.revocation where {ALIVE} and {SETTLED} and {condition} order by captured_at, incarnation, seq"
-        );
+    /// Ids of events that count; `rest` says which of them, and in which order.
+    async fn ids(&self, rest: &str, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
+        let query = format!("select id from cutover.revocation where {ALIVE} and {SETTLED} {rest}");
         let (plan, settle) = (self.plan.clone(), settle.as_secs_f64());
         // Row by row: a long queue's rows would take ten times what the ids do.
         let ask = |client: Arc<Client>| async move {
