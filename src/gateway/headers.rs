@@ -125,6 +125,11 @@ pub(super) fn names_two_hosts(uri: &Uri, headers: &HeaderMap) -> bool {
     second.is_some() || differs
 }
 
+/// Whether a request names a host where its path should be, which only CONNECT does (RFC 9112, 3.2.3): what is meant cannot be told.
+pub(super) fn names_no_path(uri: &Uri) -> bool {
+    uri.authority().is_some() && uri.scheme().is_none()
+}
+
 /// The declared length of a body, when there is one.
 pub(super) fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()

@@ -286,6 +286,9 @@ fn objection(request: &Request<Incoming>) -> Option<Response<Body>> {
     if headers::is_coded(headers) {
         return Some(answer::turned_away("the request's body comes in another coding than chunked"));
     }
+    if headers::names_no_path(request.uri()) {
+        return Some(answer::turned_away("the request names no path"));
+    }
     if headers::names_two_hosts(request.uri(), headers) {
         return Some(answer::turned_away("the request names two hosts"));
     }

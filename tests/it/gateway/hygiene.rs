@@ -48,6 +48,7 @@ async fn gateway_lets_no_request_hide_behind_another() {
         ("a blank in a name", "GET /two HTTP/1.1\r\nHost: a\r\nContent-Length : 3\r\n\r\nabc".to_owned()),
         ("a nul", "GET /two HTTP/1.1\r\nHost: a\r\nX-A: b\0c\r\n\r\n".to_owned()),
         ("two hosts", "GET /two HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned()),
+        ("a host for a path", "GET a HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
         ("a host and another", "GET http://b/two HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
         ("too many headers", format!("GET /two HTTP/1.1\r\nHost: a\r\n{many}\r\n")),
         ("too long a header", format!("GET /two HTTP/1.1\r\nHost: a\r\n{long}\r\n")),

@@ -66,7 +66,11 @@ async fn revocation_verbs_gateway_takes_one_from_outside_by_either_major_and_bel
     let kept = format!(
         "select door || ' ' || outcome || ' ' || (chain->'consents')::text from cutover.revocation where id = '{id}'"
     );
-    assert_eq!(world.pair.control.ask::<String>(&kept).await, "consent executed [\"r1\"]");
+    // What became of it is written down soon after it is told.
+    eventually(Duration::from_secs(10), "it is written down as executed", async || {
+        (world.pair.control.ask::<String>(&kept).await == "consent executed [\"r1\"]").then_some(())
+    })
+    .await;
     let asked = "select actor || ': ' || because from cutover.revocation_asked";
     assert_eq!(world.pair.control.ask::<String>(asked).await, "hr: left the company");
 
