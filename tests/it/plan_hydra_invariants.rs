@@ -47,7 +47,7 @@ async fn the_example_plans_invariants_hold_on_what_is_carried_and_name_every_pla
         (format!("update hydra_oauth2_flow set state = 128 where login_challenge = ({grant})"), "refused-logins", "extra"),
         (format!("update hydra_oauth2_flow set subject = '' where login_challenge = ({grant})"), "subjects", "extra"),
         (format!("update hydra_oauth2_flow set subject = 'another' where login_challenge = ({grant})"), "valid-grants", "in subject"),
-        ("update hydra_oauth2_refresh set active = true where not active".to_owned(), "live-tokens", "in live"),
+        ("update hydra_oauth2_refresh set active = true where not active".to_owned(), "live-tokens", "in live (more on green)"),
         ("update hydra_oauth2_code set challenge_id = null".to_owned(), "chains", "missing kind code"),
         ("delete from hydra_oauth2_jti_blacklist where signature = (select min(signature) from hydra_oauth2_jti_blacklist)".to_owned(), "used-assertions", "missing"),
         ("update hydra_oauth2_jti_blacklist set expires_at = expires_at + interval '9 h'".to_owned(), "used-assertions", "in expires_at"),

@@ -41,14 +41,30 @@ pub struct Differing {
     /// The other columns that differ, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub columns: Vec<String>,
+    /// Those of them that are numbers and smaller on green, as after a revocation that blue does not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub less: Vec<String>,
+    /// Those that are numbers and greater on green.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<String>,
 }
 
 impl Differing {
     fn words(&self) -> String {
         let value = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         let key: Vec<String> = self.key.iter().map(|(column, one)| format!("{column} {}", value(one))).collect();
-        let columns = if self.columns.is_empty() { String::new() } else { format!(" in {}", self.columns.join(", ")) };
+        let columns: Vec<String> = self.columns.iter().map(|column| self.column(column)).collect();
+        let columns = if columns.is_empty() { String::new() } else { format!(" in {}", columns.join(", ")) };
         format!("{} {}{columns}", self.class.word(), key.join(", "))
+    }
+
+    /// A column that differs, and which way where it is a number.
+    fn column(&self, name: &String) -> String {
+        match (self.less.contains(name), self.more.contains(name)) {
+            (true, _) => format!("{name} (less on green)"),
+            (_, true) => format!("{name} (more on green)"),
+            _ => name.clone(),
+        }
     }
 }
 

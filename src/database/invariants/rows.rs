@@ -170,7 +170,7 @@ pub(super) async fn none(invariant: &Invariant, green: &impl GenericClient) -> R
     let mut lines = Lines::of(name, Side::Green, &columns, asked, green).await?;
     let mut answer = Answer::of_rows(invariant);
     while let Some(line) = lines.advance().await? {
-        answer.add(differing(Class::Extra, &columns, &line.key, Vec::new()));
+        answer.add(differing(Class::Extra, &columns, &line.key));
     }
     Ok(answer)
 }
@@ -186,22 +186,42 @@ fn of_one_key(answer: &mut Answer, columns: &Columns, mut blue: Vec<Line>, mut g
     }
     let pairs = blue.len().min(only_green.len());
     for (one, other) in blue.iter().zip(&only_green) {
-        let differ = columns.rest.iter().zip(one.rest.iter().zip(&other.rest));
-        let names = differ.filter(|(_, (one, other))| one != other).map(|(name, _)| name.clone()).collect();
-        answer.add(differing(Class::Changed, columns, &one.key, names));
+        answer.add(changed(columns, one, other));
     }
     for (class, lines) in [(Class::Missing, &blue[pairs..]), (Class::Extra, &only_green[pairs..])] {
         for line in lines {
-            answer.add(differing(class, columns, &line.key, Vec::new()));
+            answer.add(differing(class, columns, &line.key));
         }
     }
 }
 
-fn differing(class: Class, columns: &Columns, key: &[Text], names: Vec<String>) -> Differing {
+/// What differs, by names: of numbers also which way, of nothing the value.
+fn changed(columns: &Columns, blue: &Line, green: &Line) -> Differing {
+    let mut row = differing(Class::Changed, columns, &blue.key);
+    for (name, (one, other)) in columns.rest.iter().zip(blue.rest.iter().zip(&green.rest)) {
+        if one == other {
+            continue;
+        }
+        match order(one, other) {
+            Some(Ordering::Greater) => row.less.push(name.clone()),
+            Some(Ordering::Less) => row.more.push(name.clone()),
+            _ => {}
+        }
+        row.columns.push(name.clone());
+    }
+    row
+}
+
+fn order(one: &Text, other: &Text) -> Option<Ordering> {
+    let number = |text: &Text| text.as_ref()?.parse::<f64>().ok();
+    number(one)?.partial_cmp(&number(other)?)
+}
+
+fn differing(class: Class, columns: &Columns, key: &[Text]) -> Differing {
     let shown =
         |text: &Text| text.as_ref().map_or(Value::Null, |text| text.chars().take(KEY_CHARS).collect::<String>().into());
     let key: Map<String, Value> = columns.key.iter().cloned().zip(key.iter().map(shown)).collect();
-    Differing { class, key, columns: names }
+    Differing { class, key, columns: Vec::new(), less: Vec::new(), more: Vec::new() }
 }
 
 #[cfg(test)]
@@ -234,5 +254,8 @@ mod tests {
         assert_eq!((twice.missing, twice.extra, twice.changed), (0, 1, 0), "a duplicate is one too many");
         let null = judged(vec![a], vec![b]);
         assert_eq!((null.changed, null.rows[0].columns.join(" ").as_str()), (1, "b"), "null is not empty");
+        let way = |one, other| judged(vec![line(&[Some(one), None])], vec![line(&[Some(other), None])]).words();
+        assert!(way("10", "9").contains("in a (less on green)") && way("9", "10").contains("in a (more on green)"));
+        assert!(way("10", "nine").ends_with("in a"), "what is no number is only another one");
     }
 }
