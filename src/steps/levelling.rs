@@ -142,20 +142,23 @@ impl Levelling {
 
     /// One batch and one replay. None when a lock kept the batch away this time.
     async fn round(&mut self, settle: Duration) -> Result<Option<BatchReport>, StepError> {
-        let report = self.batch(None, settle).await?;
+        self.refresh(settle).await?;
+        let report = self.batch(None).await?;
         self.replay(settle).await?;
         Ok(report)
     }
 
-    /// One batch, for an exported moment or for now. None when a lock kept it away this time.
-    async fn batch(
-        &mut self,
-        moment: Option<&ExportedSnapshot>,
-        settle: Duration,
-    ) -> Result<Option<BatchReport>, StepError> {
+    /// Asks which revocations count.
+    async fn refresh(&mut self, settle: Duration) -> Result<(), StepError> {
+        let Some(queue) = &mut self.queue else { return Ok(()) };
+        let refreshed = queue.known.refresh(&queue.ledger, settle).await;
+        refreshed.map_err(|error| fail("read the queue of revocations", error))
+    }
+
+    /// One batch, for an exported moment or for now, with the revocations that were known to count. None when a lock kept it away this time.
+    async fn batch(&mut self, moment: Option<&ExportedSnapshot>) -> Result<Option<BatchReport>, StepError> {
         let report = match &mut self.queue {
             Some(queue) => {
-                queue.refresh(settle).await?;
                 let again = Again::new(&queue.source_ways, &queue.target_ways, &queue.ledger, &queue.known);
                 let report = self.worker.batch_at(moment, &again).await;
                 let (seen, unasked) = again.seen();
@@ -381,11 +384,6 @@ impl Queue {
 
     async fn events(&self, ids: &[Uuid]) -> Result<Vec<Event>, StepError> {
         self.ledger.events(ids).await.map_err(|error| fail("read the queue of revocations", error))
-    }
-
-    async fn refresh(&mut self, settle: Duration) -> Result<(), StepError> {
-        let refreshed = self.known.refresh(&self.ledger, settle).await;
-        refreshed.map_err(|error| fail("read the queue of revocations", error))
     }
 }
 

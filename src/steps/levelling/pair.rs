@@ -15,18 +15,16 @@ const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Levelling {
-    /// Of these keys of the target, those whose rows a batch for that moment would change: the others differ from what the mapping gives because
-    /// somebody has revoked something.
+    /// Of these keys of the target, those whose rows the batch for that moment, made again, would change: the others differ from what the
+    /// mapping gives because somebody has revoked something.
     pub(in crate::steps) async fn apart(
         &mut self,
         moment: &ExportedSnapshot,
         keys: &BTreeMap<TableName, Vec<Key>>,
     ) -> Result<BTreeMap<TableName, BTreeSet<Key>>, StepError> {
         let to = self.route.to();
-        let settle = self.settle();
-        let apart = match &mut self.queue {
+        let apart = match &self.queue {
             Some(queue) => {
-                queue.refresh(settle).await?;
                 let again = Again::new(&queue.source_ways, &queue.target_ways, &queue.ledger, &queue.known);
                 self.worker.apart(moment, keys, &again).await
             }
@@ -36,13 +34,18 @@ impl Levelling {
     }
 
     /// A moment of the source that the target equals, until the next round. Level first: the batch that makes it so is short then.
+    ///
+    /// The batch knows of the revocations from before the moment alone: a source that executes one after it, while a long batch is under
+    /// way, is no stricter at the moment, and the target must not be either. The next round replays it.
     pub(in crate::steps) async fn pair(&mut self) -> Result<ExportedSnapshot, StepError> {
         let (from, to) = (self.route.from(), self.route.to());
         for _ in 0..TRIES {
-            self.replay(self.settle()).await?;
+            let settle = self.settle();
+            self.replay(settle).await?;
+            self.refresh(settle).await?;
             let moment = self.worker.moment().await;
             let moment = moment.map_err(|error| fail(format!("export a moment of {from}"), error))?;
-            if self.batch(Some(&moment), self.settle()).await?.is_some() {
+            if self.batch(Some(&moment)).await?.is_some() {
                 return Ok(moment);
             }
             tokio::time::sleep(PAUSE).await;

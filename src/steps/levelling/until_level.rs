@@ -108,8 +108,8 @@ impl Levelling {
     /// The first revocation that does not hold on the target, as far as it alone can tell. A proof that is taken here stands until a
     /// batch touches the chain.
     async fn objection(&mut self) -> Result<Option<String>, StepError> {
+        self.refresh(self.settle()).await?;
         let Some(queue) = &mut self.queue else { return Ok(None) };
-        queue.refresh(queue.settle).await?;
         let mut proof = Proof::default();
         for page in queue.known.unproved().chunks(PER_PROOF) {
             let found = prove_on_target(&self.target, &queue.target_ways, &queue.events(page).await?).await;
