@@ -77,7 +77,7 @@ fn executed(witness: Witness, answers: Answers) -> Executed {
             Err(why) => drop(said.insert(id, why)),
         }
     }
-    let alive = [witness.alive, witness.rotated, witness.unsettled].concat();
+    let alive = [witness.alive, witness.rotated, witness.late, witness.unsettled].concat();
     let alive = alive.into_iter().map(|(id, why)| match said.get(&id) {
         Some(more) => (id, format!("{why}; {more}")),
         None => (id, why),

@@ -22,6 +22,9 @@ pub struct Witness {
     /// The token is dead and others of its chain live: the engine took one that had been refreshed before for an invalid one. The chain dies
     /// when the traffic moves.
     pub rotated: Vec<(Uuid, String)>,
+    /// Executed, and tokens of the client from before live: an engine deletes those that it sees, and a request under way may leave another
+    /// behind, with the time at which it began. They are executed by chain, as what nobody knows of is.
+    pub late: Vec<(Uuid, String)>,
     /// Nobody knows whether they were executed, and what they name lives.
     pub unsettled: Vec<(Uuid, String)>,
     /// All the others.
@@ -48,8 +51,15 @@ impl Witness {
     pub fn add(&mut self, other: Self) {
         self.alive.extend(other.alive);
         self.rotated.extend(other.rotated);
+        self.late.extend(other.late);
         self.unsettled.extend(other.unsettled);
         self.dead.extend(other.dead);
+    }
+
+    /// Those to execute on the side that serves: nobody knows whether they were, or its engine could not see all that they mean.
+    #[must_use]
+    pub fn unfinished(&self) -> BTreeSet<Uuid> {
+        self.unsettled.iter().chain(&self.late).map(|(id, _)| *id).collect()
     }
 
     fn take(&mut self, event: &Event, living: &Living) {
@@ -58,6 +68,7 @@ impl Witness {
             None => return self.dead.push(event.id),
             Some((_, what)) if !is_executed => (&mut self.unsettled, what),
             Some((Life::Sibling, what)) => (&mut self.rotated, what),
+            Some((Life::Named, what)) if event.what.door == Door::ClientTokens => (&mut self.late, what),
             Some((Life::Named, what)) => (&mut self.alive, what),
         };
         list.0.push((event.id, list.1));
@@ -205,6 +216,18 @@ mod tests {
         assert_eq!(judged(&token, &living(&[], &[])).dead, [token.id]);
         let consent = event(Door::Consent, Outcome::Executed, Chain { consents: ["r1".to_owned()].into(), ..chain });
         assert_eq!(judged(&consent, &living(&["r1"], &[])).alive.len(), 1, "a consent takes all its tokens with it");
+    }
+
+    #[test]
+    fn a_token_that_was_under_way_while_a_clients_were_deleted_is_no_lie_either() {
+        let (clients, until) = (["app".to_owned()].into(), Some("2026-01-01 00:00:00".to_owned()));
+        let of = |door| event(door, Outcome::Executed, Chain { clients, until: until.clone(), ..Chain::default() });
+        let mut living = living(&[], &[]);
+        living.clients.insert(("app".to_owned(), "2026-01-01 00:00:00".to_owned()));
+        let tokens = of(Door::ClientTokens);
+        let found = judged(&tokens, &living);
+        assert_eq!((found.late.len(), found.alive.len()), (1, 0));
+        assert_eq!(found.unfinished(), [tokens.id].into(), "it is executed by chain");
     }
 
     #[test]

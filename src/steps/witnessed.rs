@@ -57,6 +57,7 @@ pub(super) async fn witnessed(world: &World, from: Side) -> Result<Witnessed, St
         "asked": ids.len(), "dead": found.dead.len(), "alive": alive.len(), "alive_named": words,
         "alive_ids": alive.iter().take(NAMED).map(|(id, _)| id).collect::<Vec<_>>(),
         "rotated": found.rotated.len(), "rotated_named": named(&found.rotated),
+        "late": found.late.len(), "late_named": named(&found.late),
         "unsettled": found.unsettled.len(), "unsettled_named": named(&found.unsettled),
         "unasked": unasked, "unasked_named": unasked_named,
         "waived": waived.len(), "waived_named": waived.iter().take(NAMED).collect::<Vec<_>>(),
@@ -106,7 +107,7 @@ pub async fn lives_on_live_side(world: &World, id: Uuid) -> Result<Option<String
     let ways = ways(world, &client, event.what.live).await?;
     let found = Witness::ask(&client, &ways, std::slice::from_ref(&event)).await;
     let found = found.map_err(|error| fail(format!("ask {} of a revocation", event.what.live), error))?;
-    Ok(found.alive.into_iter().next().map(|(_, why)| why))
+    Ok(found.alive.into_iter().chain(found.late).next().map(|(_, why)| why))
 }
 
 /// What came of executing a revocation on the side that serves.

@@ -1,5 +1,5 @@
 //! The second witness of the worker: before a move every revocation is dead on the side that serves too, and what may not have been executed
-//! there is executed.
+//! there, or not wholly, is executed.
 
 use super::{Levelling, Queue, objection};
 use crate::database::term::Term;
@@ -12,7 +12,7 @@ use crate::revocations::unasked::DeadChain;
 use crate::revocations::{Event, Witness};
 use crate::steps::failure::fail;
 use crate::steps::world::World;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -48,8 +48,8 @@ impl Levelling {
         }
     }
 
-    /// The first revocation that the engine of the side being left says to have executed, and that lives there. With a term those of
-    /// which nobody knows are executed first; under the hold, when nothing may be written there, without.
+    /// The first revocation that the engine of the side being left says to have executed, and that lives there. With a term what it has
+    /// not finished is executed first; under the hold, when nothing may be written there, without.
     pub(in crate::steps) async fn second_witness(&mut self, term: Option<&Term>) -> Result<Option<String>, StepError> {
         let from = self.route.from();
         let Some(queue) = &mut self.queue else { return Ok(None) };
@@ -116,9 +116,10 @@ impl Queue {
     }
 }
 
-/// Those of which nobody knows whether the side that serves has executed them, and that live there.
+/// Those that are to be executed on the side that serves, as long as there is a try left.
 fn due(asked: &[Event], found: &Witness, tried: &BTreeMap<Uuid, u32>) -> impl Iterator<Item = Event> {
-    let unsettled: BTreeSet<&Uuid> = found.unsettled.iter().map(|(id, _)| id).collect();
-    let is_due = move |event: &&Event| unsettled.contains(&event.id) && tried.get(&event.id).is_none_or(|n| *n < TRIES);
+    let unfinished = found.unfinished();
+    let is_due =
+        move |event: &&Event| unfinished.contains(&event.id) && tried.get(&event.id).is_none_or(|n| *n < TRIES);
     asked.iter().filter(is_due).cloned()
 }

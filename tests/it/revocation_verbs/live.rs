@@ -184,9 +184,37 @@ async fn revocation_verbs_witness_names_what_an_engine_only_said() {
     let until = async |at: &str| {
         let chain = Chain { clients: ["app".to_owned()].into(), until: Some(at.to_owned()), ..Chain::default() };
         let event = event(5, &Knock::ClientTokens { client: "app".to_owned() }, chain, Outcome::Executed);
-        Witness::ask(&blue, &ways, &[event]).await.expect("blue answers").alive.len()
+        let found = Witness::ask(&blue, &ways, &[event]).await.expect("blue answers");
+        assert!(found.alive.is_empty(), "it may have been under way while the engine deleted the others: {found:?}");
+        found.late.len()
     };
     pair.blue.execute("update hydra_oauth2_access set requested_at = '2026-01-01 10:00:00'").await;
     assert_eq!(until("2026-01-01 10:00:01.000000").await, 1);
     assert_eq!(until("2026-01-01 10:00:00.500000").await, 0, "one of the same second may have come later");
+}
+
+#[tokio::test]
+async fn revocation_verbs_execute_by_chain_what_was_under_way_while_an_engine_deleted_a_clients_tokens() {
+    let (pair, term) = prepared().await;
+    let (engine, sink) = engine(&pair).await;
+    for (name, at) in [("late", "10:00:00"), ("next", "10:00:03")] {
+        grant(&pair.blue, name, "ann").await;
+        pair.blue
+            .execute(&format!(
+                "update hydra_oauth2_access set requested_at = '2026-01-01 {at}' where request_id = '{name}'"
+            ))
+            .await;
+    }
+    let mut blue = pair.blue.client().await;
+    let ways = ways(&blue).await;
+    let (clients, until) = (["app".to_owned()].into(), Some("2026-01-01 10:00:02.000000".to_owned()));
+    let chain = Chain { clients, until, ..Chain::default() };
+    let deleted = event(1, &Knock::ClientTokens { client: "app".to_owned() }, chain, Outcome::Executed);
+    let found = Witness::ask(&blue, &ways, std::slice::from_ref(&deleted)).await.expect("blue answers");
+    assert_eq!(found.unfinished(), [deleted.id].into(), "{found:?}");
+    let done = execute(&mut blue, &ways, &term, Some(&sink as &dyn Sink), &[deleted]).await.expect("blue answers");
+    assert_eq!((done.dead.len(), done.alive.len(), engine.count()), (1, 0, 0), "{done:?}");
+    let left = "select count(*) from hydra_oauth2_access where request_id = ";
+    assert_eq!(pair.blue.ask::<i64>(&format!("{left}'late'")).await, 0);
+    assert_eq!(pair.blue.ask::<i64>(&format!("{left}'next'")).await, 1, "what was asked for later lives");
 }
