@@ -19,8 +19,8 @@ const PAGE: usize = 2000;
 pub struct Witness {
     /// Executed, the engine said, and what they name lives: with the reason. They stop a move.
     pub alive: Vec<(Uuid, String)>,
-    /// The token is dead and others of its chain live: the engine took one that had been refreshed before for an invalid one. The chain dies
-    /// when the traffic moves.
+    /// The token is dead and others of its chain live: the engine took one that had been refreshed before for an invalid one. The chain is
+    /// executed too: it is dead on the side that opens, and both must say the same.
     pub rotated: Vec<(Uuid, String)>,
     /// Executed, and tokens of the client from before live: an engine deletes those that it sees, and a request under way may leave another
     /// behind, with the time at which it began. They are executed by chain, as what nobody knows of is.
@@ -59,7 +59,7 @@ impl Witness {
     /// Those to execute on the side that serves: nobody knows whether they were, or its engine could not see all that they mean.
     #[must_use]
     pub fn unfinished(&self) -> BTreeSet<Uuid> {
-        self.unsettled.iter().chain(&self.late).map(|(id, _)| *id).collect()
+        self.unsettled.iter().chain(&self.late).chain(&self.rotated).map(|(id, _)| *id).collect()
     }
 
     fn take(&mut self, event: &Event, living: &Living) {
@@ -212,7 +212,9 @@ mod tests {
         let chain = Chain { requests: ["r1".to_owned()].into(), signatures: vec!["s1".to_owned()], ..Chain::default() };
         let token = event(Door::Token, Outcome::Executed, chain.clone());
         assert_eq!(judged(&token, &living(&["r1"], &["s1"])).alive.len(), 1, "the token itself lives");
-        assert_eq!(judged(&token, &living(&["r1"], &[])).rotated.len(), 1, "only its siblings live");
+        let rotated = judged(&token, &living(&["r1"], &[]));
+        assert_eq!((rotated.rotated.len(), rotated.alive.len()), (1, 0), "only its siblings live");
+        assert_eq!(rotated.unfinished(), [token.id].into(), "they die as well");
         assert_eq!(judged(&token, &living(&[], &[])).dead, [token.id]);
         let consent = event(Door::Consent, Outcome::Executed, Chain { consents: ["r1".to_owned()].into(), ..chain });
         assert_eq!(judged(&consent, &living(&["r1"], &[])).alive.len(), 1, "a consent takes all its tokens with it");

@@ -293,7 +293,7 @@ impl Levelling {
             let why = format!("not proved on {}: {why}", self.route.to());
             return Err(StepError::new(FailureKind::Failed, why));
         }
-        if let Some(why) = self.second_witness(None).await? {
+        if let Some(why) = self.second_witness().await? {
             return Err(StepError::new(FailureKind::Failed, why));
         }
         let Some(queue) = &self.queue else { return Ok(()) };

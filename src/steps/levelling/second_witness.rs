@@ -2,7 +2,6 @@
 //! there, or not wholly, is executed.
 
 use super::{Levelling, Queue, objection};
-use crate::database::term::Term;
 use crate::engine::{Context, StepError, chain};
 use crate::plan::Side;
 use crate::revocations::live::execute;
@@ -37,10 +36,10 @@ pub(in crate::steps) fn sink(world: &World, side: Side) -> Result<Option<Box<dyn
 }
 
 impl Levelling {
-    /// Executes what may not have been, and refuses a move while an engine only says so: no batch would ever mend that.
+    /// Executes what is not finished, and refuses a move while an engine only says so: no batch would ever mend that.
     pub(super) async fn agrees(&mut self, context: &Context) -> Result<(), StepError> {
-        let term = self.term;
-        match self.second_witness(Some(&term)).await? {
+        while self.finish().await? {}
+        match self.second_witness().await? {
             Some(why) if *context.step() == self.route.id() => {
                 Err(StepError::refused(why, "see each, and what to do: cutover revocations witness PLAN"))
             }
@@ -48,43 +47,24 @@ impl Levelling {
         }
     }
 
-    /// The first revocation that the engine of the side being left says to have executed, and that lives there. With a term what it has
-    /// not finished is executed first; under the hold, when nothing may be written there, without.
-    pub(in crate::steps) async fn second_witness(&mut self, term: Option<&Term>) -> Result<Option<String>, StepError> {
-        let from = self.route.from();
-        let Some(queue) = &mut self.queue else { return Ok(None) };
-        let (mut alive, mut due) = (Vec::new(), Vec::new());
-        for page in queue.known.unwitnessed().chunks(PER_WITNESS) {
-            let asked = queue.events(page).await?;
-            let failed = |error| fail(format!("ask {from} of its revocations"), error);
-            let found = Witness::ask(&self.source, &queue.source_ways, &asked).await.map_err(failed)?;
-            queue.known.witnessed(&found.dead);
-            due.extend(self::due(&asked, &found, &queue.tried).take(PER_TURN - due.len()));
-            alive.extend(found.alive);
-        }
-        if let Some(term) = term {
-            for event in &due {
-                *queue.tried.entry(event.id).or_default() += 1;
-            }
-            self.execute(term, &due).await?;
-        }
-        if alive.is_empty() {
-            return Ok(None);
-        }
-        let Some(queue) = &self.queue else { return Ok(None) };
+    /// The first revocation that the engine of the side being left says to have executed, and that lives there.
+    pub(in crate::steps) async fn second_witness(&mut self) -> Result<Option<String>, StepError> {
+        let (alive, _) = self.ask_source().await?;
+        let Some(queue) = self.queue.as_ref().filter(|_| !alive.is_empty()) else { return Ok(None) };
         let waived = queue.verdicts.waived().await.map_err(|error| fail("list waived revocations", error))?;
         let why = objection(&alive, &waived);
-        Ok(why.map(|why| format!("executed, says {from}'s engine, and alive there: {why}")))
+        Ok(why.map(|why| format!("executed, says {}'s engine, and alive there: {why}", self.route.from())))
     }
 
-    /// Executes on the side that serves what its engine may not have; what could not be is tried again in a later turn.
-    async fn execute(&mut self, term: &Term, due: &[Event]) -> Result<(), StepError> {
-        let from = self.route.from();
-        let Some(queue) = &mut self.queue else { return Ok(()) };
-        if due.is_empty() {
-            return Ok(());
+    /// One turn of executing on the side that serves what its engine has not finished: true while some of it died. What could not be
+    /// executed is tried again in a later turn.
+    async fn finish(&mut self) -> Result<bool, StepError> {
+        let (from, (_, due)) = (self.route.from(), self.ask_source().await?);
+        let Some(queue) = self.queue.as_mut().filter(|_| !due.is_empty()) else { return Ok(false) };
+        for event in &due {
+            *queue.tried.entry(event.id).or_default() += 1;
         }
-        let done = execute(&mut self.source, &queue.source_ways, term, queue.sink.as_deref(), due).await;
+        let done = execute(&mut self.source, &queue.source_ways, &self.term, queue.sink.as_deref(), &due).await;
         let done = done.map_err(|error| fail(format!("execute revocations on {from}"), error))?;
         for (id, status) in &done.dead {
             let noted = queue.verdicts.executed(*id, *status).await;
@@ -93,7 +73,24 @@ impl Levelling {
         for (id, why) in &done.alive {
             tracing::warn!(%id, %why, "a revocation is not executed on the side that serves");
         }
-        Ok(())
+        Ok(!done.dead.is_empty())
+    }
+
+    /// Of the revocations that were not found dead on the side that serves those that live although its engine says otherwise, and the next
+    /// that are to be executed there.
+    async fn ask_source(&mut self) -> Result<(Vec<(Uuid, String)>, Vec<Event>), StepError> {
+        let from = self.route.from();
+        let (mut alive, mut due) = (Vec::new(), Vec::new());
+        let Some(queue) = &mut self.queue else { return Ok((alive, due)) };
+        for page in queue.known.unwitnessed().chunks(PER_WITNESS) {
+            let asked = queue.events(page).await?;
+            let failed = |error| fail(format!("ask {from} of its revocations"), error);
+            let found = Witness::ask(&self.source, &queue.source_ways, &asked).await.map_err(failed)?;
+            queue.known.witnessed(&found.dead);
+            due.extend(self::due(&asked, &found, &queue.tried).take(PER_TURN - due.len()));
+            alive.extend(found.alive);
+        }
+        Ok((alive, due))
     }
 }
 

@@ -158,8 +158,8 @@ async fn revocation_verbs_execute_nothing_when_another_process_may_act() {
 }
 
 #[tokio::test]
-async fn revocation_verbs_witness_names_what_an_engine_only_said() {
-    let (pair, _) = prepared().await;
+async fn revocation_verbs_witness_names_what_an_engine_only_said_and_what_it_has_not_finished() {
+    let (pair, term) = prepared().await;
     for (name, subject) in [("r1", "ann"), ("r2", "bob"), ("r3", "eve")] {
         grant(&pair.blue, name, subject).await;
     }
@@ -180,6 +180,17 @@ async fn revocation_verbs_witness_names_what_an_engine_only_said() {
     assert_eq!(found.alive.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [lied.id, token.id], "{found:?}");
     assert_eq!(found.rotated.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [rotated.id], "{found:?}");
     assert_eq!(found.dead, [gone.id]);
+    assert_eq!(
+        found.unfinished(),
+        [rotated.id].into(),
+        "the token's own chain dies too, or the sides would not say the same"
+    );
+    let done = execute(&mut pair.blue.client().await, &ways, &term, None, &[rotated]).await.expect("blue answers");
+    assert_eq!(
+        (done.dead.len(), living(&pair.blue, "r2").await, living(&pair.blue, "r1").await),
+        (1, 0, 2),
+        "{done:?}"
+    );
 
     let until = async |at: &str| {
         let chain = Chain { clients: ["app".to_owned()].into(), until: Some(at.to_owned()), ..Chain::default() };
