@@ -126,6 +126,12 @@ impl Known {
         self.all.iter().filter(is_due).map(|(id, _)| *id).collect()
     }
 
+    /// Whether a committed batch has applied it. A later batch that met its chain has applied it once more.
+    #[must_use]
+    pub fn is_applied(&self, id: Uuid) -> bool {
+        self.place(id).is_ok_and(|place| self.all[place].1.is_applied)
+    }
+
     /// Those to which touched rows may belong.
     #[must_use]
     pub fn met_by(&self, touched: &Touched) -> BTreeSet<Uuid> {
@@ -317,6 +323,7 @@ mod tests {
         let none = BTreeSet::new();
         known.batch_failed();
         assert_eq!(known.due(Some(&none)), ids);
+        assert!(!ids.iter().any(|id| known.is_applied(*id)), "each is to be replayed");
         known.proof_taken(&ids);
         known.batch_committed(&seen(Some(&[]), &ids[..1]));
         assert_eq!(
@@ -328,6 +335,12 @@ mod tests {
         assert_eq!(known.due(None), ids);
         known.learn(&[event(9, &["new"])]);
         assert_eq!(known.due(Some(&none)), [ids[0], Uuid::from_u128(9)], "a new one is applied once");
+        let applied: Vec<bool> = (0..4).chain([9]).map(|id| known.is_applied(Uuid::from_u128(id))).collect();
+        assert_eq!(
+            applied,
+            [false, true, true, false, false],
+            "of what failed, is unknown or new nothing is taken for dead"
+        );
     }
 
     #[test]

@@ -180,12 +180,15 @@ impl Levelling {
         }
     }
 
-    /// Replays what is pending, page by page, each in one transaction of the worker.
+    /// Replays what is pending, page by page, each in one transaction of the worker. What a committed batch has applied is dead on the target
+    /// already: that is only noted.
     async fn replay(&mut self, settle: Duration) -> Result<(), StepError> {
         let Some(queue) = &mut self.queue else { return Ok(()) };
         let read = |error| fail("read the queue of revocations", error);
         for page in queue.ledger.pending_ids(settle).await.map_err(read)?.chunks(PER_REPLAY) {
-            let pending = queue.ledger.events(page).await.map_err(read)?;
+            let (applied, pending): (Vec<Uuid>, Vec<Uuid>) = page.iter().partition(|id| queue.known.is_applied(**id));
+            queue.ledger.replayed(&applied).await.map_err(|error| fail("note what was replayed", error))?;
+            let pending = queue.ledger.events(&pending).await.map_err(read)?;
             replay_on(self.worker.target(), &self.term, &queue.ledger, &queue.target_ways, &pending).await?;
         }
         Ok(())

@@ -113,10 +113,11 @@ impl Levelling {
         let mut proof = Proof::default();
         for page in queue.known.unproved().chunks(PER_PROOF) {
             let found = prove_on_target(&self.target, &queue.target_ways, &queue.events(page).await?).await;
-            proof.add(found.map_err(|error| fail("prove revocations", error))?);
+            let found = found.map_err(|error| fail("prove revocations", error))?;
+            let proved = queue.known.proof_taken(&found.proved);
+            queue.ledger.proved(&proved).await.map_err(|error| fail("note what is proved", error))?;
+            proof.open.extend(found.open);
         }
-        let proved = queue.known.proof_taken(&proof.proved);
-        queue.ledger.proved(&proved).await.map_err(|error| fail("note what is proved", error))?;
         queue.held_against(&proof).await
     }
 
