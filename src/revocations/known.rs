@@ -158,9 +158,10 @@ impl Known {
         }
     }
 
-    /// After a batch that failed: it may have committed all the same, so no proof stands.
-    pub fn batch_failed(&mut self) {
-        for (_, mark) in &mut self.all {
+    /// After a batch that failed: it may have committed all the same, so no proof stands, and what it could not apply may be back.
+    pub fn batch_failed(&mut self, seen: &Seen) {
+        for (id, mark) in &mut self.all {
+            mark.is_applied &= !seen.failed.contains(id);
             (mark.is_proved, mark.is_witnessed) = (false, false);
         }
     }
@@ -313,7 +314,7 @@ mod tests {
         assert_eq!(known.proof_taken(&ids), ids[1..], "the first stood, the second is taken anew");
         known.batch_committed(&seen(None, &[]));
         assert_eq!(known.proof_taken(&ids), ids, "what was touched is not known");
-        known.batch_failed();
+        known.batch_failed(&Seen::default());
         assert_eq!(known.proof_taken(&ids[..1]), ids[..1], "it may have committed");
     }
 
@@ -321,7 +322,7 @@ mod tests {
     fn only_a_committed_batch_has_applied_anything() {
         let (mut known, ids) = known(3);
         let none = BTreeSet::new();
-        known.batch_failed();
+        known.batch_failed(&Seen::default());
         assert_eq!(known.due(Some(&none)), ids);
         assert!(!ids.iter().any(|id| known.is_applied(*id)), "each is to be replayed");
         known.proof_taken(&ids);
@@ -340,6 +341,12 @@ mod tests {
             applied,
             [false, true, true, false, false],
             "of what failed, is unknown or new nothing is taken for dead"
+        );
+        known.batch_failed(&seen(None, &ids[1..2]));
+        assert_eq!(
+            (known.is_applied(ids[1]), known.is_applied(ids[2])),
+            (false, true),
+            "it may have brought that back"
         );
     }
 

@@ -1,4 +1,4 @@
-//! Executing on the side that serves what may not have been executed there: the engine timed out, failed, or lied.
+//! Executing on the side that serves what may not have been executed there, or only in part: the engine timed out, failed, or did not see all.
 //!
 //! Every revocation is executed on both sides. By chain in SQL first: an API revokes by subject and client, and a grant that is made while
 //! it is asked would die with the ones that are meant. The engine's API is the second try, for what SQL could not reach, and only where all

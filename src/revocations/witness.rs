@@ -3,7 +3,7 @@
 //! An engine may answer 204 and do nothing. The queue says what was revoked, the tables of the side that serves say what lives; both must
 //! agree before the traffic moves.
 
-use super::event::{Door, Event, Outcome};
+use super::event::{Door, Event, Outcome, Seen};
 use super::proof::{living_consents, living_requests, living_sessions, living_signatures};
 use super::shape::{Shape, ask};
 use super::ways::Ways;
@@ -13,6 +13,8 @@ use uuid::Uuid;
 
 /// Events asked for in one round of queries.
 const PAGE: usize = 2000;
+/// Longest that a token request is under way at an engine: an older token lives because the engine did not delete it.
+const UNDER_WAY: &str = "interval '60 s'";
 
 /// What the tables of the side that serves say of its revocations.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,15 +22,18 @@ pub struct Witness {
     /// Executed, the engine said, and what they name lives: with the reason. They stop a move.
     pub alive: Vec<(Uuid, String)>,
     /// The token is dead and others of its chain live: the engine took one that had been refreshed before for an invalid one. The chain is
-    /// executed too: it is dead on the side that opens, and both must say the same.
+    /// dead on the side that opens.
     pub rotated: Vec<(Uuid, String)>,
-    /// Executed, and tokens of the client from before live: an engine deletes those that it sees, and a request under way may leave another
-    /// behind, with the time at which it began. They are executed by chain, as what nobody knows of is.
+    /// Executed, and tokens of the client from right before live: an engine deletes those that it sees, and a request under way may leave
+    /// another behind, with the time at which it began.
     pub late: Vec<(Uuid, String)>,
     /// Nobody knows whether they were executed, and what they name lives.
     pub unsettled: Vec<(Uuid, String)>,
     /// All the others.
     pub dead: Vec<Uuid>,
+    /// Those of them that are to be executed by chain on the side that serves, so that both sides say the same: nobody knows whether they
+    /// were, or the engine did not see all that they mean.
+    pub unfinished: BTreeSet<Uuid>,
 }
 
 impl Witness {
@@ -54,24 +59,31 @@ impl Witness {
         self.late.extend(other.late);
         self.unsettled.extend(other.unsettled);
         self.dead.extend(other.dead);
+        self.unfinished.extend(other.unfinished);
     }
 
-    /// Those to execute on the side that serves: nobody knows whether they were, or its engine could not see all that they mean.
+    /// What stops a move, with the reason. In place nothing of ours writes the one database, so what came late stops it too.
     #[must_use]
-    pub fn unfinished(&self) -> BTreeSet<Uuid> {
-        self.unsettled.iter().chain(&self.late).chain(&self.rotated).map(|(id, _)| *id).collect()
+    pub fn stopping(&self, is_in_place: bool) -> Vec<(Uuid, String)> {
+        let late = if is_in_place { self.late.as_slice() } else { &[] };
+        self.alive.iter().chain(late).cloned().collect()
     }
 
     fn take(&mut self, event: &Event, living: &Living) {
+        let Some((life, why)) = living.of(event) else { return self.dead.push(event.id) };
         let is_executed = event.outcome == Outcome::Executed;
-        let list = match living.of(event) {
-            None => return self.dead.push(event.id),
-            Some((_, what)) if !is_executed => (&mut self.unsettled, what),
-            Some((Life::Sibling, what)) => (&mut self.rotated, what),
-            Some((Life::Named, what)) if event.what.door == Door::ClientTokens => (&mut self.late, what),
-            Some((Life::Named, what)) => (&mut self.alive, what),
+        let (list, is_unfinished) = match life {
+            // Whoever asked for a client to be deleted, and was told nothing, repeats it.
+            _ if !is_executed => (&mut self.unsettled, event.what.door != Door::ClientDelete),
+            // A token that its own engine did not know any more, such as an access token that a refresh has replaced, ends nothing there.
+            Life::Sibling => (&mut self.rotated, event.what.seen_on(event.what.live) == Seen::Found),
+            Life::UnderWay => (&mut self.late, true),
+            Life::Named => (&mut self.alive, false),
         };
-        list.0.push((event.id, list.1));
+        list.push((event.id, why));
+        if is_unfinished {
+            self.unfinished.insert(event.id);
+        }
     }
 }
 
@@ -82,6 +94,8 @@ enum Life {
     Named,
     /// Only others of the chain of the token that it names.
     Sibling,
+    /// Of a client's tokens only such as may have been asked for while the others were deleted.
+    UnderWay,
 }
 
 /// What still lives of many events.
@@ -90,7 +104,8 @@ struct Living {
     consents: BTreeSet<String>,
     sessions: BTreeSet<String>,
     signatures: BTreeMap<String, String>,
-    clients: BTreeSet<(String, String)>,
+    /// Clients with older tokens, and whether any is so old that no request can have left it behind.
+    clients: BTreeMap<(String, String), bool>,
     /// Events of which the plan's own questions say so.
     by_plan: BTreeMap<Uuid, String>,
 }
@@ -140,18 +155,20 @@ impl Living {
             return Some((Life::Named, format!("login session {session} stands")));
         }
         let until = chain.until.as_ref()?;
-        let alive = chain.clients.iter().find(|client| self.clients.contains(&((*client).clone(), until.clone())))?;
-        Some((Life::Named, format!("client {alive} has tokens from before {until}")))
+        let older = |client: &String| self.clients.get(&(client.clone(), until.clone())).copied();
+        let (client, is_old) = chain.clients.iter().find_map(|client| Some((client, older(client)?)))?;
+        let life = if is_old || door == Door::ClientDelete { Life::Named } else { Life::UnderWay };
+        Some((life, format!("client {client} has tokens from before {until}")))
     }
 }
 
-/// Clients with tokens from before their doors' times. An engine's times may be whole seconds: one that equals a door's may be later than it.
+/// Clients with tokens from before their doors' times, and whether any is older than a request may be. An engine's times may be whole seconds: one that equals a door's may be later than it.
 async fn older_clients(
     live: &impl GenericClient,
     shape: &Shape,
     events: &[Event],
-) -> Result<BTreeSet<(String, String)>, tokio_postgres::Error> {
-    let mut alive = BTreeSet::new();
+) -> Result<BTreeMap<(String, String), bool>, tokio_postgres::Error> {
+    let mut alive = BTreeMap::new();
     for door in [Door::ClientTokens, Door::ClientDelete] {
         let named = events.iter().filter(|event| event.what.door == door).flat_map(|event| {
             let chain = &event.what.chain;
@@ -166,20 +183,25 @@ async fn older_clients(
             continue;
         }
         let part = |(table, and_alive): &(&str, &str)| {
+            let older = format!(
+                "exists (select from {table} t where t.client_id = c.client and t.requested_at < date_trunc('second', c.until::timestamp)"
+            );
             format!(
-                "select c.client, c.until from unnest($1::text[], $2::text[]) as c (client, until) where exists (
-  select from {table} t where t.client_id = c.client and t.requested_at < date_trunc('second', c.until::timestamp){and_alive} offset 0)"
+                "select c.client, c.until, {older} - {UNDER_WAY}{and_alive} offset 0)
+  from unnest($1::text[], $2::text[]) as c (client, until) where {older}{and_alive} offset 0)"
             )
         };
         let query = tables.iter().map(part).collect::<Vec<_>>().join(" union ");
-        alive.extend(ask(live, &query, &[&clients, &untils]).await?.iter().map(|row| (row.get(0), row.get(1))));
+        for row in ask(live, &query, &[&clients, &untils]).await? {
+            *alive.entry((row.get(0), row.get(1))).or_default() |= row.get::<_, bool>(2);
+        }
     }
     Ok(alive)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::event::{Captured, Chain, Seen};
+    use super::super::event::{Captured, Chain};
     use super::*;
     use crate::plan::Side;
 
@@ -196,7 +218,7 @@ mod tests {
             consents: BTreeSet::new(),
             sessions: BTreeSet::new(),
             signatures: map(signatures),
-            clients: BTreeSet::new(),
+            clients: BTreeMap::new(),
             by_plan: BTreeMap::new(),
         }
     }
@@ -214,7 +236,11 @@ mod tests {
         assert_eq!(judged(&token, &living(&["r1"], &["s1"])).alive.len(), 1, "the token itself lives");
         let rotated = judged(&token, &living(&["r1"], &[]));
         assert_eq!((rotated.rotated.len(), rotated.alive.len()), (1, 0), "only its siblings live");
-        assert_eq!(rotated.unfinished(), [token.id].into(), "they die as well");
+        assert_eq!(rotated.unfinished, [token.id].into(), "they die as well");
+        let mut unknown = token.clone();
+        unknown.what.blue = Seen::Unknown;
+        let rotated = judged(&unknown, &living(&["r1"], &[]));
+        assert_eq!((rotated.rotated.len(), rotated.unfinished.len()), (1, 0), "its engine knew no such token any more");
         assert_eq!(judged(&token, &living(&[], &[])).dead, [token.id]);
         let consent = event(Door::Consent, Outcome::Executed, Chain { consents: ["r1".to_owned()].into(), ..chain });
         assert_eq!(judged(&consent, &living(&["r1"], &[])).alive.len(), 1, "a consent takes all its tokens with it");
@@ -222,14 +248,19 @@ mod tests {
 
     #[test]
     fn a_token_that_was_under_way_while_a_clients_were_deleted_is_no_lie_either() {
-        let (clients, until) = (["app".to_owned()].into(), Some("2026-01-01 00:00:00".to_owned()));
-        let of = |door| event(door, Outcome::Executed, Chain { clients, until: until.clone(), ..Chain::default() });
+        let until = Some("2026-01-01 00:00:00".to_owned());
+        let chain = Chain { clients: ["app".to_owned()].into(), until, ..Chain::default() };
+        let of = |door| event(door, Outcome::Executed, chain.clone());
         let mut living = living(&[], &[]);
-        living.clients.insert(("app".to_owned(), "2026-01-01 00:00:00".to_owned()));
+        let older = |is_old| (("app".to_owned(), "2026-01-01 00:00:00".to_owned()), is_old);
+        living.clients.extend([older(false)]);
         let tokens = of(Door::ClientTokens);
         let found = judged(&tokens, &living);
-        assert_eq!((found.late.len(), found.alive.len()), (1, 0));
-        assert_eq!(found.unfinished(), [tokens.id].into(), "it is executed by chain");
+        assert_eq!((found.late.len(), found.stopping(false).len(), found.stopping(true).len()), (1, 0, 1));
+        assert_eq!(found.unfinished, [tokens.id].into(), "it is executed by chain");
+        assert_eq!(judged(&of(Door::ClientDelete), &living).alive.len(), 1, "a client that is gone has no token");
+        living.clients.extend([older(true)]);
+        assert_eq!(judged(&tokens, &living).stopping(false).len(), 1, "no request takes that long: the engine lied");
     }
 
     #[test]

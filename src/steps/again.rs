@@ -84,7 +84,12 @@ impl<'a> Again<'a> {
     /// Those that control does not tell now stay unapplied, and no proof of them stands: the next batch applies them.
     async fn apply(&self, target: &Transaction<'_>, ids: &[Uuid]) -> Result<u64, Error> {
         let page = match self.ledger.events(ids).await {
-            Ok(page) => page,
+            Ok(page) => {
+                let told: BTreeSet<Uuid> = page.iter().map(|event| event.id).collect();
+                let untold = ids.iter().filter(|id| !told.contains(id));
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).extend(untold);
+                page
+            }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "revocations are not applied again in this batch");
                 self.failed.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);

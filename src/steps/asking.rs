@@ -1,8 +1,8 @@
 //! Invariants asked of both sides at one moment: green is levelled up to a snapshot of blue's, and while no batch is begun it stays there.
 //!
-//! So a client that writes in between makes no difference, nor does a revocation that blue executes after that moment. Only one of which
-//! nobody knows yet whether blue has executed it may have made green stricter; what does not hold is therefore asked again at later
-//! moments before it counts. Owns no step; used by `invariants` and by every `repair-NAME`.
+//! So a client that writes in between makes no difference, nor does a revocation that blue executes after that moment. One that blue has not
+//! wholly executed, and that could not be finished there, may have made green stricter; what does not hold is therefore asked again at
+//! later moments before it counts. Owns no step; used by `invariants` and by every `repair-NAME`.
 
 use super::failure::fail;
 use super::flip::Route;

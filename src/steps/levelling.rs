@@ -167,7 +167,7 @@ impl Levelling {
                         queue.known.batch_committed(&seen);
                         queue.died(self.route.from(), &unasked).await;
                     }
-                    Err(_) => queue.known.batch_failed(),
+                    Err(_) => queue.known.batch_failed(&seen),
                 }
                 report
             }
@@ -187,9 +187,8 @@ impl Levelling {
         let read = |error| fail("read the queue of revocations", error);
         for page in queue.ledger.pending_ids(settle).await.map_err(read)?.chunks(PER_REPLAY) {
             let (applied, pending): (Vec<Uuid>, Vec<Uuid>) = page.iter().partition(|id| queue.known.is_applied(**id));
-            queue.ledger.replayed(&applied).await.map_err(|error| fail("note what was replayed", error))?;
             let pending = queue.ledger.events(&pending).await.map_err(read)?;
-            replay_on(self.worker.target(), &self.term, &queue.ledger, &queue.target_ways, &pending).await?;
+            replay_on(self.worker.target(), &self.term, &queue.ledger, &queue.target_ways, &pending, applied).await?;
         }
         Ok(())
     }
@@ -390,15 +389,16 @@ impl Queue {
     }
 }
 
-/// Kills on a side what events say, in one transaction under our term, and notes in the queue how it went.
+/// Kills on a side what events say, in one transaction under our term, and notes in the queue how it went; and what a batch has `applied`.
 async fn replay_on(
     target: &mut Client,
     term: &term::Term,
     ledger: &Ledger,
     ways: &Ways,
     events: &[Event],
+    applied: Vec<Uuid>,
 ) -> Result<(), StepError> {
-    if events.is_empty() {
+    if events.is_empty() && applied.is_empty() {
         return Ok(());
     }
     let failed = |error| fail("replay revocations", error);
@@ -409,8 +409,8 @@ async fn replay_on(
     let results = replay_each(&transaction, ways, events).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     let noted = |error| fail("note what was replayed", error);
-    let done: Vec<Uuid> = results.iter().filter(|(_, result)| result.is_ok()).map(|(id, _)| *id).collect();
-    ledger.replayed(&done).await.map_err(noted)?;
+    let done = results.iter().filter(|(_, result)| result.is_ok()).map(|(id, _)| *id);
+    ledger.replayed(&done.chain(applied).collect::<Vec<_>>()).await.map_err(noted)?;
     for (id, result) in results {
         if let Err(error) = result {
             ledger.failed(id, &error.to_string()).await.map_err(noted)?;
@@ -461,7 +461,7 @@ pub(super) async fn replay_alone(world: &World, context: &Context) -> Result<(),
     let read = |error| fail("read the queue of revocations", error);
     for page in ledger.pending_ids(Duration::ZERO).await.map_err(read)?.chunks(PER_REPLAY) {
         let pending = ledger.events(page).await.map_err(read)?;
-        replay_on(&mut blue, &context.term(), &ledger, &ways, &pending).await?;
+        replay_on(&mut blue, &context.term(), &ledger, &ways, &pending, Vec::new()).await?;
     }
     let mut proof = Proof::default();
     for page in ledger.effective_ids(Duration::ZERO).await.map_err(read)?.chunks(PER_PROOF) {

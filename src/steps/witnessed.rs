@@ -45,7 +45,8 @@ pub(super) async fn witnessed(world: &World, from: Side) -> Result<Witnessed, St
         found.add(asked.map_err(|error| fail(format!("ask {from} of its revocations"), error))?);
     }
     let waived = waived(world).await?;
-    let alive: Vec<&(Uuid, String)> = found.alive.iter().filter(|(id, _)| !waived.contains(id)).collect();
+    let mut alive = found.stopping(world.plan.databases.is_in_place);
+    alive.retain(|(id, _)| !waived.contains(id));
     let words: Vec<String> = alive.iter().take(NAMED).map(|(id, why)| format!("{id}: {why}")).collect();
     let verdict = gates::witness(from, alive.len(), &words);
     let named = |list: &[(Uuid, String)]| -> Vec<String> {

@@ -88,10 +88,8 @@ impl Revoked {
             let events = self.ledger.events(page).await.map_err(read)?;
             let found = Witness::ask(&self.client, &self.ways, &events).await;
             let found = found.map_err(|error| fail(format!("ask {} of its revocations", self.side), error))?;
+            alive.extend(found.stopping(true).into_iter().filter(|(id, _)| !self.waived.contains(id)));
             self.dead.extend(found.dead);
-            // No worker writes this database, so nobody executes what came late.
-            let found = found.alive.into_iter().chain(found.late);
-            alive.extend(found.filter(|(id, _)| !self.waived.contains(id)));
         }
         let Some((id, why)) = alive.first() else { return Ok(None) };
         Ok(Some(format!(

@@ -43,6 +43,8 @@ impl Levelling {
             let settle = self.settle();
             self.replay(settle).await?;
             self.refresh(settle).await?;
+            // What blue's engine has not finished would be dead on green alone.
+            self.finish().await?;
             let moment = self.worker.moment().await;
             let moment = moment.map_err(|error| fail(format!("export a moment of {from}"), error))?;
             if self.batch(Some(&moment)).await?.is_some() {

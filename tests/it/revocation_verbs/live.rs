@@ -181,7 +181,7 @@ async fn revocation_verbs_witness_names_what_an_engine_only_said_and_what_it_has
     assert_eq!(found.rotated.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [rotated.id], "{found:?}");
     assert_eq!(found.dead, [gone.id]);
     assert_eq!(
-        found.unfinished(),
+        found.unfinished,
         [rotated.id].into(),
         "the token's own chain dies too, or the sides would not say the same"
     );
@@ -222,7 +222,7 @@ async fn revocation_verbs_execute_by_chain_what_was_under_way_while_an_engine_de
     let chain = Chain { clients, until, ..Chain::default() };
     let deleted = event(1, &Knock::ClientTokens { client: "app".to_owned() }, chain, Outcome::Executed);
     let found = Witness::ask(&blue, &ways, std::slice::from_ref(&deleted)).await.expect("blue answers");
-    assert_eq!(found.unfinished(), [deleted.id].into(), "{found:?}");
+    assert_eq!(found.unfinished, [deleted.id].into(), "{found:?}");
     let done = execute(&mut blue, &ways, &term, Some(&sink as &dyn Sink), &[deleted]).await.expect("blue answers");
     assert_eq!((done.dead.len(), done.alive.len(), engine.count()), (1, 0, 0), "{done:?}");
     let left = "select count(*) from hydra_oauth2_access where request_id = ";
