@@ -74,7 +74,8 @@ impl Levelling {
             return Ok(Turn::Behind(behind(&report, from), PAUSE));
         }
         self.within_cap().await?;
-        let objection = match self.objection().await? {
+        self.refresh(self.settle()).await?;
+        let objection = match self.unproved().await? {
             None => self.long_log().await?,
             some => some,
         };
@@ -94,9 +95,12 @@ impl Levelling {
             }
             before = report.lag_ms;
         }
-        // What does not hold yet may hold when clients wait and nothing is under way any more; the hold's own proof decides.
+        // All that is listed now is replayed before it is proved; what comes meanwhile is not asked about. What does not hold yet may hold when
+        // clients wait and nothing is under way any more; the hold's own proof decides.
         let asked = Instant::now();
-        let is_proved = self.objection().await?.is_none() && self.queue.is_some();
+        self.refresh(self.settle()).await?;
+        self.replay(self.settle()).await?;
+        let is_proved = self.unproved().await?.is_none() && self.queue.is_some();
         self.worker.draw_near().await;
         Ok(is_proved.then_some(asked))
     }
@@ -106,10 +110,9 @@ impl Levelling {
         StepError::parked(format!("asked to stop by {} while levelling", context.stop().by()), hint)
     }
 
-    /// The first revocation that does not hold on the target, as far as it alone can tell. A proof that is taken here stands until a
+    /// The first known revocation that does not hold on the target, as far as it alone can tell. A proof that is taken here stands until a
     /// batch touches the chain.
-    async fn objection(&mut self) -> Result<Option<String>, StepError> {
-        self.refresh(self.settle()).await?;
+    async fn unproved(&mut self) -> Result<Option<String>, StepError> {
         let Some(queue) = &mut self.queue else { return Ok(None) };
         let mut proof = Proof::default();
         for page in queue.known.unproved().chunks(PER_PROOF) {

@@ -162,7 +162,7 @@ async fn a_canary_that_was_revoked_in_the_window_is_dead_on_both_sides_at_every_
     // Whoever begins to go back and thinks better of it: green is watched on, and knows what was revoked there.
     let begun = |event: &Value| event["event"] == "step_started" && event["step"] == "revoke-canaries-on-green";
     assert!(sandbox.killed("rollback --yes", begun, Duration::ZERO).await);
-    let (code, soaked) = sandbox.run("run --through soak --set window.soak=2s").await;
+    let (code, soaked) = sandbox.run("run --through soak --set window.soak=6s").await;
     assert_eq!(code, 0, "{soaked}");
     assert_eq!(both(&sandbox, WITHDRAWN_ON_GREEN).await, (1, 0), "blue learns of it when it is gone back to");
 
