@@ -162,7 +162,8 @@ impl Living {
     }
 }
 
-/// Clients with tokens from before their doors' times, and whether any is older than a request may be. An engine's times may be whole seconds: one that equals a door's may be later than it.
+/// Clients with tokens from before their doors' times, and whether any is older than a request may be. An engine's times may be whole
+/// seconds: one that equals a door's may be later than it.
 async fn older_clients(
     live: &impl GenericClient,
     shape: &Shape,

@@ -87,6 +87,7 @@ impl Levelling {
     /// hold reads from there. Gives the moment before which every revocation that was executed is proved, when there is one.
     pub(in crate::steps) async fn up_to_now(&mut self) -> Result<Option<Instant>, StepError> {
         let mut before = u64::MAX;
+        self.refresh(self.settle()).await?;
         self.finish().await?;
         for _ in 0..LAST_ROUNDS {
             let Some(report) = self.round(self.settle()).await? else { break };
