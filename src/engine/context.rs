@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// The receipts of the steps that are done.
@@ -138,14 +140,37 @@ impl Context {
     /// # Errors
     /// When the note is not in the journal: the step must not go on to what the note announces.
     pub async fn note(&self, body: Value) -> Result<(), StepError> {
-        if let Some(notebook) = &self.notebook {
-            let (answer, answered) = oneshot::channel();
-            let closed = || StepError::new(FailureKind::Failed, "write a note to the journal: the engine has gone on");
-            notebook.send(NoteRequest { body: body.clone(), answer }).await.map_err(|_| closed())?;
-            answered.await.map_err(|_| closed())?.map_err(note_failed)?;
-        }
-        self.notes.lock().expect("no holder of this lock can panic").push(body);
+        self.write(&body).await?;
+        self.remember(body);
         Ok(())
+    }
+
+    /// The same for what is only told: when the journal has not answered within `bound` the step goes on without it, for there are clients who
+    /// wait. The note is written later if it can be; whoever goes on after this process may not find it.
+    ///
+    /// # Errors
+    /// When another process has taken over.
+    pub async fn note_within(&self, bound: Duration, body: Value) -> Result<(), StepError> {
+        match timeout(bound, self.write(&body)).await {
+            Ok(Err(error)) if error.kind == FailureKind::Locked => return Err(error),
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(error = %error.why(), "going on without the journal's word"),
+            Err(_) => tracing::warn!(?bound, "the journal does not answer; going on without its word"),
+        }
+        self.remember(body);
+        Ok(())
+    }
+
+    async fn write(&self, body: &Value) -> Result<(), StepError> {
+        let Some(notebook) = &self.notebook else { return Ok(()) };
+        let (answer, answered) = oneshot::channel();
+        let closed = || StepError::new(FailureKind::Failed, "write a note to the journal: the engine has gone on");
+        notebook.send(NoteRequest { body: body.clone(), answer }).await.map_err(|_| closed())?;
+        answered.await.map_err(|_| closed())?.map(drop).map_err(note_failed)
+    }
+
+    fn remember(&self, body: Value) {
+        self.notes.lock().expect("no holder of this lock can panic").push(body);
     }
 
     /// Tells how far the step is: `done` of `total` `unit`s, and what it is at.
@@ -165,4 +190,45 @@ fn note_failed(error: JournalError) -> StepError {
     let kind = if error.is_superseded() { FailureKind::Locked } else { FailureKind::Failed };
     let hint = error.hint();
     StepError { source: Some(Box::new(error)), ..StepError::new(kind, "write a note to the journal").hint(hint) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::term::TermError;
+    use serde_json::json;
+
+    const BOUND: Duration = Duration::from_millis(20);
+
+    fn written_by(notebook: mpsc::Sender<NoteRequest>) -> Context {
+        let term = Term { term: 1, nonce: Uuid::nil() };
+        let context = Context::detached(Uuid::nil(), term, StepId::new("flip"), Facts::default());
+        Context { notebook: Some(notebook), ..context }
+    }
+
+    #[tokio::test]
+    async fn what_is_only_told_does_not_wait_for_a_journal_that_is_away() {
+        let (notebook, mut requests) = mpsc::channel(1);
+        let context = written_by(notebook);
+        // The second finds the first still on its way, and the third no place at all.
+        for phase in ["decided", "opening", "third"] {
+            context.note_within(BOUND, json!({ "phase": phase })).await.expect("it goes on");
+        }
+        assert_eq!(context.notes().len(), 3, "this process knows");
+        assert_eq!(requests.recv().await.expect("asked for").body["phase"], "decided", "written when it can be");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_superseded_is_told_so() {
+        let (notebook, mut requests) = mpsc::channel::<NoteRequest>(1);
+        let context = written_by(notebook);
+        let refuse = async {
+            let request = requests.recv().await.expect("asked for");
+            let superseded = TermError::Superseded { ours: context.term(), found: context.term() };
+            let _ = request.answer.send(Err(superseded.into()));
+        };
+        let (noted, ()) = tokio::join!(context.note_within(BOUND, json!("decided")), refuse);
+        assert_eq!(noted.expect_err("another acts").kind, FailureKind::Locked);
+        assert!(context.notes().is_empty());
+    }
 }

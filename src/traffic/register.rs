@@ -26,7 +26,10 @@ create table if not exists cutover.register (
   epoch bigint not null check (epoch >= 0),
   nonce uuid not null,
   state text not null check (state in ('open', 'sealed', 'closed')),
-  fence_pid integer);
+  fence_pid integer,
+  opened_lsn pg_lsn,
+  opened_at timestamptz,
+  opened_snapshot pg_snapshot);
 create or replace function cutover.keep_open(proposed bigint, by uuid)
   returns table (side text, epoch bigint, nonce uuid, state text, fence_pid integer)
   language plpgsql security definer set search_path = pg_catalog, pg_temp as $cutover$
@@ -40,6 +43,12 @@ const KEEP_OPEN: &str = "select side, epoch, nonce, state, fence_pid from cutove
 const INSERT: &str = "insert into cutover.register (side, epoch, nonce, state) values ($1, $2, $3, $4)
 on conflict (singleton) do nothing";
 const READ: &str = "select side, epoch, nonce, state, fence_pid from cutover.register";
+/// In the very transaction that opens: nobody but us can have written before its commit, and whoever goes on later finds it where it counts.
+const OPENS: &str =
+    "opened_lsn = pg_current_wal_insert_lsn(), opened_at = clock_timestamp(), opened_snapshot = pg_current_snapshot()";
+const OPENING: &str =
+    "select (opened_lsn - '0/0'::pg_lsn)::bigint, (opened_at at time zone 'utc')::text, opened_snapshot::text
+from cutover.register where opened_lsn is not null";
 const NOTE_FENCE: &str = "update cutover.register set fence_pid = $1 where state = 'open' and epoch = $2";
 
 /// How often a recovery starts over because another changed the row meanwhile.
@@ -95,6 +104,20 @@ pub struct Register {
     pub state: State,
     /// Backend that holds, or held, the fence of this side; meaningful only with the fence's application name.
     pub fence_pid: Option<i32>,
+}
+
+/// Where a side's log ended before its first writer but us, when that was by its own clock, and what had been committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Opening {
+    /// Where its log stood.
+    #[serde(rename = "opened_lsn")]
+    pub lsn: i64,
+    /// When, in UTC.
+    #[serde(rename = "opened_at")]
+    pub at: String,
+    /// What had been committed.
+    #[serde(rename = "opened_snapshot")]
+    pub snapshot: String,
 }
 
 impl Register {
@@ -181,6 +204,15 @@ pub async fn read_of(client: &impl GenericClient, side: Side) -> Result<Option<R
     Ok(read(client).await?.map(|register| register.seen_from(side)))
 }
 
+/// When the side opened last, or none when it never did.
+///
+/// # Errors
+/// When the server does not answer.
+pub async fn opening(client: &impl GenericClient) -> Result<Option<Opening>, RegisterError> {
+    let row = client.query_opt(OPENING, &[]).await.map_err(RegisterError::server("read"))?;
+    Ok(row.map(|row| Opening { lsn: row.get(0), at: row.get(1), snapshot: row.get(2) }))
+}
+
 /// Makes a change of the one row of a plan in place, with our term held until its commit; true when it was made, false when the row says
 /// something else.
 ///
@@ -204,7 +236,7 @@ pub async fn hand_over(
 ) -> Result<bool, RegisterError> {
     let (side, nonce) = (literal(to.as_str()), literal(&nonce.to_string()));
     let sql = format!(
-        "update cutover.register set side = {side}, state = 'open', fence_pid = null
+        "update cutover.register set side = {side}, state = 'open', fence_pid = null, {OPENS}
          where side <> {side} and state = 'sealed' and epoch = {epoch} and nonce = {nonce}::uuid"
     );
     held(client, term, &sql).await
@@ -326,8 +358,10 @@ impl Change {
     /// The compare-and-set as one statement that changes one row or none.
     #[must_use]
     pub fn update_sql(&self) -> String {
+        let opens =
+            if self.from == State::Closed && self.to == State::Open { format!(", {OPENS}") } else { String::new() };
         format!(
-            "update cutover.register set state = {}, epoch = {}, nonce = {}::uuid, fence_pid = null where state = {} and epoch = {} and {} > epoch",
+            "update cutover.register set state = {}, epoch = {}, nonce = {}::uuid, fence_pid = null{opens} where state = {} and epoch = {} and {} > epoch",
             literal(self.to.as_str()),
             self.to_epoch,
             literal(&self.nonce.to_string()),

@@ -74,6 +74,24 @@ async fn a_change_is_made_once_and_a_lost_one_raises() {
 }
 
 #[tokio::test]
+async fn the_register_keeps_the_moment_in_which_its_side_opened() {
+    let place = Place::shared("register").await;
+    let client = place.client().await;
+    register::install(&client, Side::Green, 0, Uuid::nil()).await.expect("installed");
+    assert_eq!(register::opening(&client).await.expect("it answers"), None, "it never was");
+    let log = "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint";
+    let before: i64 = client.query_one(log, &[]).await.expect("it answers").get(0);
+    client.batch_execute(&Change::open(0, 2, Uuid::nil()).raise_sql()).await.expect("opened");
+    let after: i64 = client.query_one(log, &[]).await.expect("it answers").get(0);
+    let opening = register::opening(&client).await.expect("it answers").expect("it opened");
+    assert!(before <= opening.lsn && opening.lsn < after, "{before} {opening:?} {after}");
+    assert!(client.batch_execute(&Change::open(0, 3, Uuid::nil()).raise_sql()).await.is_err(), "once");
+    let recovered = register::recover(&client, Side::Green, 4, Uuid::nil()).await.expect("it answers");
+    assert!(matches!(recovered, Recovered::Kept(_)), "{recovered:?}");
+    assert_eq!(register::opening(&client).await.expect("it answers"), Some(opening), "nothing else moves it");
+}
+
+#[tokio::test]
 async fn recovery_writes_against_a_proposal_once() {
     let place = Place::shared("register").await;
     let client = place.client().await;

@@ -3,7 +3,7 @@
 use super::counted_out::count_out;
 use super::finish::AtHand;
 use super::route::{Registers, Route};
-use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, lockstep_failed, proposal};
+use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, WORD, lockstep_failed, proposal};
 use crate::database::fence::{Budget, Fence, Sealing, Unfenced, lock_holders};
 use crate::database::refusal;
 use crate::engine::{Context, Effect, FailureKind, Receipt, StepError};
@@ -144,7 +144,7 @@ impl Flip {
         let decided = json!({
             "phase": "decided", "prepare_ms": prepare_ms, "since_hold_ms": gap_ms, "phases_ms": laps.told(), "replay_lag_ms": replay_lag_ms,
         });
-        context.note(decided).await?;
+        context.note_within(WORD, decided).await?;
         Ok(at_hand)
     }
 

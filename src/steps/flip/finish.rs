@@ -1,7 +1,7 @@
 //! After the decision: switch, verify by effect, open, release. Forward only, tried until it succeeds or a person is asked.
 
 use super::route::{Registers, Route};
-use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, lockstep_failed, released};
+use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, WORD, lockstep_failed, released};
 use crate::database::refusal::{self, Refusal};
 use crate::engine::{Context, FailureKind, Receipt, StepError};
 use crate::plan::Side;
@@ -11,7 +11,7 @@ use crate::steps::laps::Laps;
 use crate::steps::probing::broken;
 use crate::steps::world::World;
 use crate::traffic::Lockstep;
-use crate::traffic::register::{Change, Register, State};
+use crate::traffic::register::{self, Change, Opening, Register, State};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -20,11 +20,6 @@ use uuid::Uuid;
 
 /// For all canaries together, once clients are released.
 const CANARIES_WITHIN: Duration = Duration::from_secs(10);
-
-/// Where the log of the side that opens ends before its first writer but us, when that was by its own clock, and what had been committed.
-const OPENING: &str =
-    "select (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::bigint, (clock_timestamp() at time zone 'utc')::text,
-  pg_current_snapshot()::text";
 
 /// The side that opens, as the process that has just decided knows it, and a connection to it: clients wait for neither. Opening compares
 /// with the register, so one that has changed since is not opened.
@@ -98,8 +93,10 @@ impl Flip {
             self.shut_green(world, context).await?;
         }
         if released(context, lockstep.epoch()).is_none() {
+            let opening = register::opening(&at_hand.client).await;
+            let opening = opening.map_err(|error| fail(format!("read when {to} opened"), error))?;
             let canaries = self.canaries(world, context).await;
-            context.note(self.release_note(context, lockstep.epoch(), canaries, &laps)).await?;
+            context.note(self.release_note(context, lockstep.epoch(), (opening, canaries), &laps)).await?;
         }
         Ok(())
     }
@@ -140,10 +137,16 @@ impl Flip {
         }
     }
 
-    fn release_note(&self, context: &Context, epoch: i64, canaries: Value, laps: &Laps) -> Value {
+    fn release_note(
+        &self,
+        context: &Context,
+        epoch: i64,
+        (opening, canaries): (Option<Opening>, Value),
+        laps: &Laps,
+    ) -> Value {
         let notes = context.notes();
         let last = |phase: &str| notes.iter().rev().find(|note| note["phase"] == phase).cloned().unwrap_or_default();
-        let (opening, decided, baseline) = (last("opening"), last("decided"), last("baseline"));
+        let (decided, baseline, opening) = (last("decided"), last("baseline"), json!(opening));
         json!({
             "phase": "released", "epoch": epoch, "live": self.route.to().as_str(),
             "opened_at": opening["opened_at"], "opened_lsn": opening["opened_lsn"],
@@ -162,16 +165,13 @@ impl Flip {
         AtHand { register, client }: &mut AtHand,
     ) -> Result<(), StepError> {
         let side = self.route.to();
-        let failed = |error| fail(format!("open {side}"), error);
-        let row = client.query_one(OPENING, &[]).await.map_err(|error| fail(format!("look at {side}'s log"), error))?;
-        let (lsn, at, snapshot): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
-        let opening = json!({ "phase": "opening", "opened_lsn": lsn, "opened_at": at, "opened_snapshot": snapshot });
-        context.note(opening).await?;
+        context.note_within(WORD, json!({ "phase": "opening" })).await?;
         if world.plan.databases.is_in_place {
             return self.open_in_place(context, client, lockstep).await;
         }
         let change = Change::open(register.epoch, lockstep.epoch(), lockstep.nonce()).raise_sql();
-        Refusal::Closed.lift(client, &context.term(), context.run(), &change).await.map_err(failed)
+        let opened = Refusal::Closed.lift(client, &context.term(), context.run(), &change).await;
+        opened.map_err(|error| fail(format!("open {side}"), error))
     }
 
     /// Green was left: it becomes what it was before the flip, closed for everybody but us, so that it can be brought level again or

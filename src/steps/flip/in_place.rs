@@ -5,7 +5,7 @@
 
 use super::revoked::Revoked;
 use super::route::Registers;
-use super::{Flip, lockstep_failed};
+use super::{Flip, WORD, lockstep_failed};
 use crate::engine::{Context, FailureKind, Receipt, StepError};
 use crate::steps::failure::fail;
 use crate::steps::world::World;
@@ -61,7 +61,8 @@ impl Flip {
             Err(error) => self.resolve(world, lockstep, &error.to_string()).await?,
         }
         let since_hold_ms = u64::try_from(held.elapsed().as_millis()).unwrap_or(u64::MAX);
-        context.note(json!({ "phase": "decided", "epoch": lockstep.epoch(), "since_hold_ms": since_hold_ms })).await
+        let decided = json!({ "phase": "decided", "epoch": lockstep.epoch(), "since_hold_ms": since_hold_ms });
+        context.note_within(WORD, decided).await
     }
 
     /// The sealed row becomes the other side's, open at the same epoch.

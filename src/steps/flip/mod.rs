@@ -36,6 +36,8 @@ pub const ID: StepId = Route::Out.id();
 const FORWARD_PATIENCE: Duration = Duration::from_secs(60);
 /// Longest wait for the locks of a side that nobody writes.
 const QUIET_LOCK: Duration = Duration::from_secs(5);
+/// Longest wait for the journal's word between the decision and the opening: what it is told there nothing depends on, and clients are held.
+const WORD: Duration = Duration::from_millis(250);
 /// Pause between two tries after the decision.
 const FORWARD_PAUSE: Duration = Duration::from_millis(50);
 
