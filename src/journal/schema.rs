@@ -20,6 +20,7 @@ const MIGRATIONS: &[(&str, &str)] = &[
     ("V6__overlay", include_str!("../../migrations/control/V6__overlay.sql")),
     ("V8__system_stand", include_str!("../../migrations/control/V8__system_stand.sql")),
     ("V9__retired_revocations", include_str!("../../migrations/control/V9__retired_revocations.sql")),
+    ("V10__unfinished_revocations", include_str!("../../migrations/control/V10__unfinished_revocations.sql")),
 ];
 /// Every session: a record is durable when its commit returns, and no wait is without a bound.
 const SESSION: &str = "set synchronous_commit = on; set statement_timeout = '15s'; set lock_timeout = '10s';

@@ -1,7 +1,7 @@
 //! Whether the queue is drained: every producer's barrier seen, no number missing, nothing pending, dead or unproved. Reads only.
 
 use super::error::RevocationError;
-use super::ledger::{Counts, Ledger, Standing};
+use super::ledger::{Ledger, Standing, Unfinished};
 use super::queue::Stillness;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -26,8 +26,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub async fn drained(ledger: &Ledger, epoch: i64, gateways: &[String]) -> Result<Drained, RevocationError> {
     let stillness = ledger.collect().await?;
     let producers = ledger.producers(epoch).await?;
-    let counts = ledger.counts().await?;
-    Ok(judge(&producers, &counts, gateways, stillness))
+    let unfinished = ledger.unfinished().await?;
+    Ok(judge(&producers, &unfinished, gateways, stillness))
 }
 
 /// Waits until every gateway's barrier for `epoch`, and everything numbered before it, has arrived in control; not longer than `limit`.
@@ -74,13 +74,10 @@ fn not_here(producers: &[Standing], gateways: &[String], stillness: Stillness) -
     reasons
 }
 
-fn judge(producers: &[Standing], counts: &Counts, gateways: &[String], stillness: Stillness) -> Drained {
+fn judge(producers: &[Standing], unfinished: &Unfinished, gateways: &[String], stillness: Stillness) -> Drained {
     let mut reasons = not_here(producers, gateways, stillness);
-    let waiting = [
-        (counts.captured - counts.replayed, "not replayed"),
-        (counts.dead, "dead"),
-        (counts.captured - counts.proved, "not proved"),
-    ];
+    let Unfinished { not_replayed, not_proved, dead } = *unfinished;
+    let waiting = [(not_replayed, "not replayed"), (dead, "dead"), (not_proved, "not proved")];
     reasons.extend(waiting.iter().filter(|(n, _)| *n > 0).map(|(n, word)| format!("{n} revocations are {word}")));
     if reasons.is_empty() { Drained::Yes } else { Drained::No(reasons) }
 }
@@ -160,42 +157,43 @@ mod tests {
         Standing { is_ended: true, closed, ..producer(None, count, last) }
     }
 
-    fn reasons_of(producers: &[Standing], counts: Counts, stillness: Stillness) -> usize {
-        match judge(producers, &counts, &["engine".to_owned()], stillness) {
+    fn reasons_of(producers: &[Standing], unfinished: Unfinished, stillness: Stillness) -> usize {
+        match judge(producers, &unfinished, &["engine".to_owned()], stillness) {
             Drained::Yes => 0,
             Drained::No(reasons) => reasons.len(),
         }
     }
 
-    fn reasons(producers: &[Standing], counts: Counts) -> usize {
-        reasons_of(producers, counts, Stillness::Empty)
+    fn reasons(producers: &[Standing], unfinished: Unfinished) -> usize {
+        reasons_of(producers, unfinished, Stillness::Empty)
     }
 
     #[test]
     fn a_queue_is_drained_only_when_nothing_can_be_missing() {
-        let quiet = Counts { captured: 3, replayed: 3, proved: 3, ..Counts::default() };
+        let quiet = Unfinished::default();
         assert_eq!(reasons(&[producer(Some(4), 4, 4)], quiet), 0);
         assert_eq!(reasons(&[producer(None, 3, 3)], quiet), 1, "no barrier");
         assert_eq!(reasons(&[producer(Some(4), 3, 4)], quiet), 1, "a gap");
         assert_eq!(reasons(&[producer(Some(2), 3, 3)], quiet), 1, "captured after the barrier");
         assert_eq!(reasons(&[Standing { last_event: 1, ..producer(Some(2), 3, 3) }], quiet), 0, "an outcome after it");
         assert_eq!(reasons(&[], quiet), 1, "nobody registered");
-        assert_eq!(reasons(&[producer(Some(4), 4, 4)], Counts { dead: 1, ..quiet }), 1, "a dead letter");
-        assert_eq!(reasons(&[producer(Some(4), 4, 4)], Counts { proved: 2, ..quiet }), 1, "unproved");
+        assert_eq!(reasons(&[producer(Some(4), 4, 4)], Unfinished { dead: 1, ..quiet }), 1, "a dead letter");
+        assert_eq!(reasons(&[producer(Some(4), 4, 4)], Unfinished { not_proved: 1, ..quiet }), 1, "unproved");
+        assert_eq!(reasons(&[producer(Some(4), 4, 4)], Unfinished { not_replayed: 1, ..quiet }), 1, "not replayed");
         let still = Stillness::Waiting(1);
         assert_eq!(reasons_of(&[producer(Some(4), 4, 4)], quiet, still), 1, "somebody holds a message");
     }
 
     #[test]
     fn an_ended_incarnation_needs_no_barrier_but_no_gap_either() {
-        let (quiet, live) = (Counts::default(), producer(Some(1), 1, 1));
+        let (quiet, live) = (Unfinished::default(), producer(Some(1), 1, 1));
         assert_eq!(reasons(&[ended(None, 2, 2), live.clone()], quiet), 0);
         assert_eq!(reasons(&[ended(None, 2, 3), live], quiet), 1);
     }
 
     #[test]
     fn where_emptiness_is_not_proved_an_ended_incarnation_must_be_closed() {
-        let (quiet, live) = (Counts::default(), producer(Some(1), 1, 1));
+        let (quiet, live) = (Unfinished::default(), producer(Some(1), 1, 1));
         let judged = |ended: Standing| reasons_of(&[ended, live.clone()], quiet, Stillness::Unprovable);
         assert_eq!(judged(ended(None, 2, 2)), 1, "a third may be on its way");
         assert_eq!(judged(ended(Some(2), 2, 2)), 0);

@@ -7,7 +7,7 @@
 
 use super::error::RevocationError;
 use super::event::{Door, Event};
-use super::ledger::Ledger;
+use super::ledger::{Changes, Ledger};
 use super::touched::Touched;
 use super::unasked::DeadChain;
 use std::collections::{BTreeSet, HashSet};
@@ -26,6 +26,9 @@ type Print = u32;
 pub struct Known {
     /// In the order of their ids.
     all: Vec<(Uuid, Mark)>,
+    /// How far they had arrived when control was asked last, and those of which there was more to be heard.
+    up_to: i64,
+    unsettled: Vec<Uuid>,
 }
 
 #[derive(Debug)]
@@ -77,16 +80,21 @@ impl Known {
     /// Asks control which count now: those that are new are read, and those that count no more forgotten.
     ///
     /// # Errors
-    /// When control does not answer; what is known is then not to be relied on.
+    /// When control does not answer; what is known is then not to be relied on, and asked for again.
     pub async fn refresh(&mut self, ledger: &Ledger, settle: Duration) -> Result<(), RevocationError> {
-        let mut ids = ledger.effective_set(settle).await?;
-        ids.sort_unstable();
-        self.all.retain(|(id, _)| ids.binary_search(id).is_ok());
-        ids.retain(|id| self.place(*id).is_err());
-        self.all.reserve_exact(ids.len());
-        let read = self.read(ledger, &ids).await;
+        let unsettled = self.unsettled.clone();
+        let Changes { mut counting, mut not_counting, unsettled, up_to } =
+            ledger.changes(self.up_to, unsettled, settle).await?;
+        not_counting.sort_unstable();
+        self.all.retain(|(id, _)| not_counting.binary_search(id).is_err());
+        counting.sort_unstable();
+        counting.retain(|id| self.place(*id).is_err());
+        self.all.reserve_exact(counting.len());
+        let read = self.read(ledger, &counting).await;
         self.all.sort_unstable_by_key(|(id, _)| *id);
-        read
+        read?;
+        (self.up_to, self.unsettled) = (up_to, unsettled);
+        Ok(())
     }
 
     /// Page by page to where they stay: beside a list of their own a long queue would be held twice.

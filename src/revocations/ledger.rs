@@ -48,6 +48,14 @@ const COUNTS: &str = "select count(*) filter (where live = $2 and outcome <> 're
     select count(*) from cutover.dead_message where plan = $1 and waived_at is null),
   count(*) filter (where outcome = 'refused')
 from cutover.revocation where plan = $1 and id not in (select event from cutover.revocation_verdict)";
+/// Each part is an index's: a long queue that is done costs nothing.
+const UNFINISHED: &str = "with mine as (select id, replayed_at, proved_at, dead_at from cutover.revocation
+  where plan = $1 and live = $2 and outcome <> 'refused' and (replayed_at is null or proved_at is null))
+select (select count(*) from mine where replayed_at is null and id not in (select event from cutover.revocation_verdict)),
+  (select count(*) from mine where proved_at is null and id not in (select event from cutover.revocation_verdict)),
+  (select count(*) from cutover.revocation where plan = $1 and dead_at is not null
+     and id not in (select event from cutover.revocation_verdict))
+  + (select count(*) from cutover.dead_message where plan = $1 and waived_at is null)";
 const QUEUE_EXISTS: &str = "select to_regclass('cutover.message') is not null";
 /// Numbers above the closing one are void, whether they arrived or not.
 const PRODUCERS: &str = "select p.gateway, p.incarnation, p.ended_at is not null, b.last_seq, p.closed_seq,
@@ -72,6 +80,30 @@ pub struct Counts {
     pub dead: i64,
     /// Refused by the engine; never replayed.
     pub refused: i64,
+}
+
+/// What keeps a move from being made, of the revocations made while the side being left was live and that nobody answers for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unfinished {
+    /// Not replayed on the other side.
+    pub not_replayed: i64,
+    /// Not proved dead there.
+    pub not_proved: i64,
+    /// Cannot be replayed or read, whichever side was live.
+    pub dead: i64,
+}
+
+/// What has changed among the events that count.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// Of those that may have changed the ones that count, in no order.
+    pub(super) counting: Vec<Uuid>,
+    /// And those that do not, or not yet.
+    pub(super) not_counting: Vec<Uuid>,
+    /// Of which more is to be heard: nobody has said what became of them, or they are dead and may be put back.
+    pub(super) unsettled: Vec<Uuid>,
+    /// How far they have arrived.
+    pub(super) up_to: i64,
 }
 
 /// What the queue knows of one incarnation of one gateway.
@@ -105,6 +137,17 @@ pub struct Ledger {
     pub(super) plan: String,
     from: Side,
     pub(super) collector: Collector,
+}
+
+impl Changes {
+    fn take(&mut self, row: &Row) {
+        let (id, arrived): (Uuid, i64) = (row.get(0), row.get(1));
+        self.up_to = self.up_to.max(arrived);
+        if row.get(2) { &mut self.counting } else { &mut self.not_counting }.push(id);
+        if row.get(3) {
+            self.unsettled.push(id);
+        }
+    }
 }
 
 impl Ledger {
@@ -177,14 +220,34 @@ impl Ledger {
         self.ids(OLDEST_FIRST, settle).await
     }
 
-    /// [`Self::effective_ids`] in no order, for one who sorts them by themselves: it is asked under the hold too, and control would take longer to
-    /// sort a long queue than to read it.
+    /// What has changed since everything up to the arrival `since` was asked for, of which `unsettled` were not settled: under the hold nobody
+    /// waits for a long queue to be read again. Whatever else was executed then stays so, or is dead now, and control has an index of those.
     ///
     /// # Errors
     /// When control does not answer.
-    pub async fn effective_set(&self, settle: Duration) -> Result<Vec<Uuid>, RevocationError> {
+    pub(super) async fn changes(
+        &self,
+        since: i64,
+        unsettled: Vec<Uuid>,
+        settle: Duration,
+    ) -> Result<Changes, RevocationError> {
         self.collect_for(settle).await?;
-        self.ids("", settle).await
+        let query = format!(
+            "select id, arrived, {ALIVE} and {SETTLED}, outcome = 'captured' or dead_at is not null from cutover.revocation
+             where plan = $1 and (arrived > $3 or outcome = 'captured' or dead_at is not null or id = any($4))"
+        );
+        let (plan, settle) = (self.plan.clone(), settle.as_secs_f64());
+        // Row by row: a long queue's rows would take ten times what the ids do.
+        let ask = |client: Arc<Client>| async move {
+            let parameters: [&(dyn ToSql + Sync); 4] = [&plan, &settle, &since, &unsettled];
+            let mut rows = std::pin::pin!(client.query_raw(&query, parameters).await?);
+            let mut changes = Changes { up_to: since, ..Changes::default() };
+            while let Some(row) = rows.try_next().await? {
+                changes.take(&row);
+            }
+            Ok(changes)
+        };
+        self.link.run("read what has changed in the queue of revocations", ask).await
     }
 
     /// The events of these ids, in their order, for one who takes many a page at a time. An event that cannot be read becomes dead and is not
@@ -301,6 +364,17 @@ impl Ledger {
             dead: row.get(3),
             refused: row.get(4),
         })
+    }
+
+    /// What keeps a move from being made.
+    ///
+    /// # Errors
+    /// When control does not answer.
+    pub async fn unfinished(&self) -> Result<Unfinished, RevocationError> {
+        let (plan, live) = (self.plan.clone(), self.from.as_str());
+        let ask = |client: Arc<Client>| async move { client.query_one(UNFINISHED, &[&plan, &live]).await };
+        let row = self.link.run("count what is not done with revocations", ask).await?;
+        Ok(Unfinished { not_replayed: row.get(0), not_proved: row.get(1), dead: row.get(2) })
     }
 
     /// Every incarnation ever registered for the plan, with its barrier for `epoch`.

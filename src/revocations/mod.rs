@@ -48,7 +48,7 @@ pub use event::{Captured, Chain, Door, Event, Outcome, Seen};
 pub use follow::{Followed, Follower, unconfirmed};
 pub use identity::{Identities, Identity, Kind};
 pub use known::{Known, Seen as Batch};
-pub use ledger::{Counts, Ledger, Standing};
+pub use ledger::{Counts, Ledger, Standing, Unfinished};
 pub use link::Link;
 pub use minted::{Minted, minted};
 pub use producer::{Install, Producer, Receipt, Setup};

@@ -4,7 +4,7 @@ use super::{LIMIT, captured, install, ledger, producer, token};
 use crate::harness::{Pair, eventually};
 use cutover::plan::{Secret, Side};
 use cutover::revocations::queue::{Lane, Parcel, PostgresQueue, Queue as _, Terms};
-use cutover::revocations::{Chain, Drained, Ledger, Outcome, Producer, drained};
+use cutover::revocations::{Chain, Drained, Known, Ledger, Outcome, Producer, Verdicts, drained};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,6 +91,42 @@ async fn what_the_engine_refused_is_never_replayed_and_what_is_under_way_waits()
     ledger(&pair).collect().await.expect("control answers");
     assert_eq!(ids(Duration::from_secs(60)).await, [executed.id]);
     assert_eq!(ids(Duration::ZERO).await, [executed.id, unknown.id]);
+}
+
+#[tokio::test]
+async fn the_worker_knows_what_counts_although_it_is_told_only_what_has_changed() {
+    let pair = Pair::shared().await;
+    let (producer, ledger) = (producer(&pair, "engine"), ledger(&pair));
+    let append = async || producer.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued").id;
+    let settle = async |id, outcome| producer.settle(id, outcome, Some(200)).await;
+    let (mut known, mut settled) = (Known::default(), Duration::from_secs(60));
+    let mut counts = async |settle, ids: &[Uuid]| {
+        ledger.collect().await.expect("control answers");
+        known.refresh(&ledger, settle).await.expect("control answers");
+        let (mut ids, now) = (ids.to_vec(), known.unproved());
+        ids.sort_unstable();
+        assert_eq!(now, ids);
+    };
+    let (first, second, third) = (append().await, append().await, append().await);
+    settle(first, Outcome::Executed).await;
+    counts(settled, &[first]).await;
+    counts(settled, &[first]).await;
+    settle(second, Outcome::Executed).await;
+    let fourth = append().await;
+    settle(fourth, Outcome::Executed).await;
+    counts(settled, &[first, second, fourth]).await;
+    // Under a hold nothing is in flight, and what nobody knows of counts; refused after all it does not.
+    settled = Duration::ZERO;
+    counts(settled, &[first, second, third, fourth]).await;
+    settle(third, Outcome::Refused).await;
+    counts(settled, &[first, second, fourth]).await;
+    for _ in 0..5 {
+        ledger.failed(first, "it is poison").await.expect("control answers");
+    }
+    counts(settled, &[second, fourth]).await;
+    let verdicts = Verdicts::new(&pair.control.url(), "plan", LIMIT);
+    assert!(verdicts.put_back(first).await.expect("control answers"));
+    counts(settled, &[first, second, fourth]).await;
 }
 
 #[tokio::test]
