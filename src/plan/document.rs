@@ -155,6 +155,9 @@ pub struct Database {
     /// How touched rows are captured there: by a logical slot, or by triggers.
     #[serde(default, skip_serializing_if = "CaptureMethod::is_slot")]
     pub capture: CaptureMethod,
+    /// Standbys that follow asynchronously and are promoted by nobody until the cutover is final, by their `application_name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unpromoted: Vec<String>,
 }
 
 /// Budgets: when the flip may happen and how long things may take. Every wait takes its bound from here.

@@ -254,6 +254,8 @@ pub struct Database {
     pub role: String,
     /// How touched rows are captured there.
     pub capture: CaptureMethod,
+    /// Standbys that nobody promotes until the cutover is final, by their `application_name`.
+    pub unpromoted: Vec<String>,
 }
 
 /// Budgets of a run; every wait takes its bound from here.

@@ -49,10 +49,18 @@ impl Resolver<'_, '_> {
 
     fn database(&mut self, place: &Place, typed: &typed::Database) -> Database {
         let url = self.database_url(&place.key("url"), &typed.url).unwrap_or_else(|| Secret::new(""));
-        let place = place.key("role");
-        let role = self.text(&place, &typed.role).unwrap_or_default();
-        self.nonempty(&place, &role);
-        Database { url, role, capture: typed.capture }
+        let role_place = place.key("role");
+        let role = self.text(&role_place, &typed.role).unwrap_or_default();
+        self.nonempty(&role_place, &role);
+        let place = place.key("unpromoted");
+        let standbys = typed.unpromoted.iter().enumerate();
+        let unpromoted = standbys.filter_map(|(index, name)| {
+            let place = place.index(index);
+            let name = self.text(&place, name)?;
+            self.nonempty(&place, &name);
+            Some(name)
+        });
+        Database { url, role, capture: typed.capture, unpromoted: unpromoted.collect() }
     }
 
     pub(super) fn window(&mut self, typed: &typed::Window) -> Window {

@@ -14,7 +14,9 @@ use crate::database::term::{Term, TermError, hold};
 use crate::plan::Side;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 use thiserror::Error;
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient};
 use uuid::Uuid;
@@ -50,6 +52,12 @@ const OPENING: &str =
     "select (opened_lsn - '0/0'::pg_lsn)::bigint, (opened_at at time zone 'utc')::text, opened_snapshot::text
 from cutover.register where opened_lsn is not null";
 const NOTE_FENCE: &str = "update cutover.register set fence_pid = $1 where state = 'open' and epoch = $2";
+
+/// Something of our own in the log, behind what is confirmed; it locks nothing that others wait for.
+const CONFIRM: &str =
+    "begin; set local synchronous_commit = on; select pg_logical_emit_message(true, 'cutover.register', ''); commit";
+/// Longest wait for the standbys that a commit waits for.
+const STANDBYS: Duration = Duration::from_secs(10);
 
 /// How often a recovery starts over because another changed the row meanwhile.
 const RECOVERIES: u32 = 5;
@@ -152,6 +160,12 @@ pub enum RegisterError {
     /// Others kept changing it; nothing may be concluded.
     #[error("recover the register: others keep changing it")]
     Contended,
+    /// A decision is read that standbys may not have; nothing may be concluded.
+    #[error("confirm the decision in the register: the standbys that commits wait for have not followed within {} s", waited.as_secs())]
+    Unconfirmed {
+        /// How long they were waited for.
+        waited: Duration,
+    },
     /// The row holds a word that we never write.
     #[error("read the register: {word:?} is neither a side nor a state of ours")]
     Foreign {
@@ -419,6 +433,7 @@ pub async fn recover(
     for _ in 0..RECOVERIES {
         let seen = read_of(client, side).await?.ok_or(RegisterError::Missing { what: "recover" })?;
         if seen.state != State::Open {
+            confirm(client).await?;
             return Ok(Recovered::Sealed(seen));
         }
         if seen.epoch >= proposed {
@@ -429,6 +444,19 @@ pub async fn recover(
         }
     }
     Err(RegisterError::Contended)
+}
+
+/// Waits until every standby that commits wait for has what the register says. Whoever reads a decision that it did not make itself cannot know:
+/// the wait of that commit may have been cut off, and a standby that is promoted without it would open the side again. A commit of our own
+/// waits for the same standbys, later in the log.
+///
+/// # Errors
+/// `Unconfirmed` when they do not follow in time, or when the server does not answer.
+pub async fn confirm(client: &impl GenericClient) -> Result<(), RegisterError> {
+    let confirmed = timeout(STANDBYS, client.batch_execute(CONFIRM)).await;
+    confirmed
+        .map_err(|_| RegisterError::Unconfirmed { waited: STANDBYS })?
+        .map_err(RegisterError::server("confirm the decision in"))
 }
 
 /// What was seen of one side's register.

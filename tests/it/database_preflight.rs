@@ -1,10 +1,12 @@
 //! `check` against real servers: everything that is wrong is told at once, in words that say what to do.
 
-use crate::harness::{self, APPLICATION, Pair, Place};
+use crate::harness::standby::Standby;
+use crate::harness::{self, APPLICATION, Pair, Place, eventually};
 use cutover::database::preflight::{Finding, Severity, check};
 use cutover::plan::{self, Plan, Secret};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn plan_of(control: &Secret, blue: &Secret, green: &Secret, rest: &str) -> Plan {
     plan_text(control, blue, green, &format!("{{ url: \"${{BLUE_URL}}\", role: {APPLICATION} }}"), rest)
@@ -168,6 +170,33 @@ insert into hydra_client (id) select 'app' || n from generate_series(1, 9) n;
 update hydra_client set client_credentials_grant_access_token_lifespan = 7200000000000 where id = 'app7';
 update hydra_client set refresh_token_grant_refresh_token_lifespan = 720000000000000 where id = 'app8';
 insert into hydra_oauth2_access select 'opaque' || n from generate_series(1, 9) n";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn preflight_refuses_a_standby_that_may_be_promoted_without_the_decision() {
+    let pair = Pair::separate().await;
+    let _standby = Standby::of(&pair).await;
+    let follows = "select count(*) from pg_stat_replication where state = 'streaming'";
+    eventually(Duration::from_secs(30), "it follows", || async {
+        (pair.blue.ask::<i64>(follows).await == 1).then_some(())
+    })
+    .await;
+    let name: String = pair.blue.ask("select application_name from pg_stat_replication").await;
+    let (control, blue, green) = (pair.control.url(), pair.blue.url(), pair.green.url());
+    let findings = check(&plan_of(&control, &blue, &green, ""), None, None).await;
+    let refused = errors(&findings);
+    assert!(matches!(&refused[..], [one] if one.contains(&format!("standby {name}"))), "{findings:#?}");
+    let named = plan_with(&control, &blue, &green, &format!("unpromoted: [{name}]"));
+    assert_eq!(check(&named, None, None).await, [], "nobody promotes it");
+    // Named in the plan or not, one that commits wait for has the decision.
+    pair.blue.execute("alter system set synchronous_standby_names = '*'").await;
+    pair.blue.execute("select pg_reload_conf()").await;
+    let synchronous = "select count(*) from pg_stat_replication where sync_state = 'sync'";
+    eventually(Duration::from_secs(30), "commits wait for it", || async {
+        (pair.blue.ask::<i64>(synchronous).await == 1).then_some(())
+    })
+    .await;
+    assert_eq!(check(&plan_of(&control, &blue, &green, ""), None, None).await, []);
+}
 
 #[tokio::test]
 async fn preflight_says_which_clients_get_tokens_that_no_revocation_reaches() {

@@ -1,11 +1,12 @@
 //! The fence, the seal and the closed side, on real servers: who may write when, and who wins.
 
-use crate::harness::{APPLICATION, Pair, Place, eventually};
+use crate::harness::{self, APPLICATION, Pair, Place, eventually};
 use cutover::database::fence::{self, Budget, Fence, FenceError, Sealing, Unfenced};
 use cutover::database::refusal::{self, Refusal, RefusalError, RefusalStanding};
 use cutover::database::term::{self, Term};
 use cutover::plan::Side;
-use cutover::traffic::register::{self, Change, Recovered, State};
+use cutover::traffic::register::{self, Change, Recovered, RegisterError, State};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -313,4 +314,35 @@ async fn what_holds_locks_for_long_is_named() {
         fence::lock_holders(&blue).await.expect("it answers").is_empty().then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_decision_that_standbys_may_not_have_is_not_gone_on_from() {
+    let place = Place::fresh(Arc::new(harness::server("standbys").await), "blue").await;
+    let client = place.client().await;
+    register::install(&client, Side::Blue, 1, Uuid::nil()).await.expect("installed");
+    let (sealer, watcher) = (place.client().await, place.client().await);
+    let pid: i32 = sealer.query_one("select pg_backend_pid()", &[]).await.expect("it answers").get(0);
+    // Nobody of this name follows, so a commit waits for ever, and what ends the wait leaves it committed here alone.
+    watcher.batch_execute("alter system set synchronous_standby_names = 'away'").await.expect("set");
+    watcher.batch_execute("select pg_reload_conf()").await.expect("reloaded");
+    let decision = Change::seal(1, 2, Uuid::nil()).raise_sql();
+    let sealing = tokio::spawn(async move { sealer.batch_execute(&decision).await });
+    let waits = "select exists (select from pg_stat_activity where pid = $1 and wait_event = 'SyncRep')";
+    eventually(Duration::from_secs(10), "the decision waits for the standby", || async {
+        watcher.query_one(waits, &[&pid]).await.is_ok_and(|row| row.get(0)).then_some(())
+    })
+    .await;
+    watcher.execute("select pg_terminate_backend($1)", &[&pid]).await.expect("it answers");
+    assert!(sealing.await.expect("no panic").is_err(), "its answer is lost");
+    let seen = register::read(&watcher).await.expect("it answers").expect("a row");
+    assert_eq!(seen.state, State::Sealed, "and it stands here");
+    let recovered = register::recover(&client, Side::Blue, 2, Uuid::nil()).await;
+    assert!(matches!(recovered, Err(RegisterError::Unconfirmed { .. })), "{recovered:?}");
+
+    watcher.batch_execute("alter system reset synchronous_standby_names").await.expect("reset");
+    watcher.batch_execute("select pg_reload_conf()").await.expect("reloaded");
+    let client = place.client().await;
+    let recovered = register::recover(&client, Side::Blue, 2, Uuid::nil()).await.expect("it answers");
+    assert_eq!(recovered, Recovered::Sealed(seen));
 }

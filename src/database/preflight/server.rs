@@ -23,7 +23,8 @@ const ROLE: &str = "select rolsuper from pg_roles where rolname = $1";
 const PREPARED: &str = "select gid, database from pg_prepared_xacts order by prepared limit 5";
 const STANDBYS: &str = "select coalesce(nullif(application_name, ''), 'unnamed') || coalesce(' at ' || host(client_addr), '') as name
 from pg_stat_replication r
-where sync_state = 'async' and not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')
+where sync_state = 'async' and state <> 'backup' and application_name not in ('pg_receivewal', 'pg_basebackup')
+  and application_name <> all($1) and not exists (select from pg_replication_slots s where s.active_pid = r.pid and s.slot_type = 'logical')
 limit 5";
 const SUBSCRIPTIONS: &str = "select subname::text as name from pg_stat_subscription where pid is not null limit 5";
 const PID: &str = "select pg_backend_pid()";
@@ -37,7 +38,7 @@ pub(super) async fn examine(server: &Server<'_>, plan: &Plan, findings: &mut Fin
     let Some(settings) = findings.answer("its settings", settings) else { return };
     version(&settings, findings);
     if server.name == "control" {
-        return standbys(&server.client, findings).await;
+        return controls_standbys(&server.client, findings).await;
     }
     let is_captured = (server.name == "blue" || !plan.systems.is_empty()) && !plan.databases.is_in_place;
     let by_slot = database(server, plan).capture == CaptureMethod::Slot;
@@ -48,7 +49,7 @@ pub(super) async fn examine(server: &Server<'_>, plan: &Plan, findings: &mut Fin
         login(server, plan, findings).await;
     }
     prepared(&server.client, findings).await;
-    standbys(&server.client, findings).await;
+    standbys(&server.client, database(server, plan), findings).await;
     subscriptions(&server.client, findings).await;
 }
 
@@ -189,14 +190,28 @@ async fn prepared(client: &Client, findings: &mut Findings) {
     }
 }
 
-async fn standbys(client: &Client, findings: &mut Findings) {
-    let rows = client.query(STANDBYS, &[]).await;
-    for row in findings.answer("its standbys", rows).unwrap_or_default() {
-        let name: &str = row.get("name");
+/// A side's standby that lacks the decision and is promoted opens that side again. Those that are synchronous are waited for.
+async fn standbys(client: &Client, database: &Database, findings: &mut Findings) {
+    for name in asynchronous(client, &database.unpromoted, findings).await {
         let why = "promoted, it would not know what was decided here: two writers";
+        let next = "make it synchronous, or switch its promotion off until the cutover is final and name it in the plan's `unpromoted`";
+        findings.error(format!("standby {name} follows asynchronously"), why, next);
+    }
+}
+
+/// What control repeats is decided elsewhere; but acknowledged revocations are there alone until they are replayed.
+async fn controls_standbys(client: &Client, findings: &mut Findings) {
+    for name in asynchronous(client, &[], findings).await {
+        let why = "promoted, it would lack the last revocations that were acknowledged";
         let next = "make it synchronous, or switch its promotion off until the cutover is final";
         findings.warning(format!("standby {name} follows asynchronously"), why, next);
     }
+}
+
+async fn asynchronous(client: &Client, unpromoted: &[String], findings: &mut Findings) -> Vec<String> {
+    let rows = client.query(STANDBYS, &[&unpromoted]).await;
+    let rows = findings.answer("its standbys", rows).unwrap_or_default();
+    rows.iter().map(|row| row.get("name")).collect()
 }
 
 async fn subscriptions(client: &Client, findings: &mut Findings) {

@@ -20,10 +20,11 @@ pub(super) use counted_out::{bound as counting_out, counted_out, may_be_counted_
 pub(super) use route::Registers;
 pub use route::Route;
 
+use super::failure::fail;
 use super::world::World;
 use crate::engine::{Context, FailureKind, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::plan::Plan;
-use crate::traffic::register::State;
+use crate::traffic::register::{self, State};
 use crate::traffic::{Lockstep, LockstepError};
 use serde_json::Value;
 use std::time::Duration;
@@ -105,6 +106,16 @@ impl Flip {
     }
 }
 
+impl Flip {
+    /// A decision that another process made is gone on from only when it cannot be lost any more.
+    async fn confirmed(&self, world: &World) -> Result<(), StepError> {
+        let side = self.route.from();
+        let client = world.side(side).await?;
+        let confirmed = register::confirm(&client).await;
+        confirmed.map_err(|error| fail(format!("see that {side}'s standbys know that it is left"), error))
+    }
+}
+
 impl Step for Flip {
     type World = World;
 
@@ -171,6 +182,9 @@ impl Step for Flip {
         let found = Registers::read(world).await?;
         let (from, to) = (found.of(self.route.from()), found.of(self.route.to()));
         if from.state != State::Open {
+            if to.state != State::Open {
+                self.confirmed(world).await?;
+            }
             let decided = if to.state == State::Open { to } else { from };
             let lockstep = proposal(world, context, decided.epoch, decided.nonce);
             // Decided by a process that died: green stands still as long as it is closed.

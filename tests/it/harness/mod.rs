@@ -6,6 +6,7 @@
 pub(crate) mod fill;
 pub(crate) mod sandbox;
 pub(crate) mod stage;
+pub(crate) mod standby;
 pub(crate) mod underway;
 
 use cutover::plan::Secret;
