@@ -10,7 +10,7 @@ mod verdict;
 pub use invariants::invariants_after;
 pub use probe::{Finding, Probe, Reading, probed};
 pub use ready::{SystemReading, captured, green_closed, refused_everywhere, system, window, witness};
-pub use soak::{as_good, clients_as_good, dependants_as_good, left_alone, no_dead_letters, soaked};
+pub use soak::{as_good, blue_sealed, clients_as_good, dependants_as_good, left_alone, no_dead_letters, soaked};
 pub use verdict::Verdict;
 
 /// An error with its causes, in one line.

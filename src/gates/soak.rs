@@ -1,6 +1,7 @@
 //! The gates of the soak: whether green does as well as blue did, and whether a run may be finalized.
 
 use super::Verdict;
+use crate::database::refusal::RefusalStanding;
 use crate::plan::Soak;
 use crate::traffic::figures::{Answers, Refreshes, Share};
 use std::collections::BTreeMap;
@@ -124,6 +125,22 @@ pub fn left_alone(sessions: i64) -> Verdict {
     }
 }
 
+/// Whether blue, which was left, refuses every write still: what is written there now is on no other side.
+#[must_use]
+pub fn blue_sealed(seal: &RefusalStanding) -> Verdict {
+    let where_ = match seal {
+        RefusalStanding::Refusing => return Verdict::Go,
+        RefusalStanding::Partial(tables) => {
+            let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+            format!("on {}", names.join(", "))
+        }
+        RefusalStanding::Absent | RefusalStanding::Lifted | RefusalStanding::Foreign => "at all".to_owned(),
+    };
+    Verdict::NoGo(format!(
+        "blue refuses no write {where_}: somebody has taken the seal away since the flip; see what was written there, it is on no other side"
+    ))
+}
+
 /// Whether every revocation was understood.
 #[must_use]
 pub fn no_dead_letters(dead: usize) -> Verdict {
@@ -206,6 +223,8 @@ mod tests {
         assert!(matches!(soaked("open", None, soak), Verdict::Unclear(_)));
         assert_eq!((left_alone(0), no_dead_letters(0)), (Verdict::Go, Verdict::Go));
         assert!(matches!(left_alone(1), Verdict::NoGo(_)));
+        assert_eq!(blue_sealed(&RefusalStanding::Refusing), Verdict::Go);
+        assert!(matches!(blue_sealed(&RefusalStanding::Lifted), Verdict::NoGo(why) if why.contains("at all")));
         assert!(matches!(no_dead_letters(1), Verdict::NoGo(_)));
     }
 }

@@ -10,7 +10,7 @@ use super::flip::{self, Registers, Route};
 use super::levelling::unproved;
 use super::probing::Rounds;
 use super::ready_to_flip::systems;
-use super::soaked::{dead_letters, served};
+use super::soaked::{dead_letters, served, still_sealed};
 use super::world::World;
 use crate::database::claim;
 use crate::engine::{Context, Effect, FailureKind, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
@@ -68,6 +68,7 @@ impl Soak {
             let probes = rounds.look().await;
             let detail = format!("{}{}", look.detail, rounds.words());
             context.progress(served_s as u64, Some(self.time.as_secs()), "s", detail);
+            warn_of_a_broken_seal(world, context).await;
             if let Some(why) = probes {
                 return Err(worse_than_blue(why));
             }
@@ -231,6 +232,16 @@ impl Step for Soak {
 
     async fn undo(&self, _world: &World, _context: &Context) -> Result<(), StepError> {
         Ok(())
+    }
+}
+
+/// It says nothing of green, and going back would not undo it: `soaked` refuses to finalize, and until then it is told.
+async fn warn_of_a_broken_seal(world: &World, context: &Context) {
+    if world.plan.databases.is_in_place {
+        return;
+    }
+    if let Ok(Verdict::NoGo(why)) = still_sealed(world, context.run()).await {
+        tracing::warn!("{why}");
     }
 }
 

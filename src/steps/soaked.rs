@@ -1,5 +1,5 @@
-//! `soaked`: the gate before `finalize`. Green has served for the planned time, nothing of the engine is left on blue, and no
-//! revocation is stuck. Reads only.
+//! `soaked`: the gate before `finalize`. Green has served for the planned time, nothing of the engine is left on blue, which refuses every write,
+//! and no revocation is stuck. Reads only.
 
 use super::failure::fail;
 use super::finalize;
@@ -8,6 +8,7 @@ use super::ready_to_flip::systems;
 use super::soak::is_begun;
 use super::world::World;
 use crate::database::claim;
+use crate::database::refusal::Refusal;
 use crate::engine::{Context, Facts, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
 use crate::gates::{self, Verdict};
 use crate::plan::Side;
@@ -32,7 +33,7 @@ impl Step for Soaked {
     fn summary(&self) -> String {
         let soak = humantime::format_duration(self.soak);
         format!(
-            "gate: green has served for {soak}, every system is on it, no engine is connected to blue, no revocation is dead"
+            "gate: green has served for {soak}, every system is on it, no engine is connected to blue, blue refuses writes, no revocation is dead"
         )
     }
 
@@ -87,6 +88,7 @@ pub async fn obstacles(world: &World, run: Uuid, facts: &Facts, soak: Duration) 
     // In place both engines are sessions of one role on one database; nothing of theirs is unsealed.
     if !world.plan.databases.is_in_place {
         verdicts.push(left_alone(world).await?);
+        verdicts.push(still_sealed(world, run).await?);
     }
     verdicts.push(dead_letters(world).await?);
     verdicts.extend(systems(world, run, Route::Back).await);
@@ -111,6 +113,16 @@ async fn left_alone(world: &World) -> Result<Verdict, StepError> {
     let sessions = claim::sessions_of(&blue, &world.plan.databases.blue.role).await;
     let sessions = sessions.map_err(|error| fail("look for the engine's sessions on blue", error))?;
     Ok(gates::left_alone(sessions))
+}
+
+/// Whether blue refuses every write still. The owner of its tables may have taken the triggers away, or made a table.
+///
+/// # Errors
+/// When blue does not answer.
+pub(super) async fn still_sealed(world: &World, run: Uuid) -> Result<Verdict, StepError> {
+    let blue = world.side(Side::Blue).await?;
+    let standing = Refusal::Sealed.verify(&blue, run).await;
+    Ok(gates::blue_sealed(&standing.map_err(|error| fail("see whether blue refuses writes", error))?))
 }
 
 pub(super) async fn dead_letters(world: &World) -> Result<Verdict, StepError> {

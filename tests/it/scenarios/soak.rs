@@ -74,6 +74,17 @@ async fn what_cannot_be_told_is_no_yes_and_a_person_may_answer_for_it() {
     }
     let (code, unclear) = sandbox.run("finalize --yes --set window.soak=1s").await;
     assert_eq!((code, unclear["live"].as_str()), (3, Some("green")), "{unclear}");
+    // Whoever owns blue's tables can take its seal away, and a second writer would be seen by nobody.
+    let blue = sandbox.client("BLUE_URL").await;
+    let trigger = async |word: &str| {
+        let alter = format!("alter table hydra_client {word} trigger cutover_seal");
+        blue.batch_execute(&alter).await.expect("the owner may");
+    };
+    trigger("disable").await;
+    let (code, broken) = sandbox.run("finalize --yes --set window.soak=1s --waive soak --because a-quiet-night").await;
+    assert_eq!((code, broken["live"].as_str()), (3, Some("green")), "{broken}");
+    assert!(broken["why"].as_str().is_some_and(|why| why.contains("hydra_client")), "{broken}");
+    trigger("enable always").await;
     let (code, usage) = sandbox.run("finalize --yes --set window.soak=1s --waive soaked --because no").await;
     assert_eq!(code, 2, "what keeps a promise cannot be waived: {usage}");
     let (code, done) = sandbox.run("finalize --yes --set window.soak=1s --waive soak --because a-quiet-night").await;
