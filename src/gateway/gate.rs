@@ -16,8 +16,8 @@ const STEPS: usize = 5;
 const STEP_PAUSE: Duration = Duration::from_millis(10);
 /// Fewest requests of one step.
 const STEP_LEAST: usize = 32;
-/// Time after the hold's end in which the registers are asked.
-const AFTER_HOLD: Duration = Duration::from_millis(750);
+/// How much longer than its hold a request waits, while it is settled who serves.
+pub(super) const AFTER_HOLD: Duration = Duration::from_millis(750);
 
 /// Why a request was not let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +84,7 @@ enum Mode {
     Open,
     /// Held; introspection and what the plan passes are still answered from the side being left.
     Held,
-    /// Held and turned to the other side; nothing passes but [`Gate::glance`].
+    /// Held, and turned to the other side or over without word; nothing passes but [`Gate::glance`].
     Turned,
     Closed,
 }
@@ -166,6 +166,11 @@ impl Gate {
             inner.side = side;
             inner.hold_until = until;
         });
+    }
+
+    /// Holds also what passed: the hold is over, and who serves is being settled.
+    pub(super) fn hold_all(&self) {
+        self.turn(Mode::Turned, |_| {});
     }
 
     /// Opens to a side and lets the held requests go to it, the most urgent first, spread over a few steps.
@@ -309,5 +314,24 @@ mod tests {
         assert_eq!(gate.thawed(Instant::now()).await, 0);
         gate.release(Side::Green, 2);
         assert_eq!(waits.await.expect("no panic"), Ok(Side::Green));
+    }
+
+    #[tokio::test]
+    async fn once_a_hold_is_over_nothing_passes_before_it_is_settled() {
+        let gate = Gate::new(Bounds { requests: 10, bytes: 1000 });
+        gate.release(Side::Blue, 1);
+        gate.hold(Instant::now() + Duration::from_secs(5));
+        let manner = Manner { passes_hold: true, ..Manner::of(Class::Other) };
+        drop(gate.enter(manner, 0).await.expect("it passes"));
+        gate.hold_all();
+        let waits = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.enter(manner, 0).await.map(|pass| (pass.side, pass.epoch)) }
+        });
+        while gate.held() == 0 {
+            tokio::task::yield_now().await;
+        }
+        gate.release(Side::Blue, 2);
+        assert_eq!(waits.await.expect("no panic"), Ok((Side::Blue, 2)));
     }
 }
