@@ -4,7 +4,7 @@
 //! is complete.
 
 use super::routes::Manner;
-use super::waiting::{Bounds, Waiting};
+use super::waiting::{Bounds, Place, Waiting};
 use crate::plan::Side;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,6 +48,18 @@ impl Drop for Pass {
             drop(inner);
             self.gate.idle.notify_waiters();
         }
+    }
+}
+
+/// One that waits at a held gate; its place is another's when it is dropped, whether it was let go, refused or left.
+struct Held<'a> {
+    gate: &'a Gate,
+    place: Place,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.gate.lock().waiting.leave(self.place);
     }
 }
 
@@ -105,17 +117,17 @@ impl Gate {
         Arc::new(Self { inner: Mutex::new(inner), idle: Notify::new() })
     }
 
-    /// Lets a request through, now or when the hold ends.
+    /// Lets a request through, now or when the hold ends. Dropped meanwhile, as when its client has gone, it gives up its place.
     pub(super) async fn enter(self: &Arc<Self>, manner: Manner, body_bytes: u64) -> Result<Pass, Refusal> {
-        let told = {
+        let (told, _held) = {
             let mut inner = self.lock();
             match inner.mode {
                 Mode::Open => return Ok(self.pass(&mut inner, false)),
                 Mode::Held if manner.passes_hold => return Ok(self.pass(&mut inner, true)),
                 Mode::Held | Mode::Turned => {
                     let (tell, told) = oneshot::channel();
-                    inner.waiting.push(manner.lane, body_bytes, tell).map_err(|_| Refusal::Full)?;
-                    told
+                    let place = inner.waiting.push(manner.lane, body_bytes, tell).ok_or(Refusal::Full)?;
+                    (told, Held { gate: self, place })
                 }
                 Mode::Closed => return Err(Refusal::Unsettled),
             }
