@@ -5,6 +5,7 @@ use super::exit::{CommandError, Ending};
 use super::screen::{Screen, Standing};
 use super::session::prepare;
 use crate::database::preflight::{self, Finding, Severity};
+use crate::gates;
 use crate::journal::Journal;
 use crate::plan::Side;
 use crate::revocations::queue;
@@ -25,6 +26,7 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
     findings.extend(preflight::dirty(&world.plan).await);
     findings.extend(queue(&world).await);
     findings.extend(statements(&world).await);
+    findings.extend(gates::engine_grace(&world.http, &world.plan).await);
     findings.sort_by_key(|finding| finding.severity);
     for finding in &findings {
         tell(screen, finding);

@@ -1,5 +1,6 @@
 //! Probes measure, gates decide. A gate is pure: it is given what was measured and answers with a verdict and its reason.
 
+mod engine_grace;
 mod invariants;
 mod probe;
 pub mod probes;
@@ -7,6 +8,7 @@ mod ready;
 mod soak;
 mod verdict;
 
+pub use engine_grace::engine_grace;
 pub use invariants::invariants_after;
 pub use probe::{Finding, Probe, Reading, probed};
 pub use ready::{SystemReading, captured, green_closed, refused_everywhere, system, window, witness};

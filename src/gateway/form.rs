@@ -1,11 +1,12 @@
 //! The form of a request, read whole where something must be known of it before it is passed on.
 
+use super::ahead::Ahead;
 use super::answer::{Body, BoxError};
 use super::headers;
 use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http_body_util::{BodyExt, BodyStream, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper::header;
 use hyper::http::request::Parts;
 use tokio::time::{Instant, timeout_at};
@@ -37,7 +38,7 @@ pub(super) fn is_declared_large(head: &Parts) -> bool {
 }
 
 /// Reads a form.
-pub(super) async fn read(mut body: Incoming, until: Instant) -> Form {
+pub(super) async fn read(mut body: Ahead, until: Instant) -> Form {
     let mut read = BytesMut::new();
     loop {
         let frame = match timeout_at(until, body.frame()).await {
@@ -57,7 +58,7 @@ pub(super) async fn read(mut body: Incoming, until: Instant) -> Form {
 }
 
 /// What was read, what went wrong if anything did, and what is still to come.
-fn joined(read: BytesMut, broken: Option<BoxError>, rest: Incoming) -> Body {
+fn joined(read: BytesMut, broken: Option<BoxError>, rest: Ahead) -> Body {
     let before = [Some(Ok(Frame::data(read.freeze()))), broken.map(Err)];
     let before = stream::iter(before.into_iter().flatten());
     Body::streamed(StreamBody::new(before.chain(BodyStream::new(rest).map(|frame| frame.map_err(Into::into)))))

@@ -4,7 +4,7 @@
 //! is complete.
 
 use super::routes::Manner;
-use super::waiting::{Bounds, Waiting};
+use super::waiting::{Bounds, Place, Waiting};
 use crate::plan::Side;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,8 +16,8 @@ const STEPS: usize = 5;
 const STEP_PAUSE: Duration = Duration::from_millis(10);
 /// Fewest requests of one step.
 const STEP_LEAST: usize = 32;
-/// Time after the hold's end in which the registers are asked.
-const AFTER_HOLD: Duration = Duration::from_millis(750);
+/// How much longer than its hold a request waits, while it is settled who serves.
+pub(super) const AFTER_HOLD: Duration = Duration::from_millis(750);
 
 /// Why a request was not let through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +48,18 @@ impl Drop for Pass {
             drop(inner);
             self.gate.idle.notify_waiters();
         }
+    }
+}
+
+/// One that waits at a held gate; its place is another's when it is dropped, whether it was let go, refused or left.
+struct Held<'a> {
+    gate: &'a Gate,
+    place: Place,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.gate.lock().waiting.leave(self.place);
     }
 }
 
@@ -84,7 +96,7 @@ enum Mode {
     Open,
     /// Held; introspection and what the plan passes are still answered from the side being left.
     Held,
-    /// Held and turned to the other side; nothing passes but [`Gate::glance`].
+    /// Held, and turned to the other side or over without word; nothing passes but [`Gate::glance`].
     Turned,
     Closed,
 }
@@ -105,17 +117,17 @@ impl Gate {
         Arc::new(Self { inner: Mutex::new(inner), idle: Notify::new() })
     }
 
-    /// Lets a request through, now or when the hold ends.
+    /// Lets a request through, now or when the hold ends. Dropped meanwhile, as when its client has gone, it gives up its place.
     pub(super) async fn enter(self: &Arc<Self>, manner: Manner, body_bytes: u64) -> Result<Pass, Refusal> {
-        let told = {
+        let (told, _held) = {
             let mut inner = self.lock();
             match inner.mode {
                 Mode::Open => return Ok(self.pass(&mut inner, false)),
                 Mode::Held if manner.passes_hold => return Ok(self.pass(&mut inner, true)),
                 Mode::Held | Mode::Turned => {
                     let (tell, told) = oneshot::channel();
-                    inner.waiting.push(manner.lane, body_bytes, tell).map_err(|_| Refusal::Full)?;
-                    told
+                    let place = inner.waiting.push(manner.lane, body_bytes, tell).ok_or(Refusal::Full)?;
+                    (told, Held { gate: self, place })
                 }
                 Mode::Closed => return Err(Refusal::Unsettled),
             }
@@ -166,6 +178,11 @@ impl Gate {
             inner.side = side;
             inner.hold_until = until;
         });
+    }
+
+    /// Holds also what passed: the hold is over, and who serves is being settled.
+    pub(super) fn hold_all(&self) {
+        self.turn(Mode::Turned, |_| {});
     }
 
     /// Opens to a side and lets the held requests go to it, the most urgent first, spread over a few steps.
@@ -309,5 +326,24 @@ mod tests {
         assert_eq!(gate.thawed(Instant::now()).await, 0);
         gate.release(Side::Green, 2);
         assert_eq!(waits.await.expect("no panic"), Ok(Side::Green));
+    }
+
+    #[tokio::test]
+    async fn once_a_hold_is_over_nothing_passes_before_it_is_settled() {
+        let gate = Gate::new(Bounds { requests: 10, bytes: 1000 });
+        gate.release(Side::Blue, 1);
+        gate.hold(Instant::now() + Duration::from_secs(5));
+        let manner = Manner { passes_hold: true, ..Manner::of(Class::Other) };
+        drop(gate.enter(manner, 0).await.expect("it passes"));
+        gate.hold_all();
+        let waits = tokio::spawn({
+            let gate = Arc::clone(&gate);
+            async move { gate.enter(manner, 0).await.map(|pass| (pass.side, pass.epoch)) }
+        });
+        while gate.held() == 0 {
+            tokio::task::yield_now().await;
+        }
+        gate.release(Side::Blue, 2);
+        assert_eq!(waits.await.expect("no panic"), Ok((Side::Blue, 2)));
     }
 }

@@ -4,6 +4,7 @@
 //! answer from the registers it refuses with 503 and `Retry-After`.
 
 mod added;
+mod ahead;
 mod answer;
 mod asked;
 mod capture;

@@ -4,6 +4,7 @@
 //! small answers (read whole, so that the request is over when the engine is done, however slow the client reads). No POST
 //! is ever sent twice.
 
+use super::ahead::Ahead;
 use super::answer::{self, Body, BoxError, Unheard, come_again, error, full};
 use super::capture::Capture;
 use super::counters::Counters;
@@ -91,6 +92,7 @@ impl Proxy {
         }
         let length = headers::declared_length(request.headers());
         let (mut head, body) = request.into_parts();
+        let mut body = Ahead::of(body);
         let class = match &reading {
             Reading::Passes => hydra::class(listener, &head.method, head.uri.path()),
             Reading::Unclear(why) => return error(StatusCode::BAD_REQUEST, "invalid_request", why),
@@ -105,7 +107,11 @@ impl Proxy {
         let entered = if asks_version(&head) {
             self.gate.glance()
         } else {
-            self.gate.enter(manner, length.unwrap_or(FORM_BYTES as u64)).await
+            tokio::select! {
+                biased;
+                entered = self.gate.enter(manner, length.unwrap_or(FORM_BYTES as u64)) => entered,
+                _ = body.read() => return answer::turned_away("the request's body broke off"),
+            }
         };
         match entered {
             Ok(pass) => {
@@ -132,7 +138,7 @@ impl Proxy {
         listener: Listener,
         reading: Reading,
         head: Parts,
-        body: Incoming,
+        body: Ahead,
         class: Class,
         pass: Pass,
     ) -> Response<Body> {
@@ -153,7 +159,7 @@ impl Proxy {
         listener: Listener,
         doorway: Option<Doorway>,
         head: Parts,
-        body: Incoming,
+        body: Ahead,
         pass: Pass,
         until: Instant,
     ) -> Response<Body> {
@@ -185,7 +191,7 @@ impl Proxy {
         listener: Listener,
         reading: Reading,
         head: Parts,
-        body: Incoming,
+        body: Ahead,
         pass: Pass,
         until: Instant,
     ) -> Response<Body> {
@@ -339,7 +345,7 @@ where
 async fn read_form(
     meant: &InForm,
     head: &Parts,
-    body: Incoming,
+    body: Ahead,
     until: Instant,
 ) -> Result<(Knock, Body), Box<Response<Body>>> {
     let refuse = |status, why: &str| Err(Box::new(error(status, "invalid_request", why)));

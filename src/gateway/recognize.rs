@@ -2,6 +2,7 @@
 //!
 //! Forms are read where something hangs on them: token requests always, introspection and userinfo while anything is denied.
 
+use super::ahead::Ahead;
 use super::answer::{Body, error, full};
 use super::clients;
 use super::figures::Question;
@@ -10,7 +11,6 @@ use super::overlay::{Doorway, Presented, is_hidden};
 use super::proxy::{asks_version, not_sent_in_time, streamed};
 use crate::revocations::hydra;
 use bytes::Bytes;
-use hyper::body::Incoming;
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 use tokio::time::Instant;
@@ -37,7 +37,7 @@ impl Recognized {
 pub(super) async fn recognized(
     doorway: Option<Doorway>,
     head: &Parts,
-    body: Incoming,
+    body: Ahead,
     until: Instant,
     is_judged: bool,
 ) -> Result<(Recognized, Body), Box<Response<Body>>> {

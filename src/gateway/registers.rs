@@ -7,7 +7,7 @@ use crate::traffic::protocol::{Resolution, ResolutionState};
 use crate::traffic::register::{self, Decision, Seen, decide};
 use crate::traffic::stand::{Settled, Stand};
 use std::time::Duration;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 /// Both registers, over connections that come back.
 pub(super) struct Registers {
@@ -27,19 +27,33 @@ impl Registers {
         Self { blue: Link::new(blue.clone(), "blue", limit), green: Link::new(green.clone(), "green", limit) }
     }
 
-    /// Reads both at once, each within its bound.
+    /// The usual bound of one reading.
+    pub(super) fn limit(&self) -> Duration {
+        self.blue.limit()
+    }
+
+    /// Reads both at once, each within the usual bound.
     pub(super) async fn read(&self) -> Readings {
-        let (blue, green) = tokio::join!(read_one(&self.blue, Side::Blue), read_one(&self.green, Side::Green));
+        self.read_within(self.limit()).await
+    }
+
+    /// Reads both at once; one that has not answered within `bound` is out of reach.
+    pub(super) async fn read_within(&self, bound: Duration) -> Readings {
+        let until = Instant::now() + bound;
+        let blue = read_one(&self.blue, Side::Blue, until);
+        let green = read_one(&self.green, Side::Green, until);
+        let (blue, green) = tokio::join!(blue, green);
         Readings { blue, green }
     }
 }
 
 impl Registers {
-    /// Writes against the flip of `stand`: the side that this gateway served stays open, unless that was decided otherwise before.
-    pub(super) async fn keep_open(&self, stand: &Stand) {
+    /// Writes against the flip of `stand`: the side that this gateway served stays open, unless that was decided otherwise before. Whether
+    /// it was written within its bound is for the next reading to say.
+    pub(super) async fn keep_open(&self, stand: &Stand, until: Instant) {
         let link = if stand.side == Side::Blue { &self.blue } else { &self.green };
-        let Ok(client) = link.client("settle the register").await else { return };
-        match timeout(link.limit(), register::keep_open(&*client, stand.epoch, stand.nonce)).await {
+        let Ok(Ok(client)) = timeout_at(until, link.client("settle the register")).await else { return };
+        match timeout_at(until, register::keep_open(&*client, stand.epoch, stand.nonce)).await {
             Ok(Ok(register)) => tracing::warn!(?register, "nobody finished the flip; settled it by a write against it"),
             Ok(Err(error)) => tracing::warn!(%error, "the flip that nobody finished cannot be settled yet"),
             Err(_) => link.drop_client().await,
@@ -47,11 +61,11 @@ impl Registers {
     }
 }
 
-async fn read_one(link: &Link, side: Side) -> Seen {
-    let Ok(client) = link.client("read the register").await else {
+async fn read_one(link: &Link, side: Side, until: Instant) -> Seen {
+    let Ok(Ok(client)) = timeout_at(until, link.client("read the register")).await else {
         return Seen::Unreachable;
     };
-    let answer = timeout(link.limit(), register::read_of(&*client, side)).await;
+    let answer = timeout_at(until, register::read_of(&*client, side)).await;
     let seen = answer.map_or(Seen::Unreachable, Seen::from);
     if seen == Seen::Unreachable {
         link.drop_client().await;

@@ -20,7 +20,7 @@ use super::state::StateFile;
 use super::upstream::Upstreams;
 use super::waiting::Bounds;
 use super::workers::{self, Waits, Workers, until_true};
-use crate::plan::Gateway;
+use crate::plan::{Gateway, Refresh};
 use crate::revocations::chain::Lookups;
 use crate::revocations::doors::Doors;
 use crate::revocations::hydra::Listener;
@@ -95,7 +95,10 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
     let counters = Arc::new(Counters::default());
     let identities = Identities::new(&config.blue, &config.green, config.patience);
     let overlay = Overlay::new(gateway.overlay_entries, identities, Arc::clone(&counters));
-    let refreshes = gateway.coalesce.as_ref().map(|coalesce| Arc::new(Refreshes::new(coalesce)));
+    let refreshes = match &gateway.refresh {
+        Some(Refresh::Coalesce(coalesce)) => Some(Arc::new(Refreshes::new(coalesce))),
+        Some(Refresh::EngineGrace(_)) | None => None,
+    };
     let flows = gateway.flows.as_ref().map(|flows| Arc::new(Flows::new(flows)));
     let queue = queue::open(&config.queue, &config.control, &config.plan, config.patience);
     let follower = Follower::new(queue, &config.control, &config.plan, &config.name, config.patience);

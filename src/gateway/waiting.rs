@@ -2,10 +2,10 @@
 
 use crate::plan::Route;
 use crate::revocations::hydra::Class;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 
-/// Most bytes that one held request counts for: its body is not read while it is held, so no more than a buffer of it is kept.
-const BODY_COUNTS_BYTES: u64 = 64 * 1024;
+/// Most bytes that one held request counts for: no more of its body than this and a buffer is read while it is held.
+pub(super) const BODY_COUNTS_BYTES: u64 = 64 * 1024;
 
 /// Where a held request waits: in the first lane revocations, behind them the plan's priorities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,9 +44,19 @@ pub(super) struct Bounds {
     pub(super) bytes: u64,
 }
 
+/// The place of one held request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    lane: Lane,
+    number: u64,
+}
+
 /// Held requests, each with whatever wakes it.
 pub(super) struct Waiting<T> {
-    lanes: [VecDeque<(T, u64)>; Lane::COUNT],
+    /// By number, which is the order of arrival, with the bytes that each counts for.
+    lanes: [BTreeMap<u64, (T, u64)>; Lane::COUNT],
+    /// Number of the next to come.
+    next: u64,
     count: usize,
     bytes: u64,
     bounds: Bounds,
@@ -54,7 +64,7 @@ pub(super) struct Waiting<T> {
 
 impl<T> Waiting<T> {
     pub(super) fn new(bounds: Bounds) -> Self {
-        Self { lanes: std::array::from_fn(|_| VecDeque::new()), count: 0, bytes: 0, bounds }
+        Self { lanes: std::array::from_fn(|_| BTreeMap::new()), next: 0, count: 0, bytes: 0, bounds }
     }
 
     /// How many are held.
@@ -62,16 +72,26 @@ impl<T> Waiting<T> {
         self.count
     }
 
-    /// Queues one; gives it back when there is no room.
-    pub(super) fn push(&mut self, lane: Lane, body_bytes: u64, held: T) -> Result<(), T> {
+    /// Queues one; none when there is no room.
+    pub(super) fn push(&mut self, lane: Lane, body_bytes: u64, held: T) -> Option<Place> {
         let bytes = body_bytes.min(BODY_COUNTS_BYTES);
         if self.count >= self.bounds.requests || self.bytes + bytes > self.bounds.bytes {
-            return Err(held);
+            return None;
         }
-        self.lanes[lane.index()].push_back((held, bytes));
+        let place = Place { lane, number: self.next };
+        self.lanes[lane.index()].insert(place.number, (held, bytes));
+        self.next += 1;
         self.count += 1;
         self.bytes += bytes;
-        Ok(())
+        Some(place)
+    }
+
+    /// Gives up the place of one that waits no more; nothing when it was taken already.
+    pub(super) fn leave(&mut self, place: Place) {
+        if let Some((_, bytes)) = self.lanes[place.lane.index()].remove(&place.number) {
+            self.count -= 1;
+            self.bytes -= bytes;
+        }
     }
 
     /// Takes up to `most`, the most urgent first; revocations leave alone, so that they have a step's start on the rest.
@@ -85,7 +105,7 @@ impl<T> Waiting<T> {
         let mut taken = Vec::new();
         for lane in &mut self.lanes {
             while taken.len() < most {
-                let Some((held, bytes)) = lane.pop_front() else {
+                let Some((_, (held, bytes))) = lane.pop_first() else {
                     break;
                 };
                 self.count -= 1;
@@ -125,10 +145,25 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_in_count_and_bytes() {
         let mut waiting = Waiting::new(Bounds { requests: 2, bytes: 100 });
-        assert_eq!(waiting.push(Lane::of(Class::Other), 101, 'a'), Err('a'));
-        assert_eq!(waiting.push(Lane::of(Class::Other), 60, 'b'), Ok(()));
-        assert_eq!(waiting.push(Lane::of(Class::Other), 60, 'c'), Err('c'));
-        assert_eq!(waiting.push(Lane::of(Class::Other), 0, 'd'), Ok(()));
-        assert_eq!(waiting.push(Lane::of(Class::Other), 0, 'e'), Err('e'));
+        assert!(waiting.push(Lane::of(Class::Other), 101, 'a').is_none());
+        assert!(waiting.push(Lane::of(Class::Other), 60, 'b').is_some());
+        assert!(waiting.push(Lane::of(Class::Other), 60, 'c').is_none());
+        assert!(waiting.push(Lane::of(Class::Other), 0, 'd').is_some());
+        assert!(waiting.push(Lane::of(Class::Other), 0, 'e').is_none());
+        assert_eq!(waiting.take(9), ['b', 'd']);
+    }
+
+    #[test]
+    fn one_that_leaves_makes_room_in_count_and_bytes_and_once_alone() {
+        let mut waiting = Waiting::new(Bounds { requests: 2, bytes: 100 });
+        let gone = waiting.push(Lane::of(Class::Token), 60, 'a').expect("there is room");
+        waiting.push(Lane::of(Class::Token), 40, 'b').expect("there is room");
+        waiting.leave(gone);
+        waiting.leave(gone);
+        let taken = waiting.push(Lane::of(Class::Token), 60, 'c').expect("there is room again");
+        assert!(waiting.push(Lane::of(Class::Token), 0, 'd').is_none());
+        assert_eq!(waiting.take_step(9), ['b', 'c']);
+        waiting.leave(taken);
+        assert_eq!(waiting.len(), 0);
     }
 }

@@ -41,6 +41,7 @@ fn meaning(document: &Document) -> Value {
         "/copy/load/checkpoint_timeout",
         "/gateway/request_timeout",
         "/gateway/refresh/coalesce/ttl",
+        "/gateway/refresh/engine_grace",
     ] {
         normalise(&mut value, pointer, |text| parse_length(text).map(|length| format!("{} ns", length.as_nanos())));
     }

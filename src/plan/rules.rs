@@ -9,7 +9,7 @@ mod probes;
 mod systems;
 
 use super::document::{self, Document, ReverseWord};
-use super::model::{Plan, Reverse, TableName};
+use super::model::{Plan, Refresh, Reverse, TableName};
 use super::place::Place;
 use super::problem::Problems;
 use super::resolve::parse_table;
@@ -279,8 +279,13 @@ fn gateway(plan: &Plan, problems: &mut Problems<'_>) {
             problems.value(&place, message, "listeners and engines each have an address of their own");
         }
     }
-    if let Some(coalesce) = gateway.coalesce {
-        coalesced(coalesce.ttl, plan.window.hold, problems);
+    match gateway.refresh {
+        Some(Refresh::Coalesce(coalesce)) => coalesced(coalesce.ttl, plan.window.hold, problems),
+        Some(Refresh::EngineGrace(grace)) if grace > probes::LONGEST_GRACE => {
+            let place = place.key("refresh").key("engine_grace");
+            problems.value(&place, format!("`{place}` is longer than 5 minutes"), "Hydra 2.3 knows no longer one");
+        }
+        _ => {}
     }
 }
 

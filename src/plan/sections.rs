@@ -18,8 +18,8 @@ mod systems;
 use super::document as typed;
 use super::model::{
     CarryTable, Coalesce, Copy, CopyMethod, Database, Databases, Gateway, Isolate, Listen, Live, LoadSettings,
-    Migration, MigrationSource, Reverse, ReverseCarry, Secret, Soak, Sql, TableName, Throttle, TouchedBy, Unexplained,
-    Upstream, Window,
+    Migration, MigrationSource, Refresh, Reverse, ReverseCarry, Secret, Soak, Sql, TableName, Throttle, TouchedBy,
+    Unexplained, Upstream, Window,
 };
 use super::place::Place;
 use super::references;
@@ -338,15 +338,22 @@ impl Resolver<'_, '_> {
                 .length(&place.key("request_timeout"), &typed.request_timeout)
                 .unwrap_or(Duration::from_secs(1)),
             overlay_entries: typed.overlay_entries as usize,
-            coalesce: typed.refresh.as_ref().map(|refresh| self.coalesce(&refresh.coalesce)),
+            refresh: typed.refresh.as_ref().map(|refresh| self.refresh(refresh)),
             flows: typed.flows.as_ref().map(|flows| self.flows(flows)),
         }
     }
 
-    fn coalesce(&mut self, typed: &typed::Coalesce) -> Coalesce {
-        let place = Place::top("gateway").key("refresh").key("coalesce").key("ttl");
-        let ttl = self.length(&place, &typed.ttl).unwrap_or(Duration::from_secs(1));
-        Coalesce { ttl, public: typed.public }
+    fn refresh(&mut self, typed: &typed::Refresh) -> Refresh {
+        let place = Place::top("gateway").key("refresh");
+        let mut length =
+            |place: &Place, typed: &typed::Length| self.length(place, typed).unwrap_or(Duration::from_secs(1));
+        match typed {
+            typed::Refresh::Coalesce(typed) => {
+                let ttl = length(&place.key("coalesce").key("ttl"), &typed.ttl);
+                Refresh::Coalesce(Coalesce { ttl, public: typed.public })
+            }
+            typed::Refresh::EngineGrace(typed) => Refresh::EngineGrace(length(&place.key("engine_grace"), typed)),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use super::world::World;
 use crate::database::preflight::{self, Severity};
 use crate::engine::{Context, Limits, Receipt, Reversal, Standing, Step, StepError, StepId};
+use crate::gates;
 use serde_json::json;
 use std::time::Duration;
 
@@ -42,7 +43,9 @@ impl Step for CheckServers {
     }
 
     async fn forward(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
-        let findings = preflight::check(&world.plan, Some(&context.run().to_string()), world.programs.as_deref()).await;
+        let run = context.run().to_string();
+        let mut findings = preflight::check(&world.plan, Some(&run), world.programs.as_deref()).await;
+        findings.extend(gates::engine_grace(&world.http, &world.plan).await);
         let against: Vec<String> = findings
             .iter()
             .filter(|finding| finding.severity == Severity::Error)

@@ -32,7 +32,7 @@ impl Step for ReadyToFlip {
     }
 
     fn summary(&self) -> String {
-        "gate: window, registers, green's fence, the capture of blue, every system reachable and on blue, every frozen job frozen, every executed revocation dead on blue".to_owned()
+        "gate: window, registers, green's fence, the capture of blue, every system reachable and on blue, every frozen job frozen, every executed revocation dead on blue, the grace period that the plan relies on".to_owned()
     }
 
     fn undo_summary(&self) -> String {
@@ -75,6 +75,7 @@ impl Step for ReadyToFlip {
         verdicts.extend(still_frozen(world, context).await);
         verdicts.push(witnessed.verdict);
         verdicts.extend(still_set(world, context).await);
+        verdicts.extend(graces(world).await);
         match Verdict::all(verdicts) {
             Verdict::Go => Ok(json!({ "blue_epoch": found.blue.epoch, "revocations": witnessed.receipt }).into()),
             Verdict::NoGo(why) | Verdict::Unclear(why) => Err(StepError::refused(
@@ -99,6 +100,12 @@ async fn green_closed(world: &World, context: &Context) -> Result<Verdict, StepE
         Err(error) if error.is_privilege() => Ok(verdict),
         Err(error) => Err(fail("try to write on green as the application", error)),
     }
+}
+
+/// Engines that do not have the grace period that the plan relies on, or do not answer: one may have been started since it was first asked for.
+async fn graces(world: &World) -> Vec<Verdict> {
+    let findings = gates::engine_grace(&world.http, &world.plan).await;
+    findings.into_iter().map(|finding| Verdict::NoGo(format!("{}: {}", finding.what, finding.why))).collect()
 }
 
 /// The capture can deliver. How much it keeps is asked once green is level: a run that has waited for the night keeps much of it, and

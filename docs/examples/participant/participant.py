@@ -18,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 HELD = ("holding", "switched", "refusing")
 WAITING_AT_MOST = 100  # requests
 WAIT_AT_MOST_S = 10
+REFUSE_AFTER_S = 0.5  # after a hold's end; the gateway may be settling it just now
 
 
 class Conflict(Exception):
@@ -137,28 +138,31 @@ class Participant:
     # ---- a hold that ends without word ----
 
     def watch(self):
-        """Rule 5: refuse, ask, and obey a definite answer alone."""
+        """Rule 5: ask while users wait on, soon refuse, and obey a definite answer alone."""
         while True:
             time.sleep(0.05)
             with self.changed:
-                stand = self.stand
-                if stand["state"] in ("holding", "switched") and time.monotonic() >= self.ends:
-                    self.store(stand, state="refusing")
-            if stand["state"] != "refusing":
+                stand, over_s = self.stand, time.monotonic() - self.ends
+            refuses = stand["state"] == "refusing"
+            if stand["state"] not in HELD or (over_s < 0 and not refuses):
                 continue
             for resolver in stand["resolvers"]:
-                said = ask(resolver + "/resolve")
+                said = ask(resolver + "/resolve", 1 if refuses else 0.15)
                 if said and said["state"] == "open" and said["epoch"] >= stand["epoch"]:
                     with self.changed:
                         if self.stand is stand:  # no order came meanwhile
                             self.store(stand, state="serving", side=said["side"])
                     break
-            time.sleep(0.2)
+            with self.changed:
+                if self.stand is stand and not refuses and over_s >= REFUSE_AFTER_S:
+                    self.store(stand, state="refusing")
+            if refuses:
+                time.sleep(0.2)
 
 
-def ask(url):
+def ask(url, timeout_s):
     try:
-        with urllib.request.urlopen(url, timeout=1) as answer:
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             return json.load(answer)
     except (OSError, ValueError):
         return None

@@ -19,6 +19,7 @@ mod reading;
 
 pub(super) use cookie::take as take_cookie;
 
+use super::ahead::Ahead;
 use super::answer::{Body, full};
 use super::form;
 use super::gate::Pass;
@@ -28,7 +29,6 @@ use super::proxy::Proxy;
 use crate::plan::{self, Side};
 use crate::revocations::hydra::Listener;
 use cookie::{Attributes, Began};
-use hyper::body::Incoming;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
@@ -153,7 +153,7 @@ impl Proxy {
         flows: &Flows,
         (listener, doorway): (Listener, Option<Doorway>),
         head: Parts,
-        body: Incoming,
+        body: Ahead,
         pass: Pass,
         until: Instant,
     ) -> Response<Body> {

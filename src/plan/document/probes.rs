@@ -36,7 +36,8 @@ pub struct OauthProbe {
     /// A client of yours, where the admin API may not be used to make one; without it each probe makes its own and removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<ProbeClient>,
-    /// How long a refresh token may be used again, by engine; without it using one again ends its whole chain.
+    /// How long a refresh token may be used again, by engine; `gateway.refresh.engine_grace` when left out. Without both using one again ends its
+    /// whole chain.
     #[serde(default, skip_serializing_if = "Grace::is_none")]
     pub grace: Grace,
     /// Bound on one call.

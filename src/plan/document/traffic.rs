@@ -107,7 +107,8 @@ pub struct Gateway {
     #[serde(default = "default_overlay_entries")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub overlay_entries: u32,
-    /// What is done about the same refresh token being used twice at once, or again after an answer was lost; nothing when left out.
+    /// What is done about the same refresh token being used twice at once, or again after an answer was lost, `coalesce` or `engine_grace`;
+    /// nothing when left out.
     #[serde(default)]
     pub refresh: Option<Refresh>,
     /// What becomes of logins and consents in progress when sides change.
@@ -124,12 +125,15 @@ pub struct Flows {
     pub restart: String,
 }
 
-/// What is done about repeated refreshes.
+/// What is done about repeated refreshes: `coalesce` or `engine_grace`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Refresh {
+#[serde(rename_all = "snake_case")]
+pub enum Refresh {
     /// They reach the engine once, and all get its answer.
-    pub coalesce: Coalesce,
+    Coalesce(Coalesce),
+    /// How long the engines of both sides bear with a refresh token that is used again, by their own configuration; at most 5m. Hydra has it from
+    /// 2.3.0 on.
+    EngineGrace(Length),
 }
 
 /// Refreshes that are the same reach the engine once.

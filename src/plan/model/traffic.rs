@@ -89,8 +89,8 @@ pub struct Gateway {
     pub request_timeout: Duration,
     /// Most revocations that are denied at once; further ones are refused.
     pub overlay_entries: usize,
-    /// Refreshes that are the same reach the engine once; none when each is sent by itself.
-    pub coalesce: Option<Coalesce>,
+    /// What is done about refreshes that are repeated; none when each is the engine's to judge.
+    pub refresh: Option<Refresh>,
     /// Logins and consents in progress begin anew when sides change; none when they are carried.
     pub flows: Option<Flows>,
 }
@@ -100,6 +100,26 @@ pub struct Gateway {
 pub struct Flows {
     /// The engine's public address as browsers see it, without a slash at its end.
     pub restart: String,
+}
+
+/// What is done about refreshes that are repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    /// They reach the engine once.
+    Coalesce(Coalesce),
+    /// The engines of both sides bear with a token used again, for so long.
+    EngineGrace(Duration),
+}
+
+impl Refresh {
+    /// How long the engines bear with a refresh token used again, where that is relied on.
+    #[must_use]
+    pub fn engine_grace(self) -> Option<Duration> {
+        match self {
+            Self::Coalesce(_) => None,
+            Self::EngineGrace(grace) => Some(grace),
+        }
+    }
 }
 
 /// How refreshes that are the same are shared.

@@ -7,7 +7,7 @@ use super::super::problem::Problems;
 use std::time::Duration;
 
 /// The longest grace period that is waited for; Hydra 2.3 knows no longer one.
-const LONGEST_GRACE: Duration = Duration::from_secs(300);
+pub(super) const LONGEST_GRACE: Duration = Duration::from_secs(300);
 /// A call that takes longer is no answer to a client.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
 /// A shorter secret is guessed.
@@ -19,6 +19,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
         Typed::Oauth(_) => place.index(index).key("oauth"),
         Typed::Http(_) => place.index(index).key("http"),
     };
+    let relied_on = plan.gateway.as_ref().and_then(|gateway| gateway.refresh?.engine_grace());
     let mut names = std::collections::BTreeMap::new();
     for (index, probe) in plan.probes.iter().enumerate() {
         let place = below(index);
@@ -29,7 +30,7 @@ pub(super) fn check(plan: &Plan, document: &Document, problems: &mut Problems<'_
         let timeout = match probe {
             Probe::Oauth(oauth) => {
                 flows(oauth, &place, problems);
-                waits(oauth, &place, problems);
+                waits(oauth, relied_on, &place, problems);
                 key(oauth, &place, problems);
                 oauth.timeout
             }
@@ -70,10 +71,11 @@ fn flows(oauth: &OauthProbe, place: &Place, problems: &mut Problems<'_>) {
     }
 }
 
-fn waits(oauth: &OauthProbe, place: &Place, problems: &mut Problems<'_>) {
+/// One that is relied on is told of where it stands.
+fn waits(oauth: &OauthProbe, relied_on: Option<Duration>, place: &Place, problems: &mut Problems<'_>) {
     let place = place.key("grace");
     for (side, grace) in [("blue", oauth.grace_blue), ("green", oauth.grace_green)] {
-        if grace.is_some_and(|grace| grace > LONGEST_GRACE) {
+        if grace != relied_on && grace.is_some_and(|grace| grace > LONGEST_GRACE) {
             let place = place.key(side);
             problems.value(&place, format!("`{place}` is longer than 5 minutes"), "the probe waits until it is over");
         }

@@ -1,7 +1,7 @@
 //! The section `probes`: the engines' addresses, what is tried, and secrets that come from the environment alone.
 
 use crate::plan::document as typed;
-use crate::plan::model::{HttpProbe, OauthProbe, Probe, ProbeClient, Secret, Upstream};
+use crate::plan::model::{HttpProbe, OauthProbe, Probe, ProbeClient, Refresh, Secret, Upstream};
 use crate::plan::place::Place;
 use crate::plan::references::{self, Piece};
 use crate::plan::resolve::Resolver;
@@ -42,14 +42,16 @@ impl Resolver<'_, '_> {
         let mut flows = typed.flows.clone();
         flows.sort_unstable();
         flows.dedup();
+        let relied_on = gateway.and_then(|gateway| gateway.refresh.as_ref()).map(|refresh| self.refresh(refresh));
+        let relied_on = relied_on.and_then(Refresh::engine_grace);
         let grace = place.key("grace");
         let mut length =
             |place: &Place, typed: &typed::Length| self.length(place, typed).unwrap_or(Duration::from_secs(1));
         OauthProbe {
             flows,
             scope: typed.scope.clone(),
-            grace_blue: typed.grace.blue.as_ref().map(|blue| length(&grace.key("blue"), blue)),
-            grace_green: typed.grace.green.as_ref().map(|green| length(&grace.key("green"), green)),
+            grace_blue: typed.grace.blue.as_ref().map(|blue| length(&grace.key("blue"), blue)).or(relied_on),
+            grace_green: typed.grace.green.as_ref().map(|green| length(&grace.key("green"), green)).or(relied_on),
             timeout: length(&place.key("timeout"), &typed.timeout),
             every: length(&place.key("every"), &typed.every),
             accepts: typed.accepts.clone(),

@@ -10,8 +10,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Clients still wait while the first question is asked; later ones are refused meanwhile.
-const FIRST_ASK: Duration = Duration::from_millis(150);
+/// Clients wait on for so long while resolvers are asked: a gateway whose hold ended just now settles it by a write that takes its time.
+const REFUSE_AFTER: Duration = Duration::from_millis(500);
+/// Longest wait for one round of asking meanwhile.
+const SHORT_ROUND: Duration = Duration::from_millis(150);
+/// Pause between rounds meanwhile.
+const ASK_SOON: Duration = Duration::from_millis(50);
 /// Longest wait for one resolver.
 const ASK_TIMEOUT: Duration = Duration::from_millis(800);
 /// Pause between rounds of asking.
@@ -23,14 +27,17 @@ impl Participant {
         let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
             tokio::time::sleep_until(ends).await;
-            let mut patience = FIRST_ASK;
             while let Some(participant) = still_held(&inner, generation).await {
+                let are_waiting = Instant::now() < ends + REFUSE_AFTER;
+                let (patience, pause) = if are_waiting { (SHORT_ROUND, ASK_SOON) } else { (ASK_TIMEOUT, ASK_AGAIN) };
                 if participant.ask_and_obey(generation, patience).await {
                     return;
                 }
-                patience = ASK_TIMEOUT;
+                if Instant::now() + pause >= ends + REFUSE_AFTER {
+                    participant.refuse(generation).await;
+                }
                 drop(participant);
-                tokio::time::sleep(ASK_AGAIN).await;
+                tokio::time::sleep(pause).await;
             }
         });
     }
@@ -46,26 +53,29 @@ impl Participant {
         if memory.generation != generation {
             return true;
         }
-        match answer {
-            Some(side) => {
-                tracing::info!(%side, epoch, "the hold ended without word; a resolver says which side is open");
-                // A resolver names no nonce, so the epoch stays the one that was accepted.
-                let settled = Settled { side, epoch, nonce: memory.stand.nonce };
-                let stand = memory.stand.settled(settled);
-                if self.serve(&mut memory, stand).await.is_ok() {
-                    return true;
-                }
-                self.inner.gate.refuse();
-            }
-            None => {
-                if memory.stand.state != State::Refusing {
-                    tracing::warn!(epoch, "the hold ended without word and nobody could tell: refusing");
-                }
-                memory.stand = memory.stand.without_word();
-                self.inner.gate.refuse();
-            }
+        let Some(side) = answer else { return false };
+        tracing::info!(%side, epoch, "the hold ended without word; a resolver says which side is open");
+        // A resolver names no nonce, so the epoch stays the one that was accepted.
+        let settled = Settled { side, epoch, nonce: memory.stand.nonce };
+        let stand = memory.stand.settled(settled);
+        let served = self.serve(&mut memory, stand).await;
+        if served.is_err() {
+            self.inner.gate.refuse();
         }
-        false
+        served.is_ok()
+    }
+
+    /// Nobody could tell in time.
+    async fn refuse(&self, generation: u64) {
+        let mut memory = self.inner.memory.lock().await;
+        if memory.generation != generation {
+            return;
+        }
+        if memory.stand.state != State::Refusing {
+            tracing::warn!(epoch = memory.stand.epoch, "the hold ended without word and nobody could tell: refusing");
+        }
+        memory.stand = memory.stand.without_word();
+        self.inner.gate.refuse();
     }
 
     /// The first definite answer, if any resolver has one.

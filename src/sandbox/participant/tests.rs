@@ -4,6 +4,7 @@ use super::*;
 use crate::plan::Side;
 use crate::traffic::protocol::{Resolution, ResolutionState, State};
 use axum::{Json, Router, routing::get};
+use std::sync::atomic::{AtomicU32, Ordering};
 use uuid::Uuid;
 
 fn order(epoch: i64, nonce: Uuid, side: Side, deadline_ms: u64, resolver: &str) -> Order {
@@ -24,7 +25,12 @@ fn start(folder: &std::path::Path) -> Participant {
 /// A resolver with one fixed answer.
 async fn resolver(side: Option<Side>, epoch: i64, state: ResolutionState) -> String {
     let answer = Resolution { side, epoch, state };
-    let routes = Router::new().route("/resolve", get(move || async move { Json(answer) }));
+    resolve_by(move || Json(answer.clone())).await
+}
+
+/// A resolver that says what it is asked for by `say`.
+async fn resolve_by(say: impl Fn() -> Json<Resolution> + Clone + Send + Sync + 'static) -> String {
+    let routes = Router::new().route("/resolve", get(move || async move { say() }));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, routes).await });
@@ -89,6 +95,21 @@ async fn a_hold_without_word_obeys_a_definite_answer_alone() {
     participant.hold(&order(7, nonce, Side::Green, 50, &decided)).await.unwrap();
     assert_eq!(eventually(&participant, State::Serving).await.side, Side::Green);
     assert_eq!(participant.enter().await.map(|pass| pass.side), Ok(Side::Green));
+}
+
+#[tokio::test]
+async fn who_waits_is_served_when_a_resolver_knows_a_moment_after_the_hold() {
+    let asked = Arc::new(AtomicU32::new(0));
+    let late = resolve_by(move || {
+        let is_first = asked.fetch_add(1, Ordering::Relaxed) == 0;
+        let undecided = Resolution { side: None, epoch: 7, state: ResolutionState::Undecided };
+        let open = Resolution { side: Some(Side::Blue), epoch: 7, state: ResolutionState::Open };
+        Json(if is_first { undecided } else { open })
+    })
+    .await;
+    let participant = start(&folder());
+    participant.hold(&order(7, Uuid::new_v4(), Side::Green, 50, &late)).await.unwrap();
+    assert_eq!(participant.enter().await.map(|pass| pass.side), Ok(Side::Blue));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use cutover::traffic::protocol::{Order, State};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const LONG: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(10);
@@ -37,7 +38,7 @@ async fn gateway_passes_bodies_and_headers_but_not_those_that_are_ours() {
 #[tokio::test]
 async fn gateway_lets_no_second_request_hide_in_a_first() {
     let world = World::new().await;
-    let mut stream = tokio::net::TcpStream::connect(world.gateway.addresses.public).await.expect("it listens");
+    let mut stream = TcpStream::connect(world.gateway.addresses.public).await.expect("it listens");
     let hidden = "GET /hidden HTTP/1.1\r\nhost: x\r\n\r\n";
     let first = format!(
         "POST /first HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{hidden}",
@@ -99,6 +100,66 @@ async fn gateway_refuses_more_than_it_may_hold() {
     }
     world.must("release", &Order { side: Side::Blue, ..order }).await;
     assert!(tasks.join_all().await.iter().all(|response| response.status() == 200));
+}
+
+/// Opens connections that each send this one request, until as many are held.
+async fn held(world: &World, number: usize, request: &str) -> Vec<TcpStream> {
+    let mut clients = Vec::new();
+    for _ in 0..number {
+        let mut client = TcpStream::connect(world.gateway.addresses.public).await.expect("it listens");
+        client.write_all(request.as_bytes()).await.expect("it is sent");
+        clients.push(client);
+    }
+    are_held(world, number as u64).await;
+    clients
+}
+
+async fn are_held(world: &World, number: u64) {
+    let what = format!("{number} are held");
+    eventually(SOON, &what, async || (world.metric("cutover_gateway_held").await == number).then_some(())).await;
+}
+
+#[tokio::test]
+async fn gateway_gives_the_place_of_a_client_that_hung_up_to_the_next() {
+    let world = Arc::new(World::with(|config| config.gateway.held_requests = 3).await);
+    let order = to_green(2, LONG);
+    world.must("hold", &order).await;
+    let form = "grant_type=refresh_token&refresh_token=a.b";
+    let posted = format!(
+        "POST /oauth2/token HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{form}",
+        form.len()
+    );
+    let broken = &posted[..posted.len() - 1];
+    for request in ["GET /gone HTTP/1.1\r\nhost: x\r\n\r\n", &posted, broken] {
+        drop(held(&world, 3, request).await);
+        are_held(&world, 0).await;
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let world = Arc::clone(&world);
+        tasks.spawn(async move { world.get("/work").await.status().as_u16() });
+    }
+    are_held(&world, 3).await;
+    world.must("release", &Order { side: Side::Blue, ..order }).await;
+    assert_eq!(tasks.join_all().await, [200; 3]);
+    assert_eq!((world.blue.count("GET /gone"), world.blue.count("POST /oauth2/token")), (0, 0));
+}
+
+/// What was read of a body while it was held reaches the engine, in its order and whole.
+#[tokio::test]
+async fn gateway_passes_on_a_body_that_was_held() {
+    let world = Arc::new(World::new().await);
+    let order = to_green(2, LONG);
+    world.must("hold", &order).await;
+    let sent = ["a".repeat(1000), "b".repeat(300_000)].concat();
+    let waits = tokio::spawn({
+        let url = format!("http://{}/echo", world.gateway.addresses.public);
+        let request = world.http.post(url).body(sent.clone());
+        async move { request.send().await.expect("the gateway answers").text().await.expect("a body") }
+    });
+    are_held(&world, 1).await;
+    world.must("release", &Order { side: Side::Blue, ..order }).await;
+    assert!(waits.await.expect("no panic").ends_with(&sent));
 }
 
 #[tokio::test]

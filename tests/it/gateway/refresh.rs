@@ -2,7 +2,7 @@
 
 use super::world::{World, to_green};
 use crate::harness::eventually;
-use cutover::plan::Coalesce;
+use cutover::plan::{Coalesce, Refresh};
 use cutover::traffic::protocol::State;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ const ASKED: &str = "POST /oauth2/token";
 
 async fn coalescing() -> Arc<World> {
     let coalesce = Coalesce { ttl: Duration::from_secs(30), public: false };
-    Arc::new(World::with(|config| config.gateway.coalesce = Some(coalesce)).await)
+    Arc::new(World::with(|config| config.gateway.refresh = Some(Refresh::Coalesce(coalesce))).await)
 }
 
 fn refresh(world: &World, secret: &str, token: &str) -> reqwest::RequestBuilder {

@@ -326,7 +326,7 @@ fn config(pair: &Pair, blue: &Engine, green: &Engine) -> Config {
             held_bytes: 64 << 20,
             request_timeout: Duration::from_secs(10),
             overlay_entries: 1000,
-            coalesce: None,
+            refresh: None,
             flows: None,
         },
         hold: Duration::from_secs(30),

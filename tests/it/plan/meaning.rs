@@ -1,7 +1,7 @@
 //! What a plan means: its digest, its resolved values, what `--set` and `--env-file` change, and that nothing secret is shown.
 
 use super::{SENTINEL, anything, tempdir, whole};
-use cutover::plan::{self, Plan, Reverse, SetError, Sql, env_file};
+use cutover::plan::{self, Coalesce, Plan, Probe, Refresh, Reverse, SetError, Side, Sql, env_file};
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
@@ -79,12 +79,31 @@ fn defaults_are_filled_in() {
     assert_eq!(plan.migrate[0].name, "migrate-sql");
     let gateway = plan.gateway.unwrap();
     assert_eq!((gateway.held_requests, gateway.held_bytes), (10_000, 64 << 20));
-    assert_eq!((gateway.overlay_entries, gateway.coalesce), (200_000, None));
+    assert_eq!((gateway.overlay_entries, gateway.refresh), (200_000, None));
     let sharing = parsed(&whole().replace("doors: hydra", "doors: hydra\n  refresh: { coalesce: {} }"));
-    let coalesce = sharing.gateway.and_then(|gateway| gateway.coalesce);
-    assert_eq!(coalesce.map(|coalesce| (coalesce.ttl, coalesce.public)), Some((Duration::from_secs(10), false)));
+    let coalesce = Coalesce { ttl: Duration::from_secs(10), public: false };
+    assert_eq!(sharing.gateway.and_then(|gateway| gateway.refresh), Some(Refresh::Coalesce(coalesce)));
     let table = plan.carry.keys().next().unwrap();
     assert_eq!((table.schema.as_str(), table.name.as_str()), ("public", "access"));
+}
+
+#[test]
+fn a_grace_period_that_is_relied_on_is_what_probes_expect_of_both_sides() {
+    let relying = whole().replace("doors: hydra", "doors: hydra\n  refresh: { engine_grace: 60s }");
+    let graces = |text: &str| {
+        let plan = parsed(text);
+        let Probe::Oauth(oauth) = &plan.probes[0] else { panic!("it asks an engine") };
+        [Side::Blue, Side::Green].map(|side| oauth.grace(side))
+    };
+    let minute = Some(Duration::from_secs(60));
+    assert_eq!(graces(whole()), [None, None]);
+    assert_eq!(graces(&relying), [minute, minute]);
+    let own = relying.replace("      name: engine\n", "      name: engine\n      grace: { green: 1s }\n");
+    assert_eq!(graces(&own), [minute, Some(Duration::from_secs(1))], "what a probe says itself counts");
+    let plan = parsed(&relying);
+    assert_eq!(plan.gateway.and_then(|gateway| gateway.refresh), Some(Refresh::EngineGrace(Duration::from_secs(60))));
+    assert_eq!(parsed(&relying.replace("60s", "1m")).digest, plan.digest);
+    assert_ne!(parsed(&relying.replace("60s", "61s")).digest, plan.digest);
 }
 
 #[test]

@@ -303,6 +303,21 @@ const CASES: &[Case] = &[
         &["55:31 gateway.refresh.coalesce.ttl: answers to refreshes are not kept as long as `window.hold` lasts"],
     ),
     (
+        "doors: hydra",
+        "doors: hydra\n  refresh: { engine_grace: 301s }",
+        &["55:28 gateway.refresh.engine_grace: `gateway.refresh.engine_grace` is longer than 5 minutes"],
+    ),
+    (
+        "doors: hydra",
+        "doors: hydra\n  refresh: { engine_grace: 0s }",
+        &["55:28 gateway.refresh.engine_grace: `gateway.refresh.engine_grace` is not a length of time"],
+    ),
+    (
+        "doors: hydra",
+        "doors: hydra\n  refresh: { coalesce: {}, engine_grace: 60s }",
+        &["55:3 gateway.refresh: `gateway.refresh` must have exactly one of the keys `coalesce`, `engine_grace`"],
+    ),
+    (
         "doors: hydra\n",
         "doors: hydra\nsoak: { failed: 101, slower: 0.5, over: 2h, when_worse: retry }\nisolate_green: { run: [] }\n",
         &[

@@ -6,12 +6,14 @@ mod withdrawn;
 
 use crate::harness::Place;
 use crate::sandbox_flows::world::World;
+use cutover::database::preflight::Severity;
 use cutover::gates::probes::{HttpProbe, OauthProbe};
-use cutover::gates::{Finding, Probe, Reading};
+use cutover::gates::{Finding, Probe, Reading, engine_grace};
 use cutover::plan::{self, Accepts, Flow, Secret, Upstream, When};
 use cutover::sandbox::engine::{EngineVersion, migrate};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 use tampering::{Answered, tampering};
@@ -306,6 +308,35 @@ async fn what_a_probe_that_was_cut_off_has_left_is_swept_and_nobody_else_s() {
     assert_eq!(probe.sweep_flows(plan::Side::Blue).await.expect("it answers"), 1);
     let left: i64 = place.ask("select count(*) from hydra_client").await;
     assert_eq!(left, 2, "another plan's, and {}", other.id);
+}
+
+#[tokio::test]
+async fn a_grace_period_is_relied_on_only_where_both_engines_have_one() {
+    let (_place, _world, old) = engine(EngineVersion::V1).await;
+    let (_other_place, _other_world, new) = engine(EngineVersion::V2).await;
+    let newest = tampering(&new.admin, |answered| {
+        assert_eq!(answered.path, "/version", "nothing else is asked");
+        answered.body = json!({ "version": "v2.3.0" });
+    })
+    .await;
+    let http = cutover::traffic::http_client().expect("a client");
+    let relying = crate::plan::whole().replace("doors: hydra", "doors: hydra\n  refresh: { engine_grace: 60s }");
+    let parsed = |text: &str| plan::parse(text, Path::new("."), &crate::plan::anything).expect("a plan");
+    let told = async |blue: &str, green: &str| {
+        let mut plan = parsed(&relying);
+        let gateway = plan.gateway.as_mut().expect("a gateway");
+        (gateway.blue.admin, gateway.green.admin) = (blue.to_owned(), green.to_owned());
+        let found = engine_grace(&http, &plan).await;
+        found.into_iter().map(|finding| (finding.severity, finding.what)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&newest, &newest).await, []);
+    let error = |what: &str| (Severity::Error, what.to_owned());
+    let both = [error("blue's engine is of version 1.11.10"), error("green's engine is of version 2.2.0")];
+    assert_eq!(told(&old.admin, &new.admin).await, both);
+    let silent = told(&newest, "http://127.0.0.1:9").await;
+    let [(Severity::Warning, what)] = silent.as_slice() else { panic!("{silent:?}") };
+    assert!(what.starts_with("green's engine does not tell its version: "), "{what}");
+    assert_eq!(engine_grace(&http, &parsed(crate::plan::whole())).await, [], "nobody is asked");
 }
 
 #[tokio::test]

@@ -177,6 +177,11 @@ async fn a_canary_that_was_revoked_in_the_window_is_dead_on_both_sides_at_every_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_on_blue_is_told_before_anything_is_touched() {
     let sandbox = Sandbox::up("probes-blue", 500, 10).await;
+    let (bare, relying) = ("\n  doors: hydra\n", "\n  doors: hydra\n  refresh: { engine_grace: 60s }\n");
+    change_plan(&sandbox, bare, relying);
+    let (code, checked) = sandbox.run("check").await;
+    assert_eq!((code, checked["errors"].as_u64()), (3, Some(2)), "neither engine has a grace period: {checked}");
+    change_plan(&sandbox, relying, bare);
     change_plan(&sandbox, "      every: 30s\n", "      every: 30s\n      grace: { blue: 1s }\n");
     let (code, refused) = sandbox.run("run").await;
     let why = refused["why"].as_str().expect("a reason");
