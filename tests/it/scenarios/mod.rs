@@ -11,6 +11,7 @@ mod in_place;
 mod invariants;
 mod kills;
 mod logical;
+mod matrix;
 mod park;
 mod phases;
 mod probes;
