@@ -13,6 +13,7 @@ mod kills;
 mod logical;
 mod matrix;
 mod park;
+mod paused;
 mod phases;
 mod probes;
 mod proof;
