@@ -1,5 +1,7 @@
 //! `check` against real servers: everything that is wrong is told at once, in words that say what to do.
 
+mod subscriptions;
+
 use crate::harness::standby::Standby;
 use crate::harness::{self, APPLICATION, Pair, Place, eventually};
 use cutover::database::preflight::{Finding, Severity, check};

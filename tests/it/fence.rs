@@ -1,5 +1,7 @@
 //! The fence, the seal and the closed side, on real servers: who may write when, and who wins.
 
+mod holders;
+
 use crate::harness::{self, APPLICATION, Pair, Place, eventually};
 use cutover::database::fence::{self, Budget, Fence, FenceError, Sealing, Unfenced};
 use cutover::database::refusal::{self, Refusal, RefusalError, RefusalStanding};

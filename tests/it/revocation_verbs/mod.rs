@@ -4,5 +4,6 @@ mod added;
 mod desk;
 mod engine;
 mod live;
+mod stopped;
 mod unasked;
 mod whole;

@@ -27,7 +27,7 @@ fn statements(column: &str) -> String {
 }
 
 /// Grants on blue that live, each as (consent, subject).
-async fn grants(sandbox: &Sandbox, count: i64) -> Vec<(String, String)> {
+pub(super) async fn grants(sandbox: &Sandbox, count: i64) -> Vec<(String, String)> {
     let query = "select r.challenge::text, r.subject::text from hydra_oauth2_consent_request r
 join hydra_oauth2_consent_request_handled h on h.challenge = r.challenge
 where h.error = '{}' and r.subject not like 'cutover%' and exists (select from hydra_oauth2_refresh t where t.request_id = r.challenge and t.active)
@@ -43,12 +43,12 @@ async fn session(sandbox: &Sandbox) -> String {
     sandbox.client("BLUE_URL").await.query_one(query, &[]).await.expect("a session").get(0)
 }
 
-fn chain((consent, subject): &(String, String)) -> Value {
+pub(super) fn chain((consent, subject): &(String, String)) -> Value {
     serde_json::json!({ "requests": [consent], "consents": [consent], "subject": subject })
 }
 
 /// As if a gateway had captured it: in an incarnation of its own, of which nothing is missing.
-async fn capture(sandbox: &Sandbox, live: &str, door: &str, chain: &Value, outcome: &str) -> Uuid {
+pub(super) async fn capture(sandbox: &Sandbox, live: &str, door: &str, chain: &Value, outcome: &str) -> Uuid {
     let (id, incarnation) = (Uuid::new_v4(), Uuid::new_v4());
     let control = sandbox.client("CONTROL_URL").await;
     let plan: String =
@@ -63,7 +63,7 @@ values ($1, $2, $3, 1, now() - interval '1 hour', $7, 1, $6, $4, 'found', 'unkno
 }
 
 /// Living tokens of a grant on a side.
-async fn living(sandbox: &Sandbox, variable: &str, consent: &str) -> i64 {
+pub(super) async fn living(sandbox: &Sandbox, variable: &str, consent: &str) -> i64 {
     let query = format!(
         "select (select count(*) from hydra_oauth2_access where request_id = '{consent}') + (select count(*) from hydra_oauth2_refresh where request_id = '{consent}' and active)"
     );
@@ -76,7 +76,7 @@ async fn outcome(sandbox: &Sandbox, id: Uuid) -> String {
     row.expect("the event").get(0)
 }
 
-fn why(said: &Value) -> &str {
+pub(super) fn why(said: &Value) -> &str {
     said["why"].as_str().unwrap_or_default()
 }
 

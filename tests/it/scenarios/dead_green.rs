@@ -87,7 +87,7 @@ async fn a_flip_decided_for_a_green_that_dies_goes_back_once_the_plan_has_cut_it
 }
 
 /// A second gateway in front of the sandbox's engines, and what cuts one off; the first is started again, to know that it is one of two.
-async fn with_a_second_gateway(sandbox: &Sandbox) -> Underway {
+pub(super) async fn with_a_second_gateway(sandbox: &Sandbox) -> Underway {
     let file = |name: &str| std::fs::read_to_string(sandbox.dir.join(name)).expect("a file of the sandbox");
     let ports = || format!("http://127.0.0.1:{}", free_port().expect("a port"));
     let west = ports();

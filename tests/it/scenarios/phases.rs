@@ -9,18 +9,18 @@ use std::time::Duration;
 
 /// A verb that moves traffic, its step, and the side where it ends.
 #[derive(Clone, Copy)]
-struct Way {
-    verb: &'static str,
-    step: &'static str,
-    to: &'static str,
+pub(super) struct Way {
+    pub(super) verb: &'static str,
+    pub(super) step: &'static str,
+    pub(super) to: &'static str,
 }
 
-const OUT: Way = Way { verb: "flip --set window.level=10m", step: "flip", to: "green" };
-const BACK: Way = Way { verb: "rollback --yes --set window.level=10m", step: "return", to: "blue" };
+pub(super) const OUT: Way = Way { verb: "flip --set window.level=10m", step: "flip", to: "green" };
+pub(super) const BACK: Way = Way { verb: "rollback --yes --set window.level=10m", step: "return", to: "blue" };
 
 impl Way {
     /// The event by which the step tells that it has come to `phase`.
-    fn says(self, phase: &'static str) -> impl Fn(&Value) -> bool {
+    pub(super) fn says(self, phase: &'static str) -> impl Fn(&Value) -> bool {
         move |event| event["event"] == "note" && event["step"] == self.step && event["body"]["phase"] == phase
     }
 
@@ -50,7 +50,7 @@ impl Way {
     }
 
     /// Asked again it ends where it was to go; or it has stayed and names itself as what to do next, and then ends there.
-    async fn comes_through(self, sandbox: &Sandbox) {
+    pub(super) async fn comes_through(self, sandbox: &Sandbox) {
         let (mut code, mut said) = sandbox.run(self.verb).await;
         if said["live"] != self.to {
             let word = self.verb.split(' ').next().expect("a verb");
@@ -78,7 +78,7 @@ impl Way {
 }
 
 /// Clients are served, and nothing that they saw so far may not be.
-async fn serves_on(sandbox: &Sandbox) {
+pub(super) async fn serves_on(sandbox: &Sandbox) {
     let before = sandbox.seen("acked_writes").await.unwrap_or(0);
     sandbox.until("acked_writes", before + 5).await;
     for word in NEVER {
