@@ -100,6 +100,7 @@ async fn revocation_verbs_gateway_takes_one_from_outside_by_either_major_and_bel
     engine.behave(Manner::First);
     let (status, said) = add(&world, json!({ "subject": "nobody & all=true" })).await;
     assert_eq!((status, alive(&world, "r3").await), (200, 3), "what names nothing kills nothing: {said}");
+    assert_eq!(world.metric("cutover_revocations_captured_total").await, 8, "each was queued, whatever came of it");
 }
 
 #[tokio::test]
@@ -139,6 +140,8 @@ async fn revocation_verbs_gateway_lets_nobody_in_without_the_token_and_understan
     })
     .await;
     assert_eq!(post(&cut_off, TOKEN, &body).await.0, 503, "it cannot be queued");
+    assert_eq!(cut_off.metric("cutover_revocations_refused_total").await, 1);
+    assert_eq!(cut_off.metric("cutover_revocations_captured_total").await, 0);
 }
 
 #[tokio::test]
