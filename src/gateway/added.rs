@@ -11,7 +11,7 @@ use super::routes::Manner;
 use super::upstream::chain_of;
 use crate::plan::{Replay, Secret, Side};
 use crate::revocations::hydra::{Class, Knock};
-use crate::revocations::sinks::{self, Errand, HydraSink, Sink, SinkError};
+use crate::revocations::sinks::{self, Errand, Sink, SinkError};
 use crate::revocations::{Because, Captured, Event, Link, Outcome, Receipt, Shape, Verdicts, Ways, Witness};
 use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, State};
@@ -47,7 +47,7 @@ pub(super) struct Added {
 /// One side's engine, and its tables.
 struct Engine {
     side: Side,
-    sink: HydraSink,
+    sink: Box<dyn Sink>,
     link: Link,
     /// The plan's word on what else may be alive.
     replay: Option<Replay>,
@@ -63,7 +63,8 @@ impl Added {
                 GatewayError::Address { what, url, why: why.to_string() }
             };
             let admin = Url::parse(admin).map_err(wrong)?;
-            let sink = HydraSink::new(http.clone(), admin, limit);
+            let sink = sinks::of_engine(http.clone(), config.replay.as_ref(), Some(admin), side, limit);
+            let sink = sink.expect("an engine with an admin API can be told");
             let link = Link::new(url.clone(), side.as_str(), config.patience);
             Ok(Engine { side, sink, link, replay: config.replay.clone() })
         };

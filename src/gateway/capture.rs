@@ -3,6 +3,7 @@
 //! A revocation that cannot be queued, or whose chain the live side cannot say, is refused with 503: acknowledging it would be a
 //! promise that nobody could keep.
 
+use crate::gateway::counters::Counters;
 use crate::gateway::gate::Pass;
 use crate::gateway::overlay::Overlay;
 use crate::revocations::chain::Lookups;
@@ -16,11 +17,12 @@ pub(super) struct Capture {
     lookups: Lookups,
     producer: Producer,
     overlay: Arc<Overlay>,
+    counters: Arc<Counters>,
 }
 
 impl Capture {
-    pub(super) fn new(lookups: Lookups, producer: Producer, overlay: Arc<Overlay>) -> Self {
-        Self { lookups, producer, overlay }
+    pub(super) fn new(lookups: Lookups, producer: Producer, overlay: Arc<Overlay>, counters: Arc<Counters>) -> Self {
+        Self { lookups, producer, overlay, counters }
     }
 
     /// Queues a revocation durably, with who asked for it as far as that can be seen, and denies what it kills; only then may it be forwarded
@@ -31,6 +33,13 @@ impl Capture {
         pass: &Pass,
         actor: String,
     ) -> Result<(Receipt, Captured), RevocationError> {
+        let queued = self.queue(knock, pass, actor).await;
+        let count = if queued.is_ok() { &self.counters.captured } else { &self.counters.capture_refused };
+        count.add(1);
+        queued
+    }
+
+    async fn queue(&self, knock: &Knock, pass: &Pass, actor: String) -> Result<(Receipt, Captured), RevocationError> {
         self.overlay.require_room()?;
         let found = self.lookups.both(knock, pass.side).await?;
         let captured = Captured {

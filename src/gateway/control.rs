@@ -33,7 +33,7 @@ pub(super) fn router(participant: Arc<Participant>, tallies: Arc<Tallies>, metri
 }
 
 async fn measured(State(metrics): State<Arc<Metrics>>) -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.text()).into_response()
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.text().await).into_response()
 }
 
 /// Whether requests are answered here: a side is settled. A hold is no reason to send clients elsewhere: they would be held there too.

@@ -5,9 +5,11 @@ use super::flows::Flows;
 use super::gate::Gate;
 use super::overlay::{Doorway, Overlay};
 use super::refresh::Refreshes;
+use super::totals::LastTotals;
 use crate::plan::Side;
+use crate::revocations::Totals;
 use crate::revocations::hydra::Class;
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -27,15 +29,19 @@ pub(super) struct Metrics {
     pub(super) refreshes: Option<Arc<Refreshes>>,
     pub(super) flows: Option<Arc<Flows>>,
     pub(super) counters: Arc<Counters>,
+    pub(super) totals: LastTotals,
 }
 
 impl Metrics {
     /// Everything, one sample a line.
-    pub(super) fn text(&self) -> String {
+    pub(super) async fn text(&self) -> String {
         let mut text = Text(String::new());
         self.requests(&mut text);
         self.gate(&mut text);
         self.revocations(&mut text);
+        if let Some(totals) = self.totals.get().await {
+            standing(&totals, &mut text);
+        }
         self.refreshes(&mut text);
         self.flows(&mut text);
         text.0
@@ -136,6 +142,19 @@ impl Metrics {
     }
 }
 
+/// What control says of all gateways' revocations; without its word there is no sample, rather than a wrong one.
+fn standing(totals: &Totals, text: &mut Text) {
+    let Totals { replayed, proved, dead, oldest_unproved_s, .. } = totals;
+    let what = "Revocations of the plan that are replayed and not proved yet.";
+    text.one("cutover_revocations_replayed", "gauge", what, replayed);
+    text.one("cutover_revocations_proved", "gauge", "Revocations of the plan that are proved.", proved);
+    let what = "Revocations of the plan that were given up; each blocks a flip.";
+    text.one("cutover_revocations_dead", "gauge", what, dead);
+    let what = "Age of the plan's oldest revocation that is neither proved nor waived; 0 without any.";
+    let oldest = oldest_unproved_s.unwrap_or_default();
+    text.one("cutover_revocations_oldest_unproved_seconds", "gauge", what, oldest);
+}
+
 struct Text(String);
 
 impl Text {
@@ -148,7 +167,7 @@ impl Text {
         let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
     }
 
-    fn one(&mut self, name: &str, kind: &str, help: &str, value: u64) {
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.head(name, kind, help);
         let _ = writeln!(self.0, "{name} {value}");
     }
@@ -162,6 +181,15 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_queue_without_anything_unproved_has_no_age() {
+        let mut text = Text(String::new());
+        standing(&Totals { proved: 7, ..Totals::default() }, &mut text);
+        let samples: Vec<&str> = text.0.lines().filter(|line| !line.starts_with('#')).collect();
+        let named = ["replayed 0", "proved 7", "dead 0", "oldest_unproved_seconds 0"];
+        assert_eq!(samples, named.map(|sample| format!("cutover_revocations_{sample}")));
+    }
 
     #[test]
     fn a_name_that_somebody_else_chose_stays_within_its_quotes() {

@@ -33,6 +33,7 @@ mod settle;
 mod state;
 mod taken;
 mod times;
+mod totals;
 mod upload;
 mod upstream;
 mod waiting;

@@ -207,12 +207,10 @@ impl Proxy {
         let receipt = match self.capture.take(&knock, &pass, headers::actor(&head.headers)).await {
             Ok((receipt, _)) => receipt,
             Err(failed) => {
-                self.counters.capture_refused.add(1);
                 tracing::warn!(error = %chain_of(&failed), door = knock.door().as_str(), "revocation refused");
                 return come_again("the revocation could not be recorded; nothing was revoked");
             }
         };
-        self.counters.captured.add(1);
         let response = self.forward(listener, head, body, Recognized::of(Question::Other), pass, until).await;
         // Our own answers say nothing of what the engine did, and neither does any 5xx.
         if response.extensions().get::<Unheard>().is_none() {

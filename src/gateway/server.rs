@@ -17,6 +17,7 @@ use super::refresh::Refreshes;
 use super::registers::Registers;
 use super::routes::Routes;
 use super::state::StateFile;
+use super::totals::LastTotals;
 use super::upstream::Upstreams;
 use super::waiting::Bounds;
 use super::workers::{self, Waits, Workers, until_true};
@@ -102,7 +103,7 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
     let flows = gateway.flows.as_ref().map(|flows| Arc::new(Flows::new(flows)));
     let queue = queue::open(&config.queue, &config.control, &config.plan, config.patience);
     let follower = Follower::new(queue, &config.control, &config.plan, &config.name, config.patience);
-    let capture = Arc::new(Capture::new(lookups, producer(&config), Arc::clone(&overlay)));
+    let capture = Arc::new(Capture::new(lookups, producer(&config), Arc::clone(&overlay), Arc::clone(&counters)));
     let added = Added::new(&config, Arc::clone(&gate), Arc::clone(&capture))?;
     let registers = Registers::new(&config.blue, &config.green, config.patience);
     let tallies = Tallies::new(Instant::now());
@@ -120,7 +121,8 @@ pub async fn bind(config: Config) -> Result<Bound, GatewayError> {
         request_timeout: gateway.request_timeout,
     };
     let proxies = proxies(&proxy, gateway)?;
-    let metrics = Arc::new(Metrics { gate: Arc::clone(&gate), overlay, refreshes, flows, counters });
+    let totals = LastTotals::new(&config);
+    let metrics = Arc::new(Metrics { gate: Arc::clone(&gate), overlay, refreshes, flows, counters, totals });
     let participant = Participant::new(gate, registers, upstreams, capture, file, stand, config.hold);
     let urls = [&config.blue, &config.green, &config.control];
     let retiring = Retiring::new(urls, &config.plan, config.replay.as_ref(), config.patience);

@@ -237,7 +237,7 @@ fn lost_marks(plan: &Plan, document: &Document, problems: &mut Problems<'_>) {
 /// True for tables that hold used-marks, secrets or keys, by their names.
 fn holds_marks(table: &str) -> bool {
     let name = table.rsplit('.').next().unwrap_or(table).trim_matches('"').to_lowercase();
-    let ends = ["code", "pkce", "client", "jwk"].iter().any(|end| name.ends_with(end));
+    let ends = ["code", "pkce", "client", "jwk", "issuer"].iter().any(|end| name.ends_with(end));
     ends || name.starts_with("jti") || name.contains("_jti")
 }
 

@@ -91,7 +91,8 @@ delete from hydra_oauth2_access where request_id = (select min(request_id) from 
 delete from hydra_oauth2_flow where consent_challenge_id = (select challenge_id from chain order by request_id desc limit 1);
 update hydra_oauth2_logout_request set redir_url = 'lost';
 delete from hydra_jwk k where not exists (select from hydra_oauth2_trusted_jwt_bearer_issuer i where (i.key_set, i.key_id) = (k.sid, k.kid))
-  and k.sid = (select max(sid) from hydra_jwk where not exists (select from hydra_oauth2_trusted_jwt_bearer_issuer i where i.key_set = hydra_jwk.sid))";
+  and k.sid = (select max(sid) from hydra_jwk where not exists (select from hydra_oauth2_trusted_jwt_bearer_issuer i where i.key_set = hydra_jwk.sid));
+delete from hydra_oauth2_trusted_jwt_bearer_issuer";
 
 #[tokio::test]
 async fn what_a_person_and_an_engine_do_on_green_comes_to_blue() {
@@ -107,6 +108,8 @@ async fn what_a_person_and_an_engine_do_on_green_comes_to_blue() {
         pair.blue.ask::<i64>("select count(*) from hydra_jwk").await,
         pair.green.ask::<i64>("select count(*) from hydra_jwk").await,
     );
+    let trusted = "select count(*) from hydra_oauth2_trusted_jwt_bearer_issuer";
+    assert_eq!(pair.blue.ask::<i64>(trusted).await, 1, "an issuer that only green has lost");
     let known = Known::of(&pair, Vec::new()).await;
     let report = worker.batch(&known).await.expect("the batch succeeds");
 
@@ -127,6 +130,7 @@ async fn what_a_person_and_an_engine_do_on_green_comes_to_blue() {
     assert_eq!(pair.blue.ask::<i64>(&of("jti_blacklist", "signature = 'used-on-green'")).await, 1);
     assert!(keys.1 < keys.0, "a key was removed on green");
     assert_eq!(pair.blue.ask::<i64>("select count(*) from hydra_jwk").await, keys.1);
+    assert_eq!(pair.blue.ask::<i64>(trusted).await, 0, "it is trusted no more");
     assert_eq!(pair.blue.ask::<i64>(&of("access", &format!("request_id = '{rotated}'"))).await, 0, "rotated");
     assert_eq!(pair.blue.ask::<i64>(&of("logout_request", "redir_url = 'lost'")).await, 0, "lost, as the plan says");
     let living = of("refresh", &format!("request_id = '{lost}' and active"));

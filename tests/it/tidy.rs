@@ -1,5 +1,6 @@
-//! The house holds itself: arrows between rooms, a sentence at the top of every file, no file outside the list of tests.
+//! The house holds itself: arrows between rooms, a sentence at the top of every file, no file outside the list of tests, no hazard with a test that is not there.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +125,50 @@ fn tidy_every_test_file_is_listed() {
         let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
         assert!(name == "main" || main.contains(&format!("mod {name};")), "tests/it/{name} is not listed in main.rs");
     }
+}
+
+/// What a text has between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// What a document names as tests: all of the last cell of a row, and elsewhere whatever is a path.
+fn named_tests(text: &str) -> BTreeSet<&str> {
+    let last_cells = text.lines().filter_map(|line| line.strip_suffix(" |")?.rsplit(" | ").next());
+    last_cells.flat_map(quoted).chain(text.lines().flat_map(quoted).filter(|name| name.contains("::"))).collect()
+}
+
+/// The files below a folder: the way to each without its ending, and its text.
+fn texts(folder: &Path) -> Vec<(PathBuf, String)> {
+    let inside = |file: &Path| file.strip_prefix(folder).expect("below the folder").with_extension("");
+    sources(folder).iter().map(|file| (inside(file), fs::read_to_string(file).expect("a source file"))).collect()
+}
+
+/// Whether there is such a file or folder, or such a function in one: `module::test`, `test`, `module::module`, `room/file.rs`.
+fn is_there(name: &str, folder: &Path, texts: &[(PathBuf, String)]) -> bool {
+    let path = name.replace("::", "/");
+    let (module, test) = path.rsplit_once('/').unwrap_or(("", &path));
+    let function = format!("fn {test}(");
+    let is_file = folder.join(&path).exists() || folder.join(format!("{path}.rs")).exists();
+    is_file || texts.iter().any(|(file, text)| file.starts_with(module) && text.contains(&function))
+}
+
+#[test]
+fn tidy_every_test_that_the_hazards_name_is_there() {
+    let hazards = fs::read_to_string(root().join("docs/hazards.md")).expect("the hazards");
+    let folders = ["tests/it", "src"].map(|folder| root().join(folder));
+    let texts = folders.each_ref().map(|folder| texts(folder));
+    let is_there = |name: &str| folders.iter().zip(&texts).any(|(folder, texts)| is_there(name, folder, texts));
+    let named = named_tests(&hazards);
+    assert!(
+        named.contains("level_back") && named.contains("steps_log::no_batch_is_begun_before_the_last_chunk_stands")
+    );
+    assert!(
+        !is_there("steps_log::what_nobody_has_written")
+            && !is_there("level_back::no_batch_is_begun_before_the_last_chunk_stands")
+    );
+    let missing: Vec<&str> = named.into_iter().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "docs/hazards.md names what is not there: {missing:#?}");
 }
 
 /// The first sentence of a file's `//!`.

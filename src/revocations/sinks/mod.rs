@@ -11,9 +11,11 @@ pub use http::HttpSink;
 pub use hydra::HydraSink;
 pub use sql::{Flaw, SqlSink};
 
+use crate::plan::{Replay, Side};
 use futures_util::future::BoxFuture;
 use std::time::Duration;
 use thiserror::Error;
+use url::Url;
 
 /// What an engine is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,6 +110,22 @@ impl SinkError {
 pub trait Sink: Send + Sync {
     /// Tells the engine; the status of success. Repeating it does no harm.
     fn tell<'a>(&'a self, errand: &'a Errand) -> BoxFuture<'a, Result<u16, SinkError>>;
+}
+
+/// The API of `side`'s engine, asked through `http`, which waits for at most `limit`: the plan's own words where it has some, else Hydra's at
+/// `admin`. None where there is neither.
+#[must_use]
+pub fn of_engine(
+    http: reqwest::Client,
+    replay: Option<&Replay>,
+    admin: Option<Url>,
+    side: Side,
+    limit: Duration,
+) -> Option<Box<dyn Sink>> {
+    if let Some(words) = replay.and_then(|replay| replay.http.clone()) {
+        return Some(Box::new(HttpSink::new(http, words, side, limit)));
+    }
+    Some(Box::new(HydraSink::new(http, admin?, limit)))
 }
 
 /// An HTTP client for sinks: follows no redirect, so that no credential travels to a host that the plan does not name.

@@ -6,7 +6,7 @@ use crate::engine::{Context, StepError, chain};
 use crate::plan::Side;
 use crate::revocations::live::execute;
 use crate::revocations::proof::Proof;
-use crate::revocations::sinks::{self, HttpSink, HydraSink, Sink};
+use crate::revocations::sinks::{self, Sink};
 use crate::revocations::unasked::DeadChain;
 use crate::revocations::{Event, Witness};
 use crate::steps::failure::fail;
@@ -25,13 +25,14 @@ const PER_WITNESS: usize = 2000;
 /// The API of the side's engine, where the plan names one: its own words, or Hydra's admin API behind the gateway.
 pub(in crate::steps) fn sink(world: &World, side: Side) -> Result<Option<Box<dyn Sink>>, StepError> {
     let http = sinks::client(ENGINE).map_err(|error| fail("set up HTTP", error))?;
-    if let Some(plan) = world.plan.revocations.as_ref().and_then(|revocations| revocations.replay.http.clone()) {
-        return Ok(Some(Box::new(HttpSink::new(http, plan, side, ENGINE))));
-    }
-    let Some(gateway) = &world.plan.gateway else { return Ok(None) };
-    let upstream = if side == Side::Blue { &gateway.blue } else { &gateway.green };
-    let admin = url::Url::parse(&upstream.admin).map_err(|error| fail("read the engine's address", error))?;
-    Ok(Some(Box::new(HydraSink::new(http, admin, ENGINE))))
+    let upstream = world.plan.gateway.as_ref().map(|gateway| match side {
+        Side::Blue => &gateway.blue,
+        Side::Green => &gateway.green,
+    });
+    let admin = upstream.map(|upstream| url::Url::parse(&upstream.admin)).transpose();
+    let admin = admin.map_err(|error| fail("read the engine's address", error))?;
+    let replay = world.plan.revocations.as_ref().map(|revocations| &revocations.replay);
+    Ok(sinks::of_engine(http, replay, admin, side, ENGINE))
 }
 
 impl Levelling {

@@ -11,6 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const SOON: Duration = Duration::from_secs(10);
+/// Longer than a gateway keeps what control said of revocations.
+const LATER: Duration = Duration::from_secs(40);
 const REFRESH: &str = "grant_type=refresh_token&refresh_token=x.r1";
 
 async fn ask(world: &World, seconds: u64) -> Result<Figures, AdapterError> {
@@ -233,6 +235,46 @@ async fn gateway_does_not_count_what_it_refused_itself() {
     assert_eq!(world.http.post(url).body("no form").send().await.expect("the gateway answers").status(), 415);
     let seen = figures(&world).await;
     assert_eq!((seen.blue, seen.green), (Answers::default(), Answers::default()));
+}
+
+/// What `/metrics` says of where revocations stand.
+async fn standing(world: &World) -> Vec<String> {
+    let text = world.metrics().await;
+    let told = text.lines().filter_map(|line| line.strip_prefix("cutover_revocations_"));
+    told.filter(|line| !line.contains("_total")).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn gateway_tells_where_revocations_stand_in_control_and_nothing_when_that_does_not_say_it() {
+    let world = World::new().await;
+    let control = &world.pair.control;
+    for token in 1..=7 {
+        assert_eq!(world.revoke(&format!("a.{token}")).await.status(), 200);
+    }
+    eventually(SOON, "all of them are in control", async || {
+        (control.ask::<i64>("select count(*) from cutover.revocation").await == 7).then_some(())
+    })
+    .await;
+    control
+        .execute(
+            "update cutover.revocation set replayed_at = captured_at where seq <= 6;
+update cutover.revocation set proved_at = captured_at where seq in (2, 3);
+update cutover.revocation set dead_at = captured_at where seq in (4, 5, 6);
+update cutover.revocation set captured_at = captured_at - interval '1 hour' where seq in (3, 7)",
+        )
+        .await;
+    let told =
+        eventually(LATER, "control says it", async || Some(standing(&world).await).filter(|told| !told.is_empty()))
+            .await;
+    assert_eq!(told[..3], ["replayed 1", "proved 2", "dead 3"]);
+    let oldest_s = told[3].strip_prefix("oldest_unproved_seconds ").map(|age| age.parse::<f64>().expect("a number"));
+    assert!(oldest_s.is_some_and(|oldest_s| (3600.0..3700.0).contains(&oldest_s)), "{told:?}");
+
+    control.execute("alter table cutover.revocation rename to elsewhere").await;
+    assert_eq!(standing(&world).await, told, "control counts once for all who ask within some seconds");
+    eventually(LATER, "what was once true is told no more", async || standing(&world).await.is_empty().then_some(()))
+        .await;
+    assert_eq!(world.metric("cutover_revocations_captured_total").await, 7, "what it counts itself is told still");
 }
 
 #[tokio::test]

@@ -256,10 +256,15 @@ impl World {
         request.send().await.expect("the gateway answers")
     }
 
+    /// All that the gateway counts.
+    pub(crate) async fn metrics(&self) -> String {
+        let url = format!("http://{}/metrics", self.gateway.addresses.control);
+        self.http.get(url).send().await.expect("the gateway answers").text().await.expect("a body")
+    }
+
     /// A sample of `/metrics`, 0 when it is not there.
     pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let url = format!("http://{}/metrics", self.gateway.addresses.control);
-        let text = self.http.get(url).send().await.expect("the gateway answers").text().await.expect("a body");
+        let text = self.metrics().await;
         let sample = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         sample.map_or(0, |value| value.parse().expect("a number"))
     }

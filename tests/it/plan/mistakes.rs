@@ -347,6 +347,38 @@ fn every_mistake_is_told_with_its_place() {
     }
 }
 
+/// Names of tables that hold used-marks, secrets or keys: one of each kind.
+const MARKS: &[&str] = &[
+    "hydra_oauth2_code",
+    "hydra_oauth2_pkce",
+    "hydra_client",
+    "hydra_jwk",
+    "hydra_oauth2_trusted_jwt_bearer_issuer",
+    "hydra_oauth2_jti_blacklist",
+    "jti_used",
+    "auth.jti_used",
+    "Authorization_Code",
+];
+
+#[test]
+fn what_holds_marks_secrets_or_keys_is_neither_left_behind_nor_lost() {
+    for name in MARKS {
+        for (list, first, what) in [
+            ("drop", "login_request", "left behind on blue"),
+            ("own", "networks", "left behind on blue"),
+            ("reverse", "flow: lose", "lost on the way back"),
+        ] {
+            let (from, to) = match list {
+                "reverse" => (first.to_owned(), format!("{name}: lose")),
+                _ => (format!("{list}: [{first}]"), format!("{list}: [{first}, {name}]")),
+            };
+            let text = whole().replacen(&from, &to, 1);
+            let messages: Vec<String> = problems_of(&text).into_iter().map(|problem| problem.message).collect();
+            assert_eq!(messages, [format!("`{name}` cannot be {what}")], "{to}");
+        }
+    }
+}
+
 /// What a plan of method `logical` cannot have besides; each is right with `carry`.
 const LOGICAL: &[Case] = &[
     ("table: access", "table: access", &[]),

@@ -3,9 +3,12 @@
 use super::bench::{Bench, SOON, leases, parcel, pull_some};
 use super::servers::Nats;
 use crate::harness::eventually;
+use crate::revocations::LIMIT;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use cutover::plan::Secret;
 use cutover::revocations::queue::{Lane, NatsQueue, Queue, Stillness, Terms};
 use std::time::Duration;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn what_is_published_survives_a_kill_of_the_server() {
@@ -57,4 +60,26 @@ async fn a_stream_that_may_drop_messages_is_refused() {
     queue.check().await.expect("one that is as it must be is used");
     queue.publish(Lane::Live, &[parcel(b"1".to_vec())], None).await.expect("it is published");
     assert_eq!(pull_some(&queue, Lane::Live).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_login_that_the_server_does_not_know_is_told_at_once_and_without_its_password() {
+    let server = Nats::start_with(&["--user", "cutover", "--pass", "the-right-one"]).await;
+    let queue = |login: &str| {
+        let mut settings = server.settings();
+        settings.url = Secret::new(server.url().replace("//", &format!("//{login}@")));
+        NatsQueue::new(&settings, Bench::terms())
+    };
+    for login in ["cutover:a-wrong-one", "nobody:the-right-one"] {
+        let (queue, began) = (queue(login), Instant::now());
+        let checked = queue.check().await.expect_err(login);
+        let published = queue.publish(Lane::Live, &[parcel(b"{}".to_vec())], None).await.expect_err(login);
+        assert!(began.elapsed() < LIMIT / 2, "{login}: {:?}", began.elapsed());
+        for error in [checked, published] {
+            let said = error.to_string();
+            assert!(error.is_certainly_undone() && said.contains("authorization violation"), "{login}: {said}");
+            assert!(!said.contains("a-wrong-one") && !said.contains("the-right-one"), "{said}");
+        }
+    }
+    queue("cutover:the-right-one").check().await.expect("a login that it knows");
 }

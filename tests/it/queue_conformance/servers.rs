@@ -15,6 +15,8 @@ static STREAMS: AtomicU32 = AtomicU32::new(0);
 /// A JetStream server with a folder of its own. It ends with this; the shared one ends with the process, through a watcher.
 pub(super) struct Nats {
     folder: PathBuf,
+    /// What it is started with besides.
+    arguments: &'static [&'static str],
     port: u16,
     server: Child,
 }
@@ -26,19 +28,23 @@ impl Nats {
     }
 
     pub(super) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    pub(super) async fn start_with(arguments: &'static [&'static str]) -> Self {
         let folder = fresh_folder("nats");
         std::fs::create_dir_all(&folder).expect("a folder");
-        let mut server = launch(&folder, -1);
+        let mut server = launch(&folder, -1, arguments);
         let port = port(&folder, &mut server).await;
         watch(&server);
-        Self { folder, port, server }
+        Self { folder, arguments, port, server }
     }
 
     /// Kill -9, and up again on the same port and files.
     pub(super) async fn crash(&mut self) {
         self.server.kill().expect("it runs");
         self.server.wait().expect("it ended");
-        self.server = launch(&self.folder, i32::from(self.port));
+        self.server = launch(&self.folder, i32::from(self.port), self.arguments);
         port(&self.folder, &mut self.server).await;
         watch(&self.server);
     }
@@ -65,11 +71,11 @@ impl Drop for Nats {
     }
 }
 
-fn launch(folder: &std::path::Path, port: i32) -> Child {
+fn launch(folder: &std::path::Path, port: i32, arguments: &[&str]) -> Child {
     let mut found = ["/usr/sbin/nats-server", "/usr/bin/nats-server", "/usr/local/bin/nats-server"].into_iter();
     let program = found.find(|path| std::path::Path::new(path).exists()).unwrap_or("nats-server");
     let mut command = Command::new(program);
-    command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string()]).arg("-sd").arg(folder);
+    command.args(["-js", "-a", "127.0.0.1", "-p", &port.to_string()]).arg("-sd").arg(folder).args(arguments);
     command.arg("--ports_file_dir").arg(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.spawn().expect("nats-server is installed (scripts/install does it)")
 }

@@ -1,10 +1,11 @@
 //! `POST /cutover/v1/revocations`: who may, what is understood, what an engine makes of it, and what the tables then say.
 
 use super::engine::{Engine, Manner};
+use super::http_sink::words;
 use crate::gateway::world::{World, nowhere, to_green};
 use crate::harness::eventually;
 use crate::revocations::tables;
-use cutover::plan::Secret;
+use cutover::plan::{Replay, Secret};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +13,17 @@ use std::time::Duration;
 const TOKEN: &str = "a-token-made-by-chance";
 
 async fn world(manner: Manner) -> (World, Engine) {
-    let engine = Engine::start(manner).await;
+    world_by(Engine::start(manner).await, None).await
+}
+
+/// The same, with the plan's word on how its engine is told.
+async fn world_by(engine: Engine, replay: Option<Replay>) -> (World, Engine) {
     let admin = engine.url.clone();
     let world = World::with(|config| {
         config.gateway.revocations_token = Some(Secret::new(TOKEN));
         config.gateway.blue.admin = admin;
         config.gateway.request_timeout = Duration::from_secs(2);
+        config.replay = replay;
     })
     .await;
     *engine.database.lock().expect("no panic") = Some(world.pair.blue.url());
@@ -100,6 +106,26 @@ async fn revocation_verbs_gateway_takes_one_from_outside_by_either_major_and_bel
     engine.behave(Manner::First);
     let (status, said) = add(&world, json!({ "subject": "nobody & all=true" })).await;
     assert_eq!((status, alive(&world, "r3").await), (200, 3), "what names nothing kills nothing: {said}");
+    assert_eq!(world.metric("cutover_revocations_captured_total").await, 8, "each was queued, whatever came of it");
+}
+
+#[tokio::test]
+async fn revocation_verbs_gateway_tells_an_engine_with_an_api_of_its_own_in_the_plans_words() {
+    let engine = Engine::start(Manner::First).await;
+    let http = words(&engine.url, "http://127.0.0.1:1");
+    let (world, engine) = world_by(engine, Some(Replay { http: Some(http), sql: Vec::new() })).await;
+    for (name, subject) in [("r1", "ann"), ("r2", "bob")] {
+        grant(&world, name, subject).await;
+    }
+    let (status, said) = add(&world, json!({ "subject": "ann", "client": "app" })).await;
+    assert_eq!((status, &said["outcome"], alive(&world, "r1").await), (200, &"executed".into(), 0), "{said}");
+    let (status, said) = add(&world, json!({ "consent": "r2" })).await;
+    assert_eq!((status, &said["outcome"], alive(&world, "r2").await), (200, &"executed".into(), 0), "{said}");
+    let (status, said) = add(&world, json!({ "session": "s1" })).await;
+    assert_eq!((status, &said["outcome"]), (502, &"captured".into()), "{said}");
+    assert!(said["error"].as_str().is_some_and(|why| why.contains("no request for this")), "{said}");
+    let asked = ["ann", "bob"].map(|subject| format!("POST /base/grants?subject={subject}&client=app"));
+    assert_eq!(*engine.asked.lock().expect("no panic"), asked, "Hydra's admin API is none of its");
 }
 
 #[tokio::test]
@@ -139,6 +165,8 @@ async fn revocation_verbs_gateway_lets_nobody_in_without_the_token_and_understan
     })
     .await;
     assert_eq!(post(&cut_off, TOKEN, &body).await.0, 503, "it cannot be queued");
+    assert_eq!(cut_off.metric("cutover_revocations_refused_total").await, 1);
+    assert_eq!(cut_off.metric("cutover_revocations_captured_total").await, 0);
 }
 
 #[tokio::test]

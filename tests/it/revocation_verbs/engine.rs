@@ -2,7 +2,7 @@
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cutover::plan::Secret;
 use std::sync::{Arc, Mutex};
@@ -34,14 +34,16 @@ pub(super) struct Engine {
     pub(super) database: Arc<Mutex<Option<Secret>>>,
     /// Method, path and query of each request.
     pub(super) asked: Arc<Mutex<Vec<String>>>,
+    /// Headers and body of each request.
+    pub(super) heard: Arc<Mutex<Vec<(HeaderMap, String)>>>,
 }
 
 impl Engine {
     pub(super) async fn start(manner: Manner) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
-        let engine =
-            Self { url, manner: Arc::new(Mutex::new(manner)), database: Arc::default(), asked: Arc::default() };
+        let manner = Arc::new(Mutex::new(manner));
+        let engine = Self { url, manner, database: Arc::default(), asked: Arc::default(), heard: Arc::default() };
         let router = Router::new().fallback(answer).with_state(engine.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         engine
@@ -59,6 +61,9 @@ impl Engine {
 async fn answer(State(engine): State<Engine>, request: Request) -> Response {
     let (path, query) = (request.uri().path().to_owned(), request.uri().query().unwrap_or_default().to_owned());
     engine.asked.lock().expect("no panic").push(format!("{} {path}?{query}", request.method()));
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+    engine.heard.lock().expect("no panic").push((head.headers, String::from_utf8_lossy(&body).into_owned()));
     let manner = engine.manner.lock().expect("no panic").clone();
     let is_admin = path.starts_with("/admin/");
     match manner {

@@ -3,6 +3,7 @@
 mod added;
 mod desk;
 mod engine;
+mod http_sink;
 mod live;
 mod stopped;
 mod unasked;
