@@ -123,7 +123,10 @@ impl Gate {
             let mut inner = self.lock();
             match inner.mode {
                 Mode::Open => return Ok(self.pass(&mut inner, false)),
-                Mode::Held if manner.passes_hold => return Ok(self.pass(&mut inner, true)),
+                // A process that slept past its hold finds requests before its own word that the hold is over.
+                Mode::Held if manner.passes_hold && Instant::now() < inner.hold_until => {
+                    return Ok(self.pass(&mut inner, true));
+                }
                 Mode::Held | Mode::Turned => {
                     let (tell, told) = oneshot::channel();
                     let place = inner.waiting.push(manner.lane, body_bytes, tell).ok_or(Refusal::Full)?;

@@ -258,7 +258,7 @@ mod tests {
     #[test]
     fn anything_wrong_on_either_way_fails_and_what_was_given_up_does_not() {
         let (there, back) = (|| stop("green", 1, 100, 20.0), || stop("blue", 2, 300, 30.0));
-        for word in ["failed", "lost_writes", "revoked_accepted", "two_writer_ms"] {
+        for word in ["failed", "lost_writes", "revoked_accepted", "ended_accepted", "two_writer_ms"] {
             for summary in
                 [summary(&with(there(), word, 1), Some(&back())), summary(&there(), Some(&with(back(), word, 1)))]
             {

@@ -124,11 +124,13 @@ fn prober_settings(variables: &Variables, layout: &Layout) -> Result<prober::Set
         doors: Doors {
             public: variables.get("GATEWAY_PUBLIC")?.to_owned(),
             admin: variables.get("GATEWAY_ADMIN")?.to_owned(),
+            control: variables.get("GATEWAY_CONTROL")?.to_owned(),
             dashboard: variables.get("DASHBOARD_CUTOVER")?.to_owned(),
             authorization: variables.get("AUTHZ_CUTOVER")?.to_owned(),
         },
         blue: Secret::new(variables.get("BLUE_DSN")?),
         green: Secret::new(variables.get("GREEN_DSN")?),
+        revocations_token: Secret::new(variables.get("REVOCATIONS_TOKEN")?),
         rate: variables.get("RATE")?.parse().unwrap_or(200),
         control: variables.address("PROBER_CONTROL")?,
         folder: layout.prober(),

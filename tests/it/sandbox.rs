@@ -20,7 +20,7 @@ async fn sandbox_a_quiet_blue_gets_a_clean_bill_and_a_broken_one_does_not() {
         (&"done".into(), &"blue".into(), &true.into()),
         "{quiet}"
     );
-    for word in ["failed", "lost_writes", "revoked_accepted", "two_writer_ms"] {
+    for word in ["failed", "lost_writes", "revoked_accepted", "ended_accepted", "two_writer_ms"] {
         assert_eq!(count(&quiet, word), 0, "{word} in {quiet}");
     }
     assert_eq!(quiet["flips"], 0);

@@ -106,7 +106,8 @@ fn line(options: &BenchOptions, rate: u32, seen: &Value, load: &Report) -> Value
     let requests = seen["requests"].as_u64().unwrap_or_default() + load.prober.requests;
     let unsent = seen["not_sent"].as_u64().unwrap_or(u64::MAX);
     let failed = seen["failed"].as_u64().unwrap_or(u64::MAX).saturating_add(load.prober.failed);
-    let wrong = load.prober.lost_writes + load.prober.revoked_accepted + load.prober.two_writer_ms;
+    let accepted = load.prober.revoked_accepted + load.prober.ended_accepted;
+    let wrong = load.prober.lost_writes + accepted + load.prober.two_writer_ms;
     let mut short = Vec::new();
     let mut wants = |is_reached: bool, what: String| {
         if !is_reached {

@@ -1,4 +1,4 @@
-//! Self-managed clients: create, list, show, edit, delete.
+//! Self-managed clients: create, list, show, edit, another secret, delete.
 
 use crate::sandbox::system::{Sorry, System, from_side};
 use crate::sandbox::upstream::json_of;
@@ -126,6 +126,19 @@ pub(super) async fn edit(
     wish.apply(&mut client);
     let request = system.engine.admin(pass.side, Method::PUT, &path).json(&client);
     Ok(Json(Shown::from_engine(&json_of("edit a client", request).await?)))
+}
+
+/// `POST /clients/{id}/secret`: another secret, shown once; the one before opens nothing from here.
+pub(super) async fn change_secret(State(system): State<System>, Path(id): Path<String>) -> Result<Json<Shown>, Sorry> {
+    let pass = system.enter().await?;
+    let path = format!("/clients/{id}");
+    let mut client = json_of("show a client", system.engine.admin(pass.side, Method::GET, &path)).await?;
+    let secret = uuid::Uuid::new_v4().simple().to_string();
+    client["client_secret"] = json!(secret);
+    let request = system.engine.admin(pass.side, Method::PUT, &path).json(&client);
+    let mut shown = Shown::from_engine(&json_of("change a client's secret", request).await?);
+    shown.client_secret = Some(secret);
+    Ok(Json(shown))
 }
 
 /// `DELETE /clients/{id}`, with everything issued to it.

@@ -71,7 +71,8 @@ pub(super) struct Yes {
     code_challenge_method: Option<String>,
 }
 
-/// `POST /consents`: signs the user in, accepts the consent, and hands out the code that the browser would carry to the app.
+/// `POST /consents`: signs the user in, accepts the consent, and hands out the code that the browser would carry to the app, with the
+/// cookies that the browser keeps.
 pub(super) async fn give(
     State(system): State<System>,
     Json(yes): Json<Yes>,
@@ -81,7 +82,7 @@ pub(super) async fn give(
     let back = browser.consent(&yes).await?;
     let code = value_of(&back, "code").ok_or(UpstreamError::Answer { what: "give consent", lacks: "a code" })?;
     let state = value_of(&back, "state");
-    Ok((StatusCode::CREATED, Json(json!({"code": code, "state": state}))))
+    Ok((StatusCode::CREATED, Json(json!({"code": code, "state": state, "browser": browser.cookies()}))))
 }
 
 fn value_of(url: &url::Url, name: &str) -> Option<String> {
@@ -100,7 +101,7 @@ impl Browser<'_> {
     async fn consent(&mut self, yes: &Yes) -> Result<url::Url, UpstreamError> {
         let at_login = self.go("begin a grant", &authorize(yes)).await?;
         let challenge = needed(&at_login, "login_challenge", "begin a grant")?;
-        let login = json!({"subject": yes.subject, "remember": false});
+        let login = json!({"subject": yes.subject, "remember": true, "remember_for": 0});
         let next = self.accept("accept a login", "login", "login_challenge", &challenge, &login).await?;
         let at_consent = self.go("follow a login", &next).await?;
         let challenge = needed(&at_consent, "consent_challenge", "follow a login")?;
@@ -112,14 +113,19 @@ impl Browser<'_> {
 
     /// Opens a path of the public API and says where it leads.
     async fn go(&mut self, what: &'static str, path_and_query: &str) -> Result<url::Url, UpstreamError> {
-        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = self.system.engine.browse(path_and_query);
-        if !cookies.is_empty() {
-            request = request.header("cookie", cookies.join("; "));
+        if !self.cookies.is_empty() {
+            request = request.header("cookie", self.cookies());
         }
         let (location, answer) = redirect_of(what, request).await?;
         self.keep_cookies(&answer);
         Ok(location)
+    }
+
+    /// All that it keeps, as it shows them.
+    fn cookies(&self) -> String {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        cookies.join("; ")
     }
 
     fn keep_cookies(&mut self, answer: &Response) {

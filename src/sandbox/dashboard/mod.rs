@@ -22,6 +22,7 @@ fn api(system: System) -> Router {
         .route("/health", get(|| async { "ok" }))
         .route("/clients", get(clients::list).post(clients::create))
         .route("/clients/{id}", get(clients::show).put(clients::edit).delete(clients::remove))
+        .route("/clients/{id}/secret", post(clients::change_secret))
         .route("/consent", get(consent::screen))
         .route("/consents", post(consent::give))
         .route("/apps", get(consent::connected))

@@ -2,7 +2,7 @@
 //!
 //! Owns its own chain of migrations and everything it says to its database, which it reaches as the application's role like any
 //! engine would. Never knows that it is being migrated: it imports nothing of the product but how to connect. Opaque tokens only: it
-//! signs no id tokens and keeps no browser cookies.
+//! signs no id tokens, and of cookies it knows the one by which a browser's login is remembered.
 
 mod fault;
 mod http;

@@ -2,9 +2,9 @@
 //!
 //! An act answers `None` when there was nothing to act on. Never retries: a retry would hide a failure.
 
-use super::ledger::Tokens;
+use super::ledger::{Spent, THEFT, Tokens};
 use super::rulings::{Fate, Ruling, rule};
-use super::words::{Call, Kind, Reply};
+use super::words::{Call, Door, Kind, Reply};
 use super::{Prober, doors};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,11 +14,11 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 /// Where the engine sends the browser back to; nobody listens there.
-const CALLBACK: &str = "http://127.0.0.1:5555/callback";
+pub(super) const CALLBACK: &str = "http://127.0.0.1:5555/callback";
 /// What apps may ask for.
 const SCOPE: &str = "openid offline_access photos.read";
 /// What an app asks for itself.
-const OWN_SCOPE: &str = "photos.read";
+pub(super) const OWN_SCOPE: &str = "photos.read";
 
 /// Why an answer that is not a success contradicts the history.
 pub(super) fn refused(call: &Call) -> Option<String> {
@@ -83,37 +83,42 @@ fn keep(prober: &Prober, app: usize, consent: Option<usize>, call: &Call) -> Opt
     got.map(|tokens| prober.history.lock().ledger.add_chain(app, consent, tokens))
 }
 
-/// A user gives consent on the dashboard, and the app turns the code into tokens; then a thief tries the code too, when `is_replayed`.
-pub(super) async fn grant(prober: &Prober, is_replayed: bool) -> Option<()> {
+/// A user gives consent on the dashboard, and the app turns the code into tokens.
+pub(super) async fn grant(prober: &Prober) -> Option<()> {
     let app = {
         let mut state = prober.history.lock();
         if state.ledger.is_full() { None } else { state.ledger.use_app() }
     }?;
-    grant_to(prober, app, format!("user-{}", Uuid::new_v4().simple()), is_replayed).await;
+    grant_to(prober, app, format!("user-{}", Uuid::new_v4().simple())).await;
     Some(())
 }
 
 /// A subject lets an app in, which is used already and left afterwards.
-pub(super) async fn grant_to(prober: &Prober, app: usize, subject: String, is_replayed: bool) {
+pub(super) async fn grant_to(prober: &Prober, app: usize, subject: String) {
     let verifier = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
     if let Some((consent, code)) = give_consent(prober, app, &subject, &verifier).await {
-        let form = [
-            ("grant_type", "authorization_code"),
-            ("code", code.as_str()),
-            ("redirect_uri", CALLBACK),
-            ("code_verifier", verifier.as_str()),
-        ];
-        let exchange = || prober.call(Kind::Exchange, prober.token_request("/oauth2/token", app, &form));
-        let call = exchange().await;
+        let spent = Spent { code, verifier };
+        let call = exchange(prober, app, &spent).await;
         prober.history.lock().ledger.exchanged(consent, call.origin());
         let chain = keep(prober, app, Some(consent), &call);
-        if let Some(chain) = chain.filter(|_| is_replayed) {
-            prober.history.lock().ledger.chains[chain].fate.doom(prober.client.now_us());
-            doors::stolen(prober, chain, &exchange().await, "a code that was exchanged");
+        let mut state = prober.history.lock();
+        if let Some(chain) = chain {
+            state.ledger.chains[chain].code = Some(spent);
         }
-        prober.history.lock().ledger.consents[consent].busy = false;
+        state.ledger.consents[consent].busy = false;
     }
     prober.history.lock().ledger.leave(app);
+}
+
+/// Presents a code at the token endpoint.
+pub(super) async fn exchange(prober: &Prober, app: usize, spent: &Spent) -> Call {
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("code", spent.code.as_str()),
+        ("redirect_uri", CALLBACK),
+        ("code_verifier", spent.verifier.as_str()),
+    ];
+    prober.call(Kind::Exchange, prober.token_request("/oauth2/token", app, &form)).await
 }
 
 async fn give_consent(prober: &Prober, app: usize, subject: &str, verifier: &str) -> Option<(usize, String)> {
@@ -128,17 +133,15 @@ async fn give_consent(prober: &Prober, app: usize, subject: &str, verifier: &str
     });
     let url = format!("{}/consents", prober.client.doors.dashboard);
     let call = prober.call(Kind::GiveConsent, prober.client.http.post(url).json(&wish)).await;
-    let code = call.success().and_then(|body| body.get("code")?.as_str()).map(str::to_owned);
+    let word = |name: &str| call.success().and_then(|body| body.get(name)?.as_str()).map(str::to_owned);
+    let (code, browser) = (word("code"), word("browser"));
     let forbidden = if code.is_none() { refused(&call).or(Some("no code in the answer".to_owned())) } else { None };
     prober.history.enter(&call, forbidden, Some(&format!("app {app}")));
-    let consent = prober.history.lock().ledger.add_consent(app, subject.to_owned(), before);
-    match code {
-        Some(code) => Some((consent, code)),
-        None => {
-            prober.history.lock().ledger.consents[consent].uncertain = true;
-            None
-        }
-    }
+    let mut state = prober.history.lock();
+    let consent = state.ledger.add_consent(app, subject.to_owned(), before);
+    let given = &mut state.ledger.consents[consent];
+    (given.browser, given.uncertain) = (browser, code.is_none());
+    code.map(|code| (consent, code))
 }
 
 /// An app refreshes; the old tokens are no longer used from here.
@@ -193,6 +196,10 @@ pub(super) async fn try_revoked_refresh(prober: &Prober, chain: usize) -> Option
     prober.history.enter_try(&call, &format!("revoked chain {chain}"));
     if rule(fate, call.start_us, call.end_us, accepted, false) == Ruling::RevokedAccepted {
         let mut state = prober.history.lock();
+        // A gateway that keeps answers for a while has given out what died with the chain, and nothing new.
+        if state.ledger.chains[chain].ended_by == THEFT && doors::is_nothing_new(&state.ledger.chains[chain], &call) {
+            return Some(());
+        }
         let about = state.ledger.about(chain, &token);
         state.ended_accepted(chain, || format!("chain {chain} was refreshed after its revocation ({about})"));
     }
@@ -253,14 +260,21 @@ pub(super) async fn ask_dead(prober: &Prober, chain: usize, token: String) {
     let ruling = active.map(|active| rule(fate, call.start_us, call.end_us, active, false));
     let forbidden = match (active, ruling) {
         (None, _) => refused(&call).or(Some("no word on the token".to_owned())),
-        (Some(true), Some(Ruling::Fine)) => Some("a token that a refresh had replaced was called active".to_owned()),
         _ => None,
     };
     prober.history.enter(&call, forbidden, Some(&format!("chain {chain}")));
-    if ruling == Some(Ruling::RevokedAccepted) {
-        let mut state = prober.history.lock();
-        let about = state.ledger.about(chain, &token);
-        state.ended_accepted(chain, || format!("chain {chain} was called active after its revocation ({about})"));
+    if active != Some(true) {
+        return;
+    }
+    let mut state = prober.history.lock();
+    let about = state.ledger.about(chain, &token);
+    match ruling {
+        Some(Ruling::RevokedAccepted) => {
+            state.ended_accepted(chain, || format!("chain {chain} was called active after its revocation ({about})"));
+        }
+        _ => {
+            state.used_accepted(|| format!("of chain {chain} was called active what a refresh had replaced ({about})"))
+        }
     }
 }
 
@@ -305,6 +319,7 @@ pub(super) async fn revoke_token(prober: &Prober) -> Option<()> {
     let mut state = prober.history.lock();
     if call.success().is_some() {
         state.ledger.chain_revoked(chain, call.end_us, "its own token's revocation");
+        state.went_through(Door::Token);
     }
     state.ledger.give_back(chain);
     Some(())
@@ -312,12 +327,7 @@ pub(super) async fn revoke_token(prober: &Prober) -> Option<()> {
 
 /// A user takes an app away.
 pub(super) async fn revoke_consent(prober: &Prober) -> Option<()> {
-    let (consent, app, subject, client_id) = {
-        let mut state = prober.history.lock();
-        let consent = state.ledger.take_consent(prober.client.now_us())?;
-        let taken = &state.ledger.consents[consent];
-        (consent, taken.app, taken.subject.clone(), state.ledger.apps[taken.app].id.clone())
-    };
+    let (consent, subject, client_id) = doors::take_consent(prober)?;
     let url = format!("{}/apps/{client_id}", prober.client.doors.dashboard);
     let request = prober.client.http.delete(url).query(&[("subject", subject)]);
     let call = prober.call(Kind::RevokeConsent, request).await;
@@ -325,9 +335,9 @@ pub(super) async fn revoke_consent(prober: &Prober) -> Option<()> {
     let mut state = prober.history.lock();
     if call.success().is_some() {
         state.ledger.consent_revoked(consent, call.end_us);
+        state.went_through(Door::Consent);
     }
-    state.ledger.consents[consent].busy = false;
-    state.ledger.leave(app);
+    state.ledger.give_consent_back(consent);
     Some(())
 }
 
@@ -443,6 +453,7 @@ pub(super) async fn delete_app(prober: &Prober) -> Option<()> {
     let mut state = prober.history.lock();
     if call.success().is_some() {
         state.ledger.app_deleted(app, call.end_us);
+        state.went_through(Door::ClientDelete);
     }
     state.ledger.apps[app].busy = false;
     Some(())

@@ -6,7 +6,7 @@ use super::words::{Call, Kind, Reply};
 use crate::plan::Side;
 use crate::sandbox::http;
 use reqwest::{RequestBuilder, Response};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -21,6 +21,8 @@ pub(crate) struct Doors {
     pub(crate) public: String,
     /// The gateway's admin listener.
     pub(crate) admin: String,
+    /// The gateway's own listener.
+    pub(crate) control: String,
     /// The developer dashboard.
     pub(crate) dashboard: String,
     /// The authorization service.
@@ -96,9 +98,12 @@ fn named(answer: &Response) -> (Option<Side>, Option<i64>) {
 
 async fn whole(answer: Response) -> Reply {
     let status = answer.status().as_u16();
-    match answer.bytes().await {
-        Ok(bytes) => Reply::Answered { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) },
-        Err(error) => Reply::Lost(reason(&error)),
+    let location = answer.headers().get("location").and_then(|location| location.to_str().ok());
+    let redirect = location.map(|location| json!({ "redirect_to": location }));
+    match (answer.bytes().await, redirect) {
+        (Ok(_), Some(body)) => Reply::Answered { status, body },
+        (Ok(bytes), None) => Reply::Answered { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) },
+        (Err(error), _) => Reply::Lost(reason(&error)),
     }
 }
 

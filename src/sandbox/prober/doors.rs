@@ -3,10 +3,11 @@
 //! Each enters its calls into the history, as `actions` do.
 
 use super::Prober;
-use super::actions::{grant_to, refused};
-use super::ledger::THEFT;
-use super::words::{Call, Kind, Reply};
-use serde_json::Value;
+use super::actions::{exchange, grant_to, refused};
+use super::ledger::{Chain, THEFT};
+use super::rulings::{Ruling, rule};
+use super::words::{Call, Door, Kind, Reply};
+use serde_json::{Value, json};
 
 /// A thief presents a refresh token that its owner has used: the engine ends the whole chain, and says so.
 pub(super) async fn reuse(prober: &Prober) -> Option<()> {
@@ -17,21 +18,58 @@ pub(super) async fn reuse(prober: &Prober) -> Option<()> {
     };
     let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
     let call = prober.call(Kind::Refresh, prober.token_request("/oauth2/token", app, &form)).await;
-    stolen(prober, chain, &call, "a refresh token that was used");
+    stolen(prober, chain, &call, Door::Reuse);
     prober.history.lock().ledger.give_back(chain);
+    Some(())
+}
+
+/// A thief presents a code that its owner has exchanged, however long ago and wherever: likewise.
+pub(super) async fn replay_code(prober: &Prober) -> Option<()> {
+    let (chain, app, spent) = {
+        let mut state = prober.history.lock();
+        let (chain, spent) = state.ledger.take_to_replay(prober.client.now_us())?;
+        (chain, state.ledger.chains[chain].app, spent)
+    };
+    stolen(prober, chain, &exchange(prober, app, &spent).await, Door::CodeReplay);
+    prober.history.lock().ledger.give_back(chain);
+    Some(())
+}
+
+/// A thief presents a code of a chain that is over.
+pub(super) async fn try_any_code(prober: &Prober) -> Option<()> {
+    let chain = prober.history.lock().ledger.over_with_code()?;
+    try_code(prober, chain).await
+}
+
+/// Presents the code of a chain that is over: on either side it was used, and gives nobody anything.
+pub(super) async fn try_code(prober: &Prober, chain: usize) -> Option<()> {
+    let (app, spent, fate) = {
+        let state = prober.history.lock();
+        let tried = &state.ledger.chains[chain];
+        (tried.app, tried.code.clone()?, tried.fate)
+    };
+    let call = exchange(prober, app, &spent).await;
+    prober.history.enter_try(&call, &format!("the code of chain {chain}, which is over"));
+    if call.success().is_some() {
+        let mut state = prober.history.lock();
+        let what = || format!("the code of chain {chain}, which is over, was accepted");
+        match rule(fate, call.start_us, call.end_us, true, false) {
+            Ruling::RevokedAccepted => state.ended_accepted(chain, what),
+            _ => state.used_accepted(what),
+        }
+    }
     Some(())
 }
 
 /// Rules on what a thief was told: the chain is dead from here, or the theft was not noticed. Of a chain that a way back gave up, the engine may
 /// not know the token, so it need not notice; it must not accept it either. Whoever is told no more than the owner was, by a
 /// gateway that keeps answers of refreshes for a while, has got nothing new; the chain lives on, and nobody uses it any more.
-pub(super) fn stolen(prober: &Prober, chain: usize, call: &Call, what: &str) {
-    let (is_noticed, is_the_owners) = (is_noticed(call), is_the_owners(prober, chain, call));
+fn stolen(prober: &Prober, chain: usize, call: &Call, door: Door) {
+    let what = if door == Door::Reuse { "a refresh token that was used" } else { "a code that was exchanged" };
+    let (is_noticed, is_accepted) = (is_noticed(call), call.success().is_some());
     let must_notice = !prober.history.lock().ledger.is_given_up(chain);
     let forbidden = match &call.reply {
-        Reply::Answered { .. } if call.success().is_some() && !is_the_owners => Some(format!("{what} was accepted")),
-        Reply::Answered { .. } if call.success().is_some() => None,
-        Reply::Answered { status, .. } if *status < 500 && !is_noticed && must_notice => {
+        Reply::Answered { status, .. } if *status < 500 && !is_accepted && !is_noticed && must_notice => {
             Some(format!("{what} was not noticed"))
         }
         _ => None,
@@ -41,17 +79,21 @@ pub(super) fn stolen(prober: &Prober, chain: usize, call: &Call, what: &str) {
         Some(_) => prober.history.enter(call, forbidden, Some(&name)),
         None => prober.history.enter_try(call, &name),
     }
+    let mut state = prober.history.lock();
     if is_noticed {
-        prober.history.lock().ledger.chain_revoked(chain, call.end_us, THEFT);
+        state.ledger.chain_revoked(chain, call.end_us, THEFT);
+        state.went_through(door);
+    }
+    if is_accepted && !is_nothing_new(&state.ledger.chains[chain], call) {
+        state.used_accepted(|| format!("of chain {chain} {what} was accepted"));
     }
 }
 
-/// Whether the answer holds the very tokens that the owner has.
-fn is_the_owners(prober: &Prober, chain: usize, call: &Call) -> bool {
-    let state = prober.history.lock();
-    let kept = &state.ledger.chains[chain];
+/// Whether the answer holds no token but such as the owner was given.
+pub(super) fn is_nothing_new(chain: &Chain, call: &Call) -> bool {
     let told = |name: &str| call.success()?.get(name)?.as_str();
-    told("access_token") == Some(kept.access.as_str()) && told("refresh_token") == kept.refresh.as_deref()
+    let is_known = |told: &str| chain.tokens().any(|token| token == told);
+    told("access_token").is_some_and(is_known) && told("refresh_token").is_none_or(is_known)
 }
 
 /// Whether the engine says that it ended the chain, rather than that it does not know what was presented.
@@ -66,27 +108,52 @@ pub(super) async fn regrant(prober: &Prober) -> Option<()> {
         let mut state = prober.history.lock();
         if state.ledger.is_full() { None } else { state.ledger.take_to_follow() }
     }?;
-    grant_to(prober, app, subject, false).await;
+    grant_to(prober, app, subject).await;
     Some(())
+}
+
+/// Takes a consent that is to end, all its chains with it: whose it is, and to which client.
+pub(super) fn take_consent(prober: &Prober) -> Option<(usize, String, String)> {
+    let mut state = prober.history.lock();
+    let consent = state.ledger.take_consent(prober.client.now_us())?;
+    let taken = &state.ledger.consents[consent];
+    Some((consent, taken.subject.clone(), state.ledger.apps[taken.app].id.clone()))
 }
 
 /// An administrator takes a user away from all apps.
 pub(super) async fn revoke_subject(prober: &Prober) -> Option<()> {
-    let (consent, app, subject) = {
-        let mut state = prober.history.lock();
-        let consent = state.ledger.take_consent(prober.client.now_us())?;
-        let taken = &state.ledger.consents[consent];
-        (consent, taken.app, taken.subject.clone())
-    };
+    let (consent, subject, _) = take_consent(prober)?;
     let delete = |url: String| prober.client.http.delete(url).query(&[("subject", subject.as_str()), ("all", "true")]);
     let call = prober.learnt(prober.client.admin(Kind::RevokeConsent, "/oauth2/auth/sessions/consent", delete).await);
     prober.history.enter(&call, refused(&call), Some(&format!("consent {consent}, all of its subject's")));
     let mut state = prober.history.lock();
     if call.success().is_some() {
         state.ledger.consent_revoked(consent, call.end_us);
+        state.went_through(Door::Subject);
     }
-    state.ledger.consents[consent].busy = false;
-    state.ledger.leave(app);
+    state.ledger.give_consent_back(consent);
+    Some(())
+}
+
+/// A system that revokes by no door of the engine tells the gateway: of a user's one app, or of all.
+pub(super) async fn add_revocation(prober: &Prober) -> Option<()> {
+    let (consent, subject, client) = take_consent(prober)?;
+    let mut wish = json!({"subject": subject, "because": "the load wants it", "actor": "the load"});
+    if rand::random() {
+        wish["client"] = json!(client);
+    }
+    let url = format!("{}/cutover/v1/revocations", prober.client.doors.control);
+    let request = prober.client.http.post(url).bearer_auth(prober.revocations_token.expose()).json(&wish);
+    let call = prober.call(Kind::AddRevocation, request).await;
+    // A plan without a token has no such place.
+    let forbidden = refused(&call).filter(|_| call.status() != Some(404));
+    prober.history.enter(&call, forbidden, Some(&format!("consent {consent}, past the engine")));
+    let mut state = prober.history.lock();
+    if call.success().is_some() {
+        state.ledger.consent_revoked(consent, call.end_us);
+        state.went_through(Door::Added);
+    }
+    state.ledger.give_consent_back(consent);
     Some(())
 }
 
@@ -103,6 +170,7 @@ pub(super) async fn revoke_access(prober: &Prober) -> Option<()> {
     let mut state = prober.history.lock();
     if call.success().is_some() {
         state.ledger.access_revoked(app, call.end_us);
+        state.went_through(Door::ClientTokens);
     }
     state.ledger.open(app);
     Some(())

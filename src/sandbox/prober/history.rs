@@ -4,7 +4,7 @@
 
 use super::ledger::{Ledger, THEFT};
 use super::rulings::plain_failure;
-use super::words::{Call, Kind, Report, Seen, Span, Switch};
+use super::words::{Call, Door, Kind, Report, Seen, Span, Switch};
 use super::{holds, writers::Writers};
 use serde::Serialize;
 use std::io::Write as _;
@@ -63,14 +63,24 @@ impl State {
     }
 
     /// A credential of a chain that has ended was accepted. A theft that was noticed is no revocation that anybody has been promised, and nobody but
-    /// the engine knows of it: it may be lost with a side that is dead. Anywhere else it is an answer that the history forbids.
+    /// the engine knows of it: it may be lost with a side that is dead, and so is counted apart.
     pub(super) fn ended_accepted(&mut self, chain: usize, what: impl FnOnce() -> String) {
         if self.ledger.chains[chain].ended_by == THEFT {
-            self.seen.failed += 1;
-            self.example(what);
+            self.used_accepted(what);
         } else {
             self.revoked_accepted(what);
         }
+    }
+
+    /// Something was accepted that had ended by being used, or with it.
+    pub(super) fn used_accepted(&mut self, what: impl FnOnce() -> String) {
+        self.seen.ended_accepted += 1;
+        self.example(what);
+    }
+
+    /// A door was used, and it was done.
+    pub(super) fn went_through(&mut self, door: Door) {
+        *self.seen.doors.entry(door).or_default() += 1;
     }
 
     /// A revoked credential was accepted.

@@ -3,6 +3,8 @@
 //! Owns who may use what next, so that one client never races itself: at most one request that changes a chain, a consent or an app
 //! is outstanding. Never asks anybody; the judge's rulings stand on it.
 
+mod taking;
+
 use super::rulings::Fate;
 use super::turns::{Origin, Turns};
 use rand::Rng as _;
@@ -22,6 +24,8 @@ pub(super) struct Chain {
     pub(super) consent: Option<usize>,
     pub(super) access: String,
     pub(super) refresh: Option<String>,
+    /// The code that it was exchanged for; it stays dead.
+    pub(super) code: Option<Spent>,
     /// Refresh tokens that were used; they stay dead.
     pub(super) used: Vec<String>,
     /// Access tokens that a refresh replaced; they stay dead as well.
@@ -40,11 +44,20 @@ pub(super) struct Chain {
     pub(super) uncertain: bool,
 }
 
+/// A code that was exchanged.
+#[derive(Debug, Clone)]
+pub(super) struct Spent {
+    pub(super) code: String,
+    pub(super) verifier: String,
+}
+
 /// A client of the engine, created on the dashboard.
 #[derive(Debug, Clone)]
 pub(super) struct App {
     pub(super) id: String,
     pub(super) secret: String,
+    /// Secrets that were changed for another; they stay dead.
+    pub(super) old_secrets: Vec<String>,
     /// The name last acknowledged.
     pub(super) name: String,
     pub(super) fate: Fate,
@@ -66,6 +79,10 @@ pub(super) struct Consent {
     pub(super) app: usize,
     pub(super) subject: String,
     pub(super) fate: Fate,
+    /// The cookies of the browser in which it was given.
+    pub(super) browser: Option<String>,
+    /// The end of the login session that they name; it takes neither the consent nor a token along.
+    pub(super) session: Fate,
     pub(super) busy: bool,
     pub(super) uncertain: bool,
     /// Where traffic was before it was given and when its code was exchanged: the dashboard's own answer names no side.
@@ -122,6 +139,7 @@ impl Ledger {
         self.apps.push(App {
             id,
             secret,
+            old_secrets: Vec::new(),
             name,
             fate,
             uncertain: false,
@@ -142,6 +160,8 @@ impl Ledger {
             app,
             subject,
             fate: Fate::default(),
+            browser: None,
+            session: Fate::default(),
             busy: true,
             uncertain: false,
             given,
@@ -166,6 +186,7 @@ impl Ledger {
             consent,
             access,
             refresh,
+            code: None,
             used: Vec::new(),
             replaced: Vec::new(),
             expires_us,
@@ -330,13 +351,19 @@ impl Ledger {
         Some((consent.app, consent.subject.clone()))
     }
 
-    /// Takes an app that nobody uses, to end its access tokens; closed until [`Self::open`].
-    pub(super) fn take_to_cut(&mut self, now_us: u64) -> Option<usize> {
+    /// Takes an app that nobody uses, so that nobody is in its way; closed until [`Self::open`].
+    pub(super) fn take_alone(&mut self) -> Option<usize> {
         let index = pick(self.apps.len(), |index| {
             let app = &self.apps[index];
             !app.lasting && !app.busy && !app.uncertain && app.users == 0 && !app.fate.is_doomed()
         })?;
         (self.apps[index].busy, self.apps[index].is_closed) = (true, true);
+        Some(index)
+    }
+
+    /// Takes an app to end its access tokens, likewise.
+    pub(super) fn take_to_cut(&mut self, now_us: u64) -> Option<usize> {
+        let index = self.take_alone()?;
         for chain in &self.apps[index].chains {
             self.chains[*chain].cut.doom(now_us);
         }

@@ -1,7 +1,7 @@
 //! The live load: requests at a fixed rate, whatever the answers do, with a bound on how many are outstanding.
 
 use super::words::Kind;
-use super::{Prober, actions, doors};
+use super::{Prober, actions, doors, secrets, sessions};
 use rand::Rng as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,9 @@ use tokio::time::{MissedTickBehavior, interval};
 /// Longest that requests pile up before the load sheds, in seconds of its rate.
 const OUTSTANDING_S: u32 = 12;
 /// Shares of the mix, per mille.
-const MIX: [(Act, u32); 17] = [
-    (Act::Do(Kind::Introspect), 330),
-    (Act::Do(Kind::Issue), 230),
+const MIX: [(Act, u32); 24] = [
+    (Act::Do(Kind::Introspect), 260),
+    (Act::Do(Kind::Issue), 210),
     (Act::Do(Kind::Refresh), 140),
     (Act::Do(Kind::Userinfo), 60),
     (Act::Do(Kind::GiveConsent), 40),
@@ -26,9 +26,16 @@ const MIX: [(Act, u32); 17] = [
     (Act::Do(Kind::ClientDelete), 10),
     (Act::Regrant, 15),
     (Act::Reuse, 8),
-    (Act::ReplayCode, 5),
+    (Act::ReplayCode, 6),
+    (Act::TryCode, 6),
     (Act::RevokeSubject, 8),
-    (Act::Do(Kind::RevokeAccess), 4),
+    (Act::Do(Kind::AddRevocation), 8),
+    (Act::Do(Kind::RevokeAccess), 5),
+    (Act::Do(Kind::EndSessions), 6),
+    (Act::Do(Kind::Logout), 6),
+    (Act::Do(Kind::Session), 10),
+    (Act::Do(Kind::ClientSecret), 6),
+    (Act::TryOldSecret, 6),
 ];
 
 /// One act of the load.
@@ -42,6 +49,10 @@ enum Act {
     Reuse,
     /// What a thief does with a code that its owner has exchanged.
     ReplayCode,
+    /// What a thief does with a code whose chain is over.
+    TryCode,
+    /// What somebody does with a secret that was changed.
+    TryOldSecret,
     /// A user who took an app away lets it in again.
     Regrant,
     /// An administrator takes a user away from all apps.
@@ -85,15 +96,22 @@ async fn perform(prober: &Prober, act: Act) {
     let done = match act {
         Act::RefreshRevoked => actions::refresh_revoked(prober).await,
         Act::Reuse => doors::reuse(prober).await,
-        Act::ReplayCode => actions::grant(prober, true).await,
+        Act::ReplayCode => doors::replay_code(prober).await,
+        Act::TryCode => doors::try_any_code(prober).await,
+        Act::TryOldSecret => secrets::try_any_old(prober).await,
         Act::Regrant => doors::regrant(prober).await,
         Act::RevokeSubject => doors::revoke_subject(prober).await,
         Act::Do(Kind::RevokeAccess) => doors::revoke_access(prober).await,
+        Act::Do(Kind::AddRevocation) => doors::add_revocation(prober).await,
+        Act::Do(Kind::EndSessions) => sessions::end_all(prober).await,
+        Act::Do(Kind::Logout) => sessions::log_out(prober).await,
+        Act::Do(Kind::Session) => sessions::ask_any(prober).await,
+        Act::Do(Kind::ClientSecret) => secrets::change(prober).await,
         Act::Do(Kind::Introspect) => actions::introspect(prober).await,
         Act::Do(Kind::Issue) => actions::issue(prober).await,
         Act::Do(Kind::Refresh) => actions::refresh(prober).await,
         Act::Do(Kind::Userinfo) => actions::userinfo(prober).await,
-        Act::Do(Kind::GiveConsent | Kind::Exchange) => actions::grant(prober, false).await,
+        Act::Do(Kind::GiveConsent | Kind::Exchange) => actions::grant(prober).await,
         Act::Do(Kind::RevokeToken) => actions::revoke_token(prober).await,
         Act::Do(Kind::RevokeConsent) => actions::revoke_consent(prober).await,
         Act::Do(Kind::Check) => actions::check(prober).await,

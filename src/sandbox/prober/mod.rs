@@ -14,6 +14,8 @@ mod ledger;
 mod load;
 mod rows;
 mod rulings;
+mod secrets;
+mod sessions;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,7 @@ mod words;
 mod writers;
 
 pub(crate) use client::Doors;
-pub use words::{FlipSeen, Report, Seen, Switch};
+pub use words::{Door, FlipSeen, Report, Seen, Switch};
 
 use crate::plan::{Secret, Side};
 use client::Client;
@@ -50,6 +52,8 @@ pub(crate) struct Settings {
     pub(crate) blue: Secret,
     /// Green's.
     pub(crate) green: Secret,
+    /// What the gateway wants of a system that tells it of a revocation.
+    pub(crate) revocations_token: Secret,
     /// Requests a second.
     pub(crate) rate: u32,
     /// Where the report is asked for, `127.0.0.1:port`.
@@ -77,6 +81,7 @@ struct Prober {
     history: History,
     blue: Secret,
     green: Secret,
+    revocations_token: Secret,
     report_file: PathBuf,
     is_in_place: bool,
 }
@@ -115,12 +120,13 @@ pub(crate) async fn run(settings: Settings) -> Result<(), ProberError> {
     std::fs::create_dir_all(&settings.folder)?;
     let history = History::open(&settings.folder.join("history.jsonl"))?;
     let report_file = settings.folder.join("report.json");
-    let Settings { doors, blue, green, is_in_place, .. } = settings;
+    let Settings { doors, blue, green, revocations_token, is_in_place, .. } = settings;
     {
         let mut known = history.lock();
         (known.writers.by_answers, known.ledger.turns.is_in_place) = (is_in_place, is_in_place);
     }
-    let prober = Arc::new(Prober { client: Client::new(doors), history, blue, green, report_file, is_in_place });
+    let client = Client::new(doors);
+    let prober = Arc::new(Prober { client, history, blue, green, revocations_token, report_file, is_in_place });
     let listener = tokio::net::TcpListener::bind(&settings.control).await?;
     for side in [Side::Blue, Side::Green].into_iter().filter(|_| !is_in_place) {
         tokio::spawn(rows::probe_side(prober.clone(), side, prober.url(side).clone()));

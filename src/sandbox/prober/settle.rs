@@ -3,11 +3,11 @@
 //! Asks through the gateway as clients do, and the live database directly in the application's role. Runs beside the load; what
 //! changes while it is looked at is not ruled on.
 
-use super::Prober;
 use super::actions::{self, Asked};
 use super::direct::Direct;
 use super::rulings::Ruling;
 use super::words::{Call, Kind, Report};
+use super::{Prober, doors, secrets, sessions};
 use crate::plan::Side;
 use futures_util::StreamExt as _;
 use std::collections::BTreeSet;
@@ -46,6 +46,8 @@ async fn check(prober: &Prober) -> Result<(), String> {
     ask_revoked(prober).await;
     ask_consents(prober, &lost).await;
     ask_apps(prober, &lost).await;
+    ask_browsers(prober).await;
+    try_old_secrets(prober).await;
     // In place the tables have one shape, whichever engine serves.
     let shape = if prober.is_in_place { Side::Blue } else { side };
     let direct =
@@ -115,6 +117,32 @@ pub(super) async fn ask_revoked(prober: &Prober) {
     asked.buffer_unordered(ABREAST).collect::<Vec<()>>().await;
     let tried = futures_util::stream::iter(revoked).map(|chain| actions::try_revoked_refresh(prober, chain));
     tried.buffer_unordered(ABREAST).collect::<Vec<_>>().await;
+    let over: Vec<usize> = {
+        let state = prober.history.lock();
+        let chains = (0..state.ledger.chains.len()).rev();
+        let with_code = chains.filter(|chain| state.ledger.chains[*chain].code.is_some());
+        with_code.filter(|chain| state.ledger.is_over(*chain)).take(ASKED_MAX).collect()
+    };
+    let tried = futures_util::stream::iter(over).map(|chain| doors::try_code(prober, chain));
+    tried.buffer_unordered(ABREAST).collect::<Vec<_>>().await;
+}
+
+/// Every browser that was logged out has to log in, every other is known.
+async fn ask_browsers(prober: &Prober) {
+    let consents = 0..prober.history.lock().ledger.consents.len();
+    let asked = futures_util::stream::iter(consents).map(|consent| sessions::ask(prober, consent));
+    asked.buffer_unordered(ABREAST).collect::<Vec<_>>().await;
+}
+
+/// Every secret that was changed is refused.
+pub(super) async fn try_old_secrets(prober: &Prober) {
+    let old: Vec<(usize, String)> = {
+        let state = prober.history.lock();
+        let apps = state.ledger.apps.iter().enumerate();
+        apps.flat_map(|(app, kept)| kept.old_secrets.iter().map(move |secret| (app, secret.clone()))).collect()
+    };
+    let tried = futures_util::stream::iter(old).map(|(app, secret)| secrets::try_old(prober, app, secret));
+    tried.buffer_unordered(ABREAST).collect::<Vec<()>>().await;
 }
 
 /// Every consent that was given is allowed, every one taken away is denied.

@@ -1,13 +1,12 @@
 //! The prober's rules on histories of a flip and its way back, told by an engine of straw that answers as it is bidden.
 
 use super::actions::{self, Asked};
-use super::doors;
 use super::ledger::Tokens;
-use super::settle::{ask_apps, ask_consents, ask_revoked};
+use super::settle::{ask_apps, ask_consents, ask_revoked, try_old_secrets};
 use super::turns::Origin;
-use super::words::Seen;
+use super::words::{Door, Seen};
 use super::writers::Met;
-use super::{Client, Doors, History, Prober};
+use super::{Client, Doors, History, Prober, doors, secrets, sessions};
 use crate::plan::{Secret, Side};
 use axum::Router;
 use axum::extract::{Request, State};
@@ -55,14 +54,14 @@ impl World {
         let base = format!("http://{}", listener.local_addr().expect("its address"));
         let router = Router::new().fallback(answer).with_state(bidden.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let (public, admin, dashboard, authorization) = (base.clone(), base.clone(), base.clone(), base);
-        let client = Client::new(Doors { public, admin, dashboard, authorization });
+        let (public, admin, dashboard, authorization) = (base.clone(), base.clone(), base.clone(), base.clone());
+        let client = Client::new(Doors { public, admin, control: base, dashboard, authorization });
         let file = std::env::temp_dir().join(format!("cutover-prober-{name}-{}.jsonl", std::process::id()));
         let history = History::open(&file).expect("a file");
         std::fs::remove_file(&file).expect("it is there");
-        let (blue, green) = (Secret::new("unused"), Secret::new("unused"));
-        let world =
-            Self { prober: Prober { client, history, blue, green, report_file: file, is_in_place: false }, bidden };
+        let [blue, green, revocations_token] = ["unused"; 3].map(Secret::new);
+        let prober = Prober { client, history, blue, green, revocations_token, report_file: file, is_in_place: false };
+        let world = Self { prober, bidden };
         world.prober.history.lock().ledger.add_app("app".into(), "secret".into(), "app".into(), true);
         world.bid("/oauth2/introspect", 200, json!({"active": true}));
         world
@@ -93,9 +92,9 @@ impl World {
 
     /// A user gives consent where traffic is, and its code becomes tokens.
     async fn grant(&self) {
-        self.bid("/consents", 201, json!({"code": "code"}));
+        self.bid("/consents", 201, json!({"code": "code", "browser": "session=1"}));
         self.bid("/oauth2/token", 200, json!({"access_token": "access", "refresh_token": "refresh"}));
-        actions::grant(&self.prober, false).await.expect("an app");
+        actions::grant(&self.prober).await.expect("an app");
     }
 
     async fn revoke(&self, chain: usize) {
@@ -126,6 +125,11 @@ impl World {
 
     fn seen(&self) -> Seen {
         self.prober.history.lock().report().prober
+    }
+
+    /// How often a door was used.
+    fn uses(&self, door: Door) -> u64 {
+        self.seen().doors.get(&door).copied().unwrap_or(0)
     }
 }
 
@@ -193,7 +197,8 @@ async fn a_chain_that_green_refreshed_is_given_up_and_what_the_refresh_replaced_
     assert_eq!(world.seen().failed, 1, "a consent given on blue must stand");
     world.bid("/oauth2/introspect", 200, json!({"active": true}));
     ask_revoked(&world.prober).await;
-    assert_eq!(world.seen().failed, 3, "the access and the refresh token before the rotation");
+    let seen = world.seen();
+    assert_eq!((seen.failed, seen.ended_accepted), (1, 2), "the access and the refresh token before the rotation");
 }
 
 #[tokio::test]
@@ -300,7 +305,7 @@ async fn what_is_in_flight_during_the_way_back_may_be_unknown_but_must_be_answer
         world.bid("/consents", 201, json!({"code": "code"}));
         world.bid("/oauth2/token", status, json!({"error": error}));
         world.bidden.lock().expect("nobody panicked").at = BACK;
-        actions::grant(&world.prober, false).await.expect("an app");
+        actions::grant(&world.prober).await.expect("an app");
         assert_eq!(world.seen().failed, failed, "a code of green answered {status}");
     }
 }
@@ -335,7 +340,7 @@ async fn a_code_of_blue_must_be_known_on_green() {
     world.bid("/consents", 201, json!({"code": "code"}));
     world.bid("/oauth2/token", 400, json!({"error": "invalid_grant"}));
     world.bidden.lock().expect("nobody panicked").at = GREEN;
-    actions::grant(&world.prober, false).await.expect("an app");
+    actions::grant(&world.prober).await.expect("an app");
     assert_eq!(world.seen().failed, 1);
 }
 
@@ -381,29 +386,190 @@ async fn a_theft_ends_the_chain_and_one_that_is_not_noticed_is_told() {
     let noticed = json!({"error": "invalid_grant", "error_description": "the token has been used before; all is over"});
     world.bid("/oauth2/token", 400, noticed);
     doors::reuse(&world.prober).await.expect("a token that was used");
-    assert_eq!((world.seen().revoked, world.seen().failed), (1, 0));
+    assert_eq!((world.seen().revoked, world.seen().failed, world.uses(Door::Reuse)), (1, 0, 1));
     world.introspected(0, Asked::UnderLoad).await;
-    assert_eq!((world.seen().revoked_accepted, world.seen().failed), (0, 1), "the engine says active after the theft");
+    let seen = world.seen();
+    assert_eq!((seen.revoked_accepted, seen.ended_accepted), (0, 1), "the engine says active after the theft");
 
     world.issue().await;
     world.refresh().await;
     world.bid("/oauth2/token", 200, json!({"access_token": "access.2", "refresh_token": "refresh.2"}));
     doors::reuse(&world.prober).await.expect("a token that was used");
-    assert_eq!((world.seen().failed, world.seen().revoked), (1, 1), "told what the owner was told");
+    assert_eq!((world.seen().ended_accepted, world.seen().revoked), (1, 1), "told what the owner was told");
 
-    for (said, status) in [(json!({"error": "invalid_grant"}), 400), (json!({"access_token": "a"}), 200)] {
-        let failed = world.seen().failed;
+    for (said, status, failed, accepted) in
+        [(json!({"error": "invalid_grant"}), 400, 1, 1), (json!({"access_token": "a"}), 200, 1, 2)]
+    {
         world.issue().await;
         world.refresh().await;
         world.bid("/oauth2/token", status, said);
         doors::reuse(&world.prober).await.expect("a token that was used");
-        assert_eq!((world.seen().failed, world.seen().revoked), (failed + 1, 1));
+        let seen = world.seen();
+        assert_eq!((seen.failed, seen.ended_accepted, seen.revoked), (failed, accepted, 1), "answered {status}");
     }
+    assert_eq!(world.uses(Door::Reuse), 1, "those that were not noticed ended nothing");
+}
+
+#[tokio::test]
+async fn a_chain_that_a_theft_has_ended_must_not_be_refreshed() {
+    let world = World::new("after-theft").await;
+    world.issue().await;
+    world.refresh().await;
+    let noticed = json!({"error": "invalid_grant", "error_description": "the token has been used before; all is over"});
+    world.bid("/oauth2/token", 400, noticed);
+    doors::reuse(&world.prober).await.expect("a token that was used");
+    actions::refresh_revoked(&world.prober).await.expect("the only chain");
+    assert_eq!(world.seen().ended_accepted, 0);
+    world.bid("/oauth2/token", 200, json!({"access_token": "access.2", "refresh_token": "refresh.2"}));
+    actions::refresh_revoked(&world.prober).await.expect("the only chain");
+    assert_eq!(world.seen().ended_accepted, 0, "told once more what died with the chain");
+    world.bid("/oauth2/token", 200, json!({"access_token": "access.3", "refresh_token": "refresh.3"}));
+    actions::refresh_revoked(&world.prober).await.expect("the only chain");
+    let seen = world.seen();
+    assert_eq!((seen.ended_accepted, seen.revoked_accepted, seen.failed), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn a_code_that_was_exchanged_ends_its_chain_and_is_refused_wherever_traffic_is() {
+    let world = World::new("code").await;
+    world.turn(BLUE).await;
+    world.grant().await;
+    world.turn(GREEN).await;
+    let noticed = json!({"error": "invalid_grant", "error_description": "the token has been used before; all is over"});
+    world.bid("/oauth2/token", 400, noticed);
+    doors::replay_code(&world.prober).await.expect("a code that was exchanged");
+    assert_eq!((world.uses(Door::CodeReplay), world.seen().revoked, world.seen().failed), (1, 1, 0));
+    world.turn(BACK).await;
+    doors::try_any_code(&world.prober).await.expect("the code of a chain that is over");
+    assert_eq!(world.seen().ended_accepted, 0);
+    world.bid("/oauth2/token", 200, json!({"access_token": "new", "refresh_token": "new"}));
+    doors::try_any_code(&world.prober).await.expect("the code of a chain that is over");
+    world.revoke(0).await;
+    doors::try_any_code(&world.prober).await.expect("the code of a chain that is over");
+    let seen = world.seen();
+    assert_eq!((seen.ended_accepted, seen.revoked_accepted), (1, 1), "a theft's end, then one that was promised");
+}
+
+#[tokio::test]
+async fn a_code_of_blue_that_green_exchanged_is_used_up_on_blue_too() {
+    let world = World::new("code-back").await;
+    world.turn(GREEN).await;
+    world.grant().await;
+    world.turn(BACK).await;
+    assert!(doors::replay_code(&world.prober).await.is_none(), "the way back gave the chain up");
+    world.bid("/oauth2/token", 200, json!({"access_token": "new", "refresh_token": "new"}));
+    doors::try_any_code(&world.prober).await.expect("the code of a chain that is over");
+    assert_eq!((world.seen().ended_accepted, world.seen().failed), (1, 0));
+}
+
+#[tokio::test]
+async fn a_secret_that_was_changed_is_refused_for_ever() {
+    let world = World::new("secret").await;
+    assert!(secrets::change(&world.prober).await.is_none(), "the only app is used by everybody");
+    world.prober.history.lock().ledger.apps[0].lasting = false;
+    world.bid("/clients/app/secret", 200, json!({"client_secret": "another"}));
+    secrets::change(&world.prober).await.expect("an app that nobody uses");
+    assert_eq!((world.uses(Door::ClientSecret), world.seen().failed), (1, 0));
+    assert_eq!(world.prober.history.lock().ledger.apps[0].secret, "another");
+    for (status, failed, accepted) in [(401, 0, 0), (400, 1, 0), (200, 1, 1)] {
+        world.bid("/oauth2/token", status, json!({"access_token": "a", "error": "invalid_client"}));
+        secrets::try_any_old(&world.prober).await.expect("a secret of before");
+        let seen = world.seen();
+        assert_eq!((seen.failed, seen.revoked_accepted), (failed, accepted), "answered {status}");
+    }
+    try_old_secrets(&world.prober).await;
+    assert_eq!(world.seen().revoked_accepted, 2, "the end check tries it as well");
+
+    world.bid("/clients/app/secret", 503, Value::Null);
+    secrets::change(&world.prober).await.expect("an app that nobody uses");
+    assert!(world.prober.history.lock().ledger.use_app().is_none(), "which secret it has nobody knows");
+}
+
+/// Where the engine sends a browser whose login it remembers, and one that has to log in.
+fn remembered() -> Value {
+    json!({"redirect_to": "http://screens/login?login_challenge=c"})
+}
+
+fn login_required() -> Value {
+    json!({"redirect_to": "http://app/callback?error=login_required&state=s"})
+}
+
+#[tokio::test]
+async fn a_login_session_that_was_ended_lets_no_browser_in_and_ends_nothing_else() {
+    let world = World::new("sessions").await;
+    world.grant().await;
+    world.bid("/oauth2/auth", 302, remembered());
+    sessions::ask_any(&world.prober).await.expect("a browser");
+    world.bid("/oauth2/auth/sessions/login", 204, Value::Null);
+    sessions::end_all(&world.prober).await.expect("a session");
+    assert_eq!((world.uses(Door::LoginSessions), world.seen().failed, world.seen().revoked_accepted), (1, 0, 0));
+    sessions::ask_any(&world.prober).await.expect("a browser");
+    assert_eq!(world.seen().revoked_accepted, 1, "let in after its session had ended");
+    world.bid("/oauth2/auth", 302, login_required());
+    sessions::ask_any(&world.prober).await.expect("a browser");
+    assert_eq!((world.seen().revoked_accepted, world.seen().failed), (1, 0));
+    world.introspected(0, Asked::UnderLoad).await;
+    assert_eq!((world.seen().revoked, world.seen().failed), (0, 0), "its tokens live on");
+    assert!(sessions::end_all(&world.prober).await.is_none(), "it ends once");
+}
+
+#[tokio::test]
+async fn a_login_that_stands_is_remembered_until_the_way_back_gives_it_up() {
+    let world = World::new("remembered").await;
+    world.turn(GREEN).await;
+    world.grant().await;
+    world.bid("/oauth2/auth", 302, login_required());
+    sessions::ask_any(&world.prober).await.expect("a browser");
+    assert_eq!(world.seen().failed, 1);
+    world.turn(BACK).await;
+    sessions::ask_any(&world.prober).await.expect("a browser");
+    assert_eq!(world.seen().failed, 1);
+    assert!(sessions::log_out(&world.prober).await.is_none(), "nobody knows it on blue");
+}
+
+#[tokio::test]
+async fn a_logout_ends_the_session_of_its_browser_once_it_is_confirmed() {
+    let world = World::new("logout").await;
+    world.turn(BLUE).await;
+    world.grant().await;
+    let asked = json!({"redirect_to": "http://screens/logout?logout_challenge=c"});
+    world.bid("/oauth2/sessions/logout", 302, asked);
+    world.bid("/oauth2/auth/requests/logout/accept", 404, json!({"error": "not_found"}));
+    sessions::log_out(&world.prober).await.expect("a browser");
+    assert_eq!((world.uses(Door::Logout), world.seen().failed), (0, 1), "nobody said that it was done");
+    world.bid("/oauth2/auth", 302, remembered());
+    sessions::ask_any(&world.prober).await.expect("a browser");
+    assert_eq!(world.seen().revoked_accepted, 0);
+
+    world.grant().await;
+    let accepted = json!({"redirect_to": "http://engine/oauth2/sessions/logout?logout_verifier=v"});
+    world.bid("/oauth2/auth/requests/logout/accept", 200, accepted);
+    sessions::log_out(&world.prober).await.expect("another browser");
+    assert_eq!(world.uses(Door::Logout), 1);
+    let out = world.prober.history.lock().ledger.consents.iter().position(|one| one.session.revoked_us.is_some());
+    sessions::ask(&world.prober, out.expect("one of both")).await.expect("its browser");
+    assert_eq!(world.seen().revoked_accepted, 1);
+}
+
+#[tokio::test]
+async fn a_revocation_that_the_gateway_is_told_of_is_a_promise_like_any_other() {
+    let world = World::new("added").await;
+    world.grant().await;
+    world.bid("/cutover/v1/revocations", 404, Value::Null);
+    doors::add_revocation(&world.prober).await.expect("a consent");
+    assert_eq!((world.seen().failed, world.uses(Door::Added)), (0, 0), "a plan without a token has no such place");
+    world.grant().await;
+    world.bid("/cutover/v1/revocations", 200, json!({"outcome": "executed"}));
+    doors::add_revocation(&world.prober).await.expect("a consent");
+    assert_eq!((world.seen().revoked, world.uses(Door::Added)), (1, 1));
+    world.introspected(1, Asked::UnderLoad).await;
+    assert_eq!((world.seen().revoked_accepted, world.seen().failed), (1, 0));
 }
 
 #[tokio::test]
 async fn a_theft_from_a_chain_that_was_given_up_need_not_be_noticed_and_must_not_succeed() {
-    for (said, status, failed) in [(json!({"error": "invalid_grant"}), 400, 0), (json!({"access_token": "a"}), 200, 1)]
+    for (said, status, accepted) in
+        [(json!({"error": "invalid_grant"}), 400, 0), (json!({"access_token": "a"}), 200, 1)]
     {
         let world = World::new(&format!("theft-{status}")).await;
         world.turn(GREEN).await;
@@ -413,7 +579,7 @@ async fn a_theft_from_a_chain_that_was_given_up_need_not_be_noticed_and_must_not
         world.bidden.lock().expect("nobody panicked").at = BACK;
         world.bid("/oauth2/token", status, said);
         doors::reuse(&world.prober).await.expect("a token that was used");
-        assert_eq!(world.seen().failed, failed, "answered {status}");
+        assert_eq!((world.seen().failed, world.seen().ended_accepted), (0, accepted), "answered {status}");
     }
 }
 

@@ -5,6 +5,7 @@
 use super::turns::Origin;
 use crate::plan::Side;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -24,6 +25,14 @@ pub(super) enum Kind {
     RevokeToken,
     /// End all access tokens of a client.
     RevokeAccess,
+    /// End all login sessions of a subject.
+    EndSessions,
+    /// A user logs out: one of the steps on the way.
+    Logout,
+    /// A system tells the gateway of a revocation.
+    AddRevocation,
+    /// Let this browser in without a login.
+    Session,
     /// A user gives consent on the dashboard.
     GiveConsent,
     /// A user takes an app away on the dashboard.
@@ -32,6 +41,8 @@ pub(super) enum Kind {
     ClientCreate,
     /// A developer renames a client.
     ClientUpdate,
+    /// A developer asks for another secret of a client.
+    ClientSecret,
     /// A developer deletes a client.
     ClientDelete,
     /// Does the authorization service allow this app?
@@ -41,8 +52,36 @@ pub(super) enum Kind {
 impl Kind {
     /// Whether a success changes what the live side holds.
     pub(super) fn is_write(self) -> bool {
-        !matches!(self, Self::Introspect | Self::Userinfo | Self::Check)
+        !matches!(self, Self::Introspect | Self::Userinfo | Self::Check | Self::Session)
     }
+}
+
+/// By what something that was good for access has come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Door {
+    /// A token, revoked by its client.
+    Token,
+    /// A consent, taken away by its user.
+    Consent,
+    /// All consents of a subject, taken away by an administrator.
+    Subject,
+    /// All access tokens of a client.
+    ClientTokens,
+    /// A client, deleted.
+    ClientDelete,
+    /// The secret of a client, changed.
+    ClientSecret,
+    /// All login sessions of a subject.
+    LoginSessions,
+    /// The login session of one browser, by its user.
+    Logout,
+    /// Consents, by a system that told the gateway and not the engine.
+    Added,
+    /// A refresh token, used twice.
+    Reuse,
+    /// A code, exchanged twice.
+    CodeReplay,
 }
 
 /// What came back, or did not.
@@ -52,7 +91,7 @@ pub(super) enum Reply {
     Answered {
         /// HTTP status.
         status: u16,
-        /// Body, null when it is no JSON.
+        /// Body, null when it is no JSON; of a redirect where it leads, as `redirect_to`.
         body: serde_json::Value,
     },
     /// Time-out, reset or refused connection.
@@ -81,6 +120,13 @@ impl Call {
             Reply::Answered { status, body } if (200..300).contains(status) => Some(body),
             _ => None,
         }
+    }
+
+    /// A parameter of the address that the answer sends the browser to.
+    pub(super) fn leads_to(&self, parameter: &str) -> Option<String> {
+        let Reply::Answered { body, .. } = &self.reply else { return None };
+        let address = url::Url::parse(body.get("redirect_to")?.as_str()?).ok()?;
+        address.query_pairs().find(|(name, _)| name == parameter).map(|(_, value)| value.into_owned())
     }
 
     /// Where the answer came from, when it says so.
@@ -121,8 +167,16 @@ pub struct Seen {
     pub lost_writes: u64,
     /// Chains whose revocation was acknowledged.
     pub revoked: u64,
-    /// Times that a revoked chain was accepted afterwards.
+    /// Times that a revoked chain was accepted afterwards; likewise a secret that was changed, and a login session that was ended.
     pub revoked_accepted: u64,
+    /// Times that something was accepted that the engine had ended by itself: a token or code that had been used, or a chain of which one
+    /// was used twice. Nobody had asked for that end, and the side that noticed alone knows of it: it may be lost with a green that is
+    /// dead, and is forbidden anywhere else.
+    #[serde(default)]
+    pub ended_accepted: u64,
+    /// How often each door was used, and the answer said that it was done.
+    #[serde(default)]
+    pub doors: BTreeMap<Door, u64>,
     /// Milliseconds during which both databases accepted writes of the application.
     pub two_writer_ms: u64,
     /// Chains that a return to blue gave up, by the plan's own word: born on green, or last refreshed there, and revoked by nobody. Not
@@ -188,6 +242,7 @@ impl Report {
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let seen = &self.prober;
-        self.settled && seen.failed + seen.lost_writes + seen.revoked_accepted + seen.two_writer_ms == 0
+        let accepted = seen.revoked_accepted + seen.ended_accepted;
+        self.settled && seen.failed + seen.lost_writes + accepted + seen.two_writer_ms == 0
     }
 }

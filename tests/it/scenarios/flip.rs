@@ -4,8 +4,8 @@ use crate::harness::sandbox::Sandbox;
 use serde_json::Value;
 use std::time::Duration;
 
-/// What no history may hold, whatever was killed.
-pub(super) const NEVER: [&str; 3] = ["lost_writes", "revoked_accepted", "two_writer_ms"];
+/// What no history may hold, whatever was killed and came back.
+pub(super) const NEVER: [&str; 4] = ["lost_writes", "revoked_accepted", "ended_accepted", "two_writer_ms"];
 
 pub(super) fn count(report: &Value, word: &str) -> u64 {
     report["prober"][word].as_u64().unwrap_or_else(|| panic!("no {word} in {report}"))

@@ -155,7 +155,7 @@ async fn the_demo_of_a_careless_engine_stops_before_the_flip_names_the_grants_an
         "{why}"
     );
     assert!(found["next"].as_str().is_some_and(|next| next.contains("--allow-repair states-of-flows")), "{found}");
-    for word in ["failed", "lost_writes", "revoked_accepted", "two_writer_ms"] {
+    for word in ["failed", "lost_writes", "revoked_accepted", "ended_accepted", "two_writer_ms"] {
         assert_eq!(said["prober"][word], 0, "{word} in {said}");
     }
 }

@@ -141,7 +141,7 @@ async fn a_flip_is_parked_before_its_decision_and_finished_after_it() {
         "{flipped}"
     );
     let report = sandbox.verb(&["report"]).await;
-    for word in ["failed", "lost_writes", "revoked_accepted", "two_writer_ms"] {
+    for word in ["failed", "lost_writes", "revoked_accepted", "ended_accepted", "two_writer_ms"] {
         assert_eq!(report["prober"][word], 0, "{word} in {report}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::fault::Fault;
 use super::super::store::grants::{self, Granted};
-use super::super::store::{clients, tokens};
+use super::super::store::{clients, sessions, tokens};
 use super::super::token::Kind;
 use super::Shared;
 use super::tokens::presented;
@@ -127,6 +127,6 @@ pub(super) async fn delete_sessions(
     Query(of): Query<OfSubject>,
 ) -> Result<StatusCode, Fault> {
     let db = engine.store.connection().await?;
-    grants::delete_sessions(&db, engine.store.version, &of.subject).await?;
+    sessions::end_all(&db, engine.store.version, &of.subject).await?;
     Ok(StatusCode::NO_CONTENT)
 }

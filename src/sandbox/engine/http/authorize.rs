@@ -6,9 +6,11 @@
 use super::super::fault::Fault;
 use super::super::store::clients;
 use super::super::store::grants::{self, Granted, Question};
+use super::super::store::sessions;
 use super::super::store::tokens::{self, Session, Table, TokenRow};
 use super::super::token::{self, Kind};
 use super::Shared;
+use super::credentials::{SESSION_COOKIE, session_cookie};
 use axum::RequestExt;
 use axum::extract::{Form, Query, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -28,6 +30,7 @@ pub(super) struct Visit {
     state: String,
     code_challenge: String,
     code_challenge_method: String,
+    prompt: String,
     login_verifier: Option<String>,
     consent_verifier: Option<String>,
 }
@@ -38,6 +41,7 @@ pub(super) async fn authorize(
     request: Request,
 ) -> Result<Response, Fault> {
     let bad = |_| Fault::bad("invalid_request", "the parameters cannot be read");
+    let session = session_cookie(request.headers());
     let (visit, query) = if request.method() == axum::http::Method::POST {
         let Form(pairs) = request.extract::<Form<Vec<(String, String)>>, _>().await.map_err(|_| bad(()))?;
         let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
@@ -49,7 +53,7 @@ pub(super) async fn authorize(
     match (&visit.login_verifier, &visit.consent_verifier) {
         (_, Some(verifier)) => issue_code(&engine, &visit, verifier).await,
         (Some(verifier), None) => ask_consent(&engine, verifier).await,
-        (None, None) => ask_login(&engine, &visit, &query).await,
+        (None, None) => ask_login(&engine, &visit, &query, session).await,
     }
 }
 
@@ -66,7 +70,8 @@ fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
 
-async fn ask_login(engine: &Shared, visit: &Visit, query: &str) -> Result<Response, Fault> {
+/// A browser whose login is remembered need not show it again; without a screen (`prompt=none`) no other is let in.
+async fn ask_login(engine: &Shared, visit: &Visit, query: &str, session: Option<String>) -> Result<Response, Fault> {
     let db = engine.store.connection().await?;
     let version = engine.store.version;
     let kept = clients::find(&db, version, &visit.client_id).await?.ok_or_else(Fault::client)?;
@@ -83,16 +88,23 @@ async fn ask_login(engine: &Shared, visit: &Visit, query: &str) -> Result<Respon
     if words(&visit.scope).iter().any(|scope| !allowed.contains(scope)) {
         return back(&visit.redirect_uri, &[("error", "invalid_scope"), ("state", &visit.state)]);
     }
+    let session = match session.filter(|_| visit.prompt != "login") {
+        Some(id) => sessions::remembered(&db, version, &id).await?,
+        None => None,
+    };
+    if visit.prompt == "none" && session.is_none() {
+        return back(&visit.redirect_uri, &[("error", "login_required"), ("state", &visit.state)]);
+    }
     let login = Question {
         challenge: token::name(),
         verifier: token::name(),
         client_id: visit.client_id.clone(),
-        subject: String::new(),
+        subject: session.as_ref().map(|session| session.subject.clone()).unwrap_or_default(),
         request_url: format!("{}/oauth2/auth?{query}", engine.options.issuer),
-        skip: false,
+        skip: session.is_some(),
         requested_scope: words(&visit.scope),
         requested_audience: words(&visit.audience),
-        login_session_id: None,
+        login_session_id: session.map(|session| session.id),
         login_challenge: None,
         used: false,
         error: None,
@@ -110,7 +122,7 @@ async fn ask_consent(engine: &Shared, verifier: &str) -> Result<Response, Fault>
         return Ok(refusal);
     }
     let remembered = remembered(&db, version, &login).await?;
-    let session = uuid::Uuid::new_v4().to_string();
+    let session = login.login_session_id.clone().unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
     let consent = Question {
         challenge: token::name(),
         verifier: token::name(),
@@ -120,12 +132,18 @@ async fn ask_consent(engine: &Shared, verifier: &str) -> Result<Response, Fault>
         ..login.clone()
     };
     let tx = db.transaction().await?;
-    if !grants::use_login(&tx, version, &login, &session).await? {
+    let Some(remembers) = grants::use_login(&tx, version, &login, &session).await? else {
         return Err(Fault::bad("invalid_request", "the login has been used or was not answered"));
-    }
+    };
     grants::ask_consent(&tx, version, &consent).await?;
     tx.commit().await?;
-    back(&engine.options.consent_url, &[("consent_challenge", &consent.challenge)])
+    let mut onward = back(&engine.options.consent_url, &[("consent_challenge", &consent.challenge)])?;
+    if remembers && !login.skip {
+        let cookie = format!("{SESSION_COOKIE}={session}; Path=/; HttpOnly; SameSite=Lax");
+        let cookie = HeaderValue::from_str(&cookie).map_err(|error| Fault::Internal(error.to_string()))?;
+        onward.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    Ok(onward)
 }
 
 /// Whether the user has given this client all of these scopes before and asked to be remembered.
@@ -217,7 +235,7 @@ fn code_row(engine: &Shared, consent: &Granted, asked: &Visit) -> TokenRow {
 }
 
 /// A redirect of the browser to `address` with more parameters.
-fn back(address: &str, parameters: &[(&str, &str)]) -> Result<Response, Fault> {
+pub(super) fn back(address: &str, parameters: &[(&str, &str)]) -> Result<Response, Fault> {
     let mut url =
         Url::parse(address).map_err(|_| Fault::bad("invalid_request", "an address to go back to is not a URL"))?;
     url.query_pairs_mut().extend_pairs(parameters.iter().filter(|(_, value)| !value.is_empty()));

@@ -150,6 +150,9 @@ pub(super) async fn reject_login(
 
 async fn answer_login(engine: &Engine, challenge: &str, answer: &LoginAnswer) -> Result<Json<Value>, Fault> {
     let login = asked_login(engine, challenge).await?;
+    if login.skip && answer.error == "{}" && answer.subject != login.subject {
+        return Err(Fault::bad("invalid_request", "the session that is gone on with is of another subject"));
+    }
     let db = engine.store.connection().await?;
     if !grants::answer_login(&db, engine.store.version, challenge, answer).await? {
         return Err(used());

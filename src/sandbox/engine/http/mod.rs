@@ -10,6 +10,7 @@ mod clients;
 mod credentials;
 mod health;
 mod keys;
+mod logout;
 mod tokens;
 
 use super::fault::Fault;
@@ -105,6 +106,7 @@ fn common() -> Router<Shared> {
 fn public_router(engine: Shared) -> Router {
     common()
         .route("/oauth2/auth", get(authorize::authorize).post(authorize::authorize))
+        .route("/oauth2/sessions/logout", get(logout::logout).post(logout::logout))
         .route("/oauth2/token", post(tokens::token))
         .route("/oauth2/revoke", post(tokens::revoke))
         .route("/userinfo", get(tokens::userinfo).post(tokens::userinfo))
@@ -127,6 +129,7 @@ fn admin_router(engine: Shared, version: EngineVersion) -> Router {
         .route("/oauth2/auth/requests/consent", get(challenges::consent))
         .route("/oauth2/auth/requests/consent/accept", put(challenges::accept_consent))
         .route("/oauth2/auth/requests/consent/reject", put(challenges::reject_consent))
+        .route("/oauth2/auth/requests/logout/accept", put(logout::accept))
         .route("/clients", get(clients::list).post(clients::create))
         .route("/clients/{id}", get(clients::show).put(clients::change).delete(clients::delete))
         .route("/clients/{id}/lifespans", put(clients::set_lifespans))

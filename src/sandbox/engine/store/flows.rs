@@ -10,8 +10,9 @@ use tokio_postgres::Row;
 
 const ASK_LOGIN: &str = "insert into hydra_oauth2_flow
     (login_challenge, login_verifier, login_csrf, requested_scope, requested_at_audience, subject, request_url, login_skip,
-     client_id, state, nid)
-    values ($1, $2::text, md5($2::text), to_jsonb($3::text[]), to_jsonb($4::text[]), '', $5, false, $6, 1, (select id from networks))";
+     client_id, login_session_id, state, nid)
+    values ($1, $2::text, md5($2::text), to_jsonb($3::text[]), to_jsonb($4::text[]), $7, $5, $8, $6, $9, 1,
+     (select id from networks))";
 
 pub(super) async fn ask_login<C: GenericClient>(db: &C, login: &Question) -> Result<(), Fault> {
     let statement = db.prepare_cached(ASK_LOGIN).await?;
@@ -24,6 +25,9 @@ pub(super) async fn ask_login<C: GenericClient>(db: &C, login: &Question) -> Res
             &login.requested_audience,
             &login.request_url,
             &login.client_id,
+            &login.subject,
+            &login.skip,
+            &login.login_session_id,
         ],
     )
     .await?;
@@ -74,11 +78,19 @@ pub(super) async fn answer_login<C: GenericClient>(
 }
 
 const USE_LOGIN: &str = "update hydra_oauth2_flow
-    set login_was_used = true, login_session_id = $2, login_initialized_at = now() at time zone 'utc', state = 3
-    where login_challenge = $1 and state = 2 and nid = (select id from networks)";
+    set login_was_used = true, login_initialized_at = now() at time zone 'utc', state = 3
+    where login_challenge = $1 and state = 2 and nid = (select id from networks) returning login_remember";
+const LOGIN_SESSION: &str = "update hydra_oauth2_flow set login_session_id = $2
+    where login_challenge = $1 and nid = (select id from networks)";
 
-pub(super) async fn use_login(tx: &Transaction<'_>, challenge: &str, session: &str) -> Result<bool, Fault> {
-    Ok(tx.execute(&tx.prepare_cached(USE_LOGIN).await?, &[&challenge, &session]).await? == 1)
+pub(super) async fn use_login(tx: &Transaction<'_>, challenge: &str) -> Result<Option<bool>, Fault> {
+    let used = tx.query_opt(&tx.prepare_cached(USE_LOGIN).await?, &[&challenge]).await?;
+    Ok(used.map(|row| row.get(0)))
+}
+
+pub(super) async fn login_session(tx: &Transaction<'_>, challenge: &str, session: &str) -> Result<(), Fault> {
+    tx.execute(&tx.prepare_cached(LOGIN_SESSION).await?, &[&challenge, &session]).await?;
+    Ok(())
 }
 
 const ASK_CONSENT: &str = "update hydra_oauth2_flow

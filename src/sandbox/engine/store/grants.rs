@@ -2,7 +2,7 @@
 
 use super::super::EngineVersion;
 use super::super::fault::Fault;
-use super::{flows, requests};
+use super::{flows, requests, sessions};
 use deadpool_postgres::{GenericClient, Transaction};
 use serde_json::Value;
 
@@ -103,21 +103,19 @@ pub(in super::super) async fn answer_login<C: GenericClient>(
     by_version!(version, answer_login(db, challenge, answer))
 }
 
-/// Uses an answered login once and opens its session; `false` when it had been used.
+/// Uses an answered login once, in its session; whether the browser is to remember it, and nothing when the login had been used.
 pub(in super::super) async fn use_login(
     tx: &Transaction<'_>,
     version: EngineVersion,
     login: &Question,
     session: &str,
-) -> Result<bool, Fault> {
-    let text = format!(
-        "insert into hydra_oauth2_authentication_session (id, authenticated_at, subject, remember{})
-         values ($1, now() at time zone 'utc', $2, false{}) on conflict (id) do nothing",
-        version.nid_column(),
-        version.nid_value()
-    );
-    tx.execute(&tx.prepare_cached(&text).await?, &[&session, &login.subject]).await?;
-    by_version!(version, use_login(tx, &login.challenge, session))
+) -> Result<Option<bool>, Fault> {
+    let remembers = by_version!(version, use_login(tx, &login.challenge))?;
+    if let Some(remembers) = remembers {
+        sessions::open(tx, version, session, &login.subject, remembers).await?;
+        by_version!(version, login_session(tx, &login.challenge, session))?;
+    }
+    Ok(remembers)
 }
 
 /// Keeps a new consent question; it names its login.
@@ -184,14 +182,4 @@ pub(in super::super) async fn revoke_consents<C: GenericClient>(
     client: Option<&str>,
 ) -> Result<u64, Fault> {
     by_version!(version, revoke_consents(db, subject, client))
-}
-
-/// Ends a subject's login sessions.
-pub(in super::super) async fn delete_sessions<C: GenericClient>(
-    db: &C,
-    version: EngineVersion,
-    subject: &str,
-) -> Result<u64, Fault> {
-    let text = format!("delete from hydra_oauth2_authentication_session where subject = $1{}", version.nid_filter(""));
-    Ok(db.execute(&db.prepare_cached(&text).await?, &[&subject]).await?)
 }

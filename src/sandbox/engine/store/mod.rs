@@ -9,6 +9,7 @@ pub(super) mod grants;
 pub(super) mod keys;
 pub(super) mod lifespans;
 pub(super) mod requests;
+pub(super) mod sessions;
 pub(super) mod tokens;
 
 use super::fault::Fault;

@@ -6,8 +6,9 @@ use deadpool_postgres::{GenericClient, Transaction};
 use tokio_postgres::Row;
 
 const ASK_LOGIN: &str = "insert into hydra_oauth2_authentication_request
-    (challenge, verifier, csrf, requested_scope, requested_at_audience, subject, request_url, skip, client_id, oidc_context)
-    values ($1, $2::text, md5($2::text), array_to_string($3::text[], '|'), array_to_string($4::text[], '|'), '', $5, false, $6, '{}')";
+    (challenge, verifier, csrf, requested_scope, requested_at_audience, subject, request_url, skip, client_id, oidc_context,
+     login_session_id)
+    values ($1, $2::text, md5($2::text), array_to_string($3::text[], '|'), array_to_string($4::text[], '|'), $7, $5, $8, $6, '{}', $9)";
 
 pub(super) async fn ask_login<C: GenericClient>(db: &C, login: &Question) -> Result<(), Fault> {
     let statement = db.prepare_cached(ASK_LOGIN).await?;
@@ -20,6 +21,9 @@ pub(super) async fn ask_login<C: GenericClient>(db: &C, login: &Question) -> Res
             &login.requested_audience,
             &login.request_url,
             &login.client_id,
+            &login.subject,
+            &login.skip,
+            &login.login_session_id,
         ],
     )
     .await?;
@@ -77,14 +81,18 @@ pub(super) async fn answer_login<C: GenericClient>(
 }
 
 const USE_LOGIN: &str = "update hydra_oauth2_authentication_request_handled set was_used = true
-    where challenge = $1 and not was_used";
+    where challenge = $1 and not was_used returning remember";
 const LOGIN_SESSION: &str = "update hydra_oauth2_authentication_request
     set login_session_id = $2, authenticated_at = now() at time zone 'utc' where challenge = $1";
 
-pub(super) async fn use_login(tx: &Transaction<'_>, challenge: &str, session: &str) -> Result<bool, Fault> {
-    let used = tx.execute(&tx.prepare_cached(USE_LOGIN).await?, &[&challenge]).await?;
+pub(super) async fn use_login(tx: &Transaction<'_>, challenge: &str) -> Result<Option<bool>, Fault> {
+    let used = tx.query_opt(&tx.prepare_cached(USE_LOGIN).await?, &[&challenge]).await?;
+    Ok(used.map(|row| row.get(0)))
+}
+
+pub(super) async fn login_session(tx: &Transaction<'_>, challenge: &str, session: &str) -> Result<(), Fault> {
     tx.execute(&tx.prepare_cached(LOGIN_SESSION).await?, &[&challenge, &session]).await?;
-    Ok(used == 1)
+    Ok(())
 }
 
 const ASK_CONSENT: &str = "insert into hydra_oauth2_consent_request
