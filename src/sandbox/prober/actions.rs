@@ -273,7 +273,7 @@ pub(super) async fn ask_dead(prober: &Prober, chain: usize, token: String) {
             state.ended_accepted(chain, || format!("chain {chain} was called active after its revocation ({about})"));
         }
         _ => {
-            state.used_accepted(|| format!("of chain {chain} was called active what a refresh had replaced ({about})"))
+            state.over_accepted(|| format!("of chain {chain} was called active what a refresh had replaced ({about})"))
         }
     }
 }

@@ -55,7 +55,7 @@ pub(super) async fn try_code(prober: &Prober, chain: usize) -> Option<()> {
         let what = || format!("the code of chain {chain}, which is over, was accepted");
         match rule(fate, call.start_us, call.end_us, true, false) {
             Ruling::RevokedAccepted => state.ended_accepted(chain, what),
-            _ => state.used_accepted(what),
+            _ => state.over_accepted(what),
         }
     }
     Some(())
@@ -85,7 +85,7 @@ fn stolen(prober: &Prober, chain: usize, call: &Call, door: Door) {
         state.went_through(door);
     }
     if is_accepted && !is_nothing_new(&state.ledger.chains[chain], call) {
-        state.used_accepted(|| format!("of chain {chain} {what} was accepted"));
+        state.over_accepted(|| format!("of chain {chain} {what} was accepted"));
     }
 }
 

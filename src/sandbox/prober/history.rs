@@ -66,14 +66,14 @@ impl State {
     /// the engine knows of it: it may be lost with a side that is dead, and so is counted apart.
     pub(super) fn ended_accepted(&mut self, chain: usize, what: impl FnOnce() -> String) {
         if self.ledger.chains[chain].ended_by == THEFT {
-            self.used_accepted(what);
+            self.over_accepted(what);
         } else {
             self.revoked_accepted(what);
         }
     }
 
-    /// Something was accepted that had ended by being used, or with it.
-    pub(super) fn used_accepted(&mut self, what: impl FnOnce() -> String) {
+    /// Something was accepted that was over, and of whose end one side alone has to know.
+    pub(super) fn over_accepted(&mut self, what: impl FnOnce() -> String) {
         self.seen.ended_accepted += 1;
         self.example(what);
     }

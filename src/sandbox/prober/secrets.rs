@@ -36,7 +36,8 @@ pub(super) async fn try_any_old(prober: &Prober) -> Option<()> {
     Some(())
 }
 
-/// Tries one secret of before: 401 is all that it may be told, whatever has become of its client.
+/// Tries one secret of before: 401 is all that it may be told, whatever has become of its client. A change travels with the client's row, and
+/// so may be lost with a side that is dead.
 pub(super) async fn try_old(prober: &Prober, app: usize, secret: String) {
     let id = prober.history.lock().ledger.apps[app].id.clone();
     let form = [("grant_type", "client_credentials"), ("scope", OWN_SCOPE)];
@@ -51,6 +52,6 @@ pub(super) async fn try_old(prober: &Prober, app: usize, secret: String) {
         None => prober.history.enter_try(&call, &what),
     }
     if call.success().is_some() {
-        prober.history.lock().revoked_accepted(|| format!("{what} was accepted"));
+        prober.history.lock().over_accepted(|| format!("{what} was accepted"));
     }
 }

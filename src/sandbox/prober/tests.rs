@@ -475,10 +475,10 @@ async fn a_secret_that_was_changed_is_refused_for_ever() {
         world.bid("/oauth2/token", status, json!({"access_token": "a", "error": "invalid_client"}));
         secrets::try_any_old(&world.prober).await.expect("a secret of before");
         let seen = world.seen();
-        assert_eq!((seen.failed, seen.revoked_accepted), (failed, accepted), "answered {status}");
+        assert_eq!((seen.failed, seen.ended_accepted), (failed, accepted), "answered {status}");
     }
     try_old_secrets(&world.prober).await;
-    assert_eq!(world.seen().revoked_accepted, 2, "the end check tries it as well");
+    assert_eq!(world.seen().ended_accepted, 2, "the end check tries it as well");
 
     world.bid("/clients/app/secret", 503, Value::Null);
     secrets::change(&world.prober).await.expect("an app that nobody uses");

@@ -167,11 +167,11 @@ pub struct Seen {
     pub lost_writes: u64,
     /// Chains whose revocation was acknowledged.
     pub revoked: u64,
-    /// Times that a revoked chain was accepted afterwards; likewise a secret that was changed, and a login session that was ended.
+    /// Times that a revoked chain was accepted afterwards, or a login session that was ended.
     pub revoked_accepted: u64,
-    /// Times that something was accepted that the engine had ended by itself: a token or code that had been used, or a chain of which one
-    /// was used twice. Nobody had asked for that end, and the side that noticed alone knows of it: it may be lost with a green that is
-    /// dead, and is forbidden anywhere else.
+    /// Times that something was accepted that was over without a revocation: a token or code that had been used, a chain of which one was
+    /// used twice, a secret that had been changed. No queue has heard of it, and the side where it happened alone knows: it may be lost
+    /// with a green that is dead, and is forbidden anywhere else.
     #[serde(default)]
     pub ended_accepted: u64,
     /// How often each door was used, and the answer said that it was done.

@@ -16,8 +16,8 @@ fn cost(event: &Value) -> bool {
     event["event"] == "cost"
 }
 
-/// What must hold without a green that was lost with everything it took: also with what its engine ended by itself, at a theft, which no
-/// queue has heard of (`ended_accepted`).
+/// What must hold without a green that was lost with everything it took. Lost with it is also what no queue has heard of: that a token was
+/// used or a secret changed there (`ended_accepted`).
 async fn nothing_resurrected(sandbox: &Sandbox) {
     let report = sandbox.verb(&["report"]).await;
     assert_eq!(report["live"], "blue", "{report}");
