@@ -115,8 +115,8 @@ async fn held(world: &World, number: usize, request: &str) -> Vec<TcpStream> {
 }
 
 async fn are_held(world: &World, number: u64) {
-    let what = format!("{number} are held");
-    eventually(SOON, &what, async || (world.metric("cutover_gateway_held").await == number).then_some(())).await;
+    let is_so = async || (world.metric("cutover_gateway_held").await == number).then_some(());
+    eventually(SOON, "as many are held", is_so).await;
 }
 
 #[tokio::test]

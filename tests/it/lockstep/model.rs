@@ -473,7 +473,8 @@ impl World {
                 next.parts[who] = Part::of(&ended);
             }));
         }
-        if part.state == State::Refusing {
+        // Once its hold is over it also asks and writes while clients still wait, before it refuses them.
+        if part.stand().is_held() {
             all.extend(self.ask(who));
             all.push(self.with(|next| {
                 let left = if part.side == Side::Blue { &mut next.blue } else { &mut next.green };
