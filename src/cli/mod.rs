@@ -32,6 +32,7 @@ use arguments::PlanArgs;
 use clap::{Parser, Subcommand};
 use exit::Ending;
 use std::process::ExitCode;
+use tracing_appender::non_blocking::WorkerGuard;
 
 /// Moves a production PostgreSQL database and the engine on top of it to a new version while users are on it.
 #[derive(Debug, Parser)]
@@ -99,7 +100,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Ending::Usage.into() } else { Ending::Done.into() };
         }
     };
-    start_log();
+    let _written_at_the_end = start_log();
     match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => ExitCode::from(runtime.block_on(dispatch(cli.verb))),
         Err(error) => {
@@ -135,13 +136,17 @@ async fn dispatch(verb: Verb) -> u8 {
     }
 }
 
-/// Logs go to standard error; `CUTOVER_LOG` sets what is told (default: warnings), `CUTOVER_LOG_FORMAT=json` how.
-fn start_log() {
+/// Logs go to standard error; `CUTOVER_LOG` sets what is told (default: warnings), `CUTOVER_LOG_FORMAT=json` how. A thread of their own writes
+/// them, and drops lines when nobody reads: a terminal that stands still must not keep those waiting who are held. What is not written yet is,
+/// when the guard is dropped.
+fn start_log() -> WorkerGuard {
     let filter = std::env::var("CUTOVER_LOG").unwrap_or_else(|_| "warn,tokio_postgres=error".to_owned());
     let filter = tracing_subscriber::EnvFilter::try_new(filter).unwrap_or_default();
     let colour = std::env::var_os("NO_COLOR").is_none();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr);
+    let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(writer);
     let is_json = std::env::var("CUTOVER_LOG_FORMAT").is_ok_and(|format| format == "json");
     // Only the first subscriber of a process is taken.
     let _ = if is_json { log.json().try_init() } else { log.try_init() };
+    guard
 }

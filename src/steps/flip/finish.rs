@@ -18,6 +18,8 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use uuid::Uuid;
 
+/// Pause between two words on what is tried again and again.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 /// For all canaries together, once clients are released.
 const CANARIES_WITHIN: Duration = Duration::from_secs(10);
 
@@ -43,6 +45,7 @@ impl Flip {
         mut at_hand: Option<AtHand>,
     ) -> Result<Receipt, StepError> {
         let until = Instant::now() + FORWARD_PATIENCE;
+        let mut told = None;
         loop {
             let error = match self.forward_once(world, context, lockstep, at_hand.take()).await {
                 Ok(()) => break,
@@ -56,7 +59,10 @@ impl Flip {
                 let why = format!("decided for {}, and not finished: {}", self.route.to(), error.why());
                 return Err(StepError::stuck(why, format!("go on: {}", self.route.command())));
             }
-            tracing::warn!(error = %error.why(), "decided; trying again");
+            if told.is_none_or(|told: Instant| told.elapsed() > TELL_AGAIN) {
+                tracing::warn!(error = %error.why(), "decided; trying again");
+                told = Some(Instant::now());
+            }
             tokio::time::sleep(FORWARD_PAUSE).await;
         }
         Ok(released(context, lockstep.epoch()).unwrap_or_default().into())
