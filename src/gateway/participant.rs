@@ -184,6 +184,7 @@ impl Participant {
 
     /// Serves the side of the order.
     pub(super) async fn release(self: &Arc<Self>, order: &Order) -> Result<Standing, Refused> {
+        self.settle_when_late().await;
         let mut position = self.position.lock().await;
         let next = self.obey(&position, Verb::Release, order)?;
         if next == position.stand {
@@ -192,6 +193,19 @@ impl Participant {
         self.write(&mut position, next).await?;
         self.gate.release(order.side, order.epoch);
         Ok(self.describe(&position.stand))
+    }
+
+    /// An order that is carried out after the hold's end may have lain at the door of a process that stood still, while others moved on: where the
+    /// registers say who serves, that counts, and the order is measured by it.
+    async fn settle_when_late(self: &Arc<Self>) {
+        let late = {
+            let position = self.position.lock().await;
+            let is_late = position.stand.is_held() && Instant::now() >= position.hold_until;
+            is_late.then_some(position.change)
+        };
+        if let Some(change) = late {
+            self.try_settle(change, self.registers.limit()).await;
+        }
     }
 
     async fn admit(&self, order: &Order) -> Result<(), Refused> {

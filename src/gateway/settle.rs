@@ -66,7 +66,7 @@ impl Participant {
     }
 
     /// Asks once, for at most `bound`. True when it is settled, or no longer ours to settle.
-    async fn try_settle(self: &Arc<Self>, change: u64, bound: Duration) -> bool {
+    pub(super) async fn try_settle(self: &Arc<Self>, change: u64, bound: Duration) -> bool {
         if self.position.lock().await.change != change {
             return true;
         }
