@@ -195,7 +195,7 @@ fn note_failed(error: JournalError) -> StepError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::term::TermError;
+    use crate::journal::TermError;
     use serde_json::json;
 
     const BOUND: Duration = Duration::from_millis(20);

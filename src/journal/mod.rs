@@ -8,7 +8,7 @@ mod schema;
 mod state;
 mod store;
 
-pub use crate::database::term::Term;
+pub use crate::database::term::{Term, TermError};
 pub use error::{JournalError, LeaseHolder};
 pub use lease::{Claim, Lease};
 pub use record::{Entry, Kind, Log, MemoryLog, Record};

@@ -32,8 +32,9 @@ async fn systems_of_every_kind_go_over_and_come_back_as_one() {
     std::fs::write(&script, REPORTS).expect("a script");
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("it can be run");
     let (run, web) = (script.display(), nginx.port);
-    let verbs: String =
-        ["prepare", "hold", "switch", "verify", "release"].map(|verb| format!("{verb}: [\"{run}\"], ")).concat();
+    let verbs: String = ["prepare", "hold", "drain", "switch", "verify", "release"]
+        .map(|verb| format!("{verb}: [\"{run}\"], "))
+        .concat();
     let who = "answers: { blue: blue, green: green }";
     let versions = format!("answers: {{ blue: '{BLUE}', green: '{GREEN}' }}");
     let proxies = haproxy.items().replace("/who", "/version").replace(who, &versions);
@@ -45,7 +46,8 @@ async fn systems_of_every_kind_go_over_and_come_back_as_one() {
              - {{ name: reports, command: {{ {verbs} }}, answers: {{ blue: on-blue, green: on-green }} }}\n"
         ),
     );
-    assert_eq!(sandbox.run("run").await.0, 0);
+    let (code, said) = sandbox.run("run").await;
+    assert_eq!(code, 0, "{said}");
     for (verb, side, version) in [("flip", "green", GREEN), ("rollback --yes", "blue", BLUE)] {
         let (code, said) = sandbox.run(verb).await;
         assert_eq!((code, said["live"].as_str()), (0, Some(side)), "{said}");

@@ -88,8 +88,6 @@ pub(super) struct Without {
     comparing: bool,
     /// It is decided although a participant does not hold, and nobody is asked once more.
     holding: bool,
-    /// The side to come opens although a participant has not switched.
-    switching: bool,
 }
 
 /// How much of the world is looked at.
@@ -326,7 +324,6 @@ impl World {
                 self.send(mail(i, 2, Side::Green), |next, answer| match answer {
                     Answer::Stands(State::Switched) => go(at)(next),
                     Answer::Conflict => go(At::Dead)(next),
-                    Answer::Stands(_) | Answer::Failed if next.scope.without.switching => go(at)(next),
                     Answer::Stands(_) | Answer::Failed => next.go_forward(who, At::Switch(0)),
                 })
             }
@@ -640,7 +637,6 @@ fn each_rule_of_the_lockstep_is_needed() {
         ("writing", Without { writing: true, ..Without::default() }),
         ("comparing", Without { comparing: true, ..Without::default() }),
         ("holding", Without { holding: true, ..Without::default() }),
-        ("switching", Without { switching: true, ..Without::default() }),
     ];
     for (rule, without) in cases {
         assert!(scopes(without).any(|scope| explore(World::new(scope)).is_err()), "without {rule} nothing went wrong");
