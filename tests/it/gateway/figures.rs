@@ -257,10 +257,11 @@ async fn gateway_tells_where_revocations_stand_in_control_and_nothing_when_that_
     .await;
     control
         .execute(
-            "update cutover.revocation set replayed_at = captured_at where seq <= 6;
-update cutover.revocation set proved_at = captured_at where seq in (2, 3);
-update cutover.revocation set dead_at = captured_at where seq in (4, 5, 6);
-update cutover.revocation set captured_at = captured_at - interval '1 hour' where seq in (3, 7)",
+            "with numbered as (select id, row_number() over (order by seq) as n from cutover.revocation)
+update cutover.revocation r set replayed_at = case when n <= 6 then captured_at end,
+  proved_at = case when n in (2, 3) then captured_at end, dead_at = case when n in (4, 5, 6) then captured_at end,
+  captured_at = captured_at - case when n in (3, 7) then interval '1 hour' else interval '0' end
+from numbered where numbered.id = r.id",
         )
         .await;
     let told =
