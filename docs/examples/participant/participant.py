@@ -160,7 +160,7 @@ class Participant:
                 time.sleep(0.2)
 
 
-def ask(url, timeout_s):
+def ask(url, timeout_s=1):
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:
             return json.load(answer)

@@ -20,6 +20,7 @@ fn every_migration_in_the_folder_is_embedded() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/control");
     let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<_> = names.map(|name| name.trim_end_matches(".sql").to_owned()).collect();
-    names.sort();
+    let version = |name: &String| name.trim_start_matches('V').split('_').next().unwrap().parse::<u32>().unwrap();
+    names.sort_by_key(version);
     assert_eq!(names, embedded_migrations(), "list the new file in src/journal/schema.rs");
 }
