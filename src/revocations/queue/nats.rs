@@ -6,6 +6,7 @@
 
 use super::{Call, Delivery, Depth, Lane, Lease, Parcel, Queue, Stillness, Terms};
 use crate::plan::NatsQueue as Settings;
+use crate::revocations::doors::percent_decoded;
 use crate::revocations::error::RevocationError;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::context::{Context, PublishError, PublishErrorKind};
@@ -63,6 +64,18 @@ impl Ready {
     }
 }
 
+/// The library reads nothing but the address in a URL; who logs in there is handed over here. A name without a password is a token, as the
+/// server's own clients read it.
+fn with_login(options: ConnectOptions, url: &str) -> ConnectOptions {
+    let Ok(url) = url::Url::parse(url) else { return options };
+    let plain = |text: &str| percent_decoded(text).into_owned();
+    match (url.username(), url.password()) {
+        ("", _) => options,
+        (token, None) => options.token(plain(token)),
+        (name, Some(password)) => options.user_and_password(plain(name), plain(password)),
+    }
+}
+
 impl NatsQueue {
     /// The queue that `settings` name; nothing is asked yet. Streams and consumers are made when they are missing.
     #[must_use]
@@ -106,7 +119,8 @@ impl NatsQueue {
             .connection_timeout(self.terms.limit)
             .request_timeout(Some(self.terms.limit))
             .max_reconnects(1);
-        let client = options.connect(self.settings.url.expose()).await;
+        let url = self.settings.url.expose();
+        let client = with_login(options, url).connect(url).await;
         let client = client.map_err(|error| undone(act, &format!("no connection: {error}")))?;
         let context = jetstream::new(client.clone());
         let name = &self.settings.stream;
