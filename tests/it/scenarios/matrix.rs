@@ -187,7 +187,7 @@ async fn all_come_through(name: &str, cells: impl IntoIterator<Item = Cell>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_part_killed_in_the_hold_or_after_the_decision_leaves_one_side_within_the_budget() {
-    let cells = [("gateway", "hold"), ("authorization", "decided"), ("control", "hold"), ("control", "decided")];
+    let cells = [("gateway", "hold"), ("control", "decided")];
     all_come_through("parts", cells.map(|(part, phase)| Cell { part, phase })).await;
 }
 
