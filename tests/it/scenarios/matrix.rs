@@ -137,6 +137,8 @@ impl Cell {
     /// Whether the flip may end so, once the part is back.
     fn may_end(self, code: i32, said: &Value) -> bool {
         match (self.part, self.is_decided()) {
+            // Nobody is held yet, and a part that is back in time has kept nobody from going on.
+            _ if self.phase == "propose" && code == 0 => said["live"] == "green",
             // What it did is written down nowhere, so that it may have to be asked again.
             ("control", true) => matches!(code, 0 | 8 | 9),
             ("control", false) => matches!(code, 1 | 7 | 8),
