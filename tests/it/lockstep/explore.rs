@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 /// More states than this are more than a test should wait for.
-const MOST: usize = 40_000_000;
+const MOST: usize = 4_000_000;
 
 /// A model.
 pub(super) trait Space: Clone + Eq + Hash + Debug {

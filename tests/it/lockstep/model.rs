@@ -593,10 +593,10 @@ impl Space for World {
     }
 }
 
-/// Three participants with few faults, and fewer with more: each fault more makes some twenty times as many states.
+/// Three participants with two faults, and fewer where more is read apart: each of these makes many times as many states.
 const SCOPES: [(u8, bool, bool, u8); 7] = [
-    (3, false, false, 0),
-    (3, false, true, 1),
+    (3, false, false, 2),
+    (3, false, true, 2),
     (2, true, false, 0),
     (2, true, true, 1),
     (2, false, false, 1),
@@ -616,17 +616,6 @@ fn no_interleaving_serves_two_sides_or_leaves_the_traffic_stuck() {
         let explored = explore(World::new(scope));
         let states = explored.unwrap_or_else(|trace| panic!("{scope:?}: {trace}"));
         assert!(states > 1000, "{scope:?}: only {states} states");
-    }
-}
-
-#[test]
-#[ignore = "takes minutes: scripts/long"]
-fn no_interleaving_of_three_participants_and_two_faults_serves_two_sides() {
-    for goes_back in [false, true] {
-        let scope = Scope { systems: 3, reads_apart: false, goes_back, faults: 2, without: Without::default() };
-        let explored = explore(World::new(scope));
-        let states = explored.unwrap_or_else(|trace| panic!("{scope:?}: {trace}"));
-        assert!(states > 100_000, "{scope:?}: only {states} states");
     }
 }
 
