@@ -48,7 +48,7 @@ const COUNTS: &str = "select count(*) filter (where live = $2 and outcome <> 're
     select count(*) from cutover.dead_message where plan = $1 and waived_at is null),
   count(*) filter (where outcome = 'refused')
 from cutover.revocation where plan = $1 and id not in (select event from cutover.revocation_verdict)";
-/// Each part is an index's: a long queue that is done costs nothing.
+/// Each part has an index of its own, so that what is done need not be read.
 const UNFINISHED: &str = "with mine as (select id, replayed_at, proved_at, dead_at from cutover.revocation
   where plan = $1 and live = $2 and outcome <> 'refused' and (replayed_at is null or proved_at is null))
 select (select count(*) from mine where replayed_at is null and id not in (select event from cutover.revocation_verdict)),
