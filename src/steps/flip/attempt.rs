@@ -7,6 +7,7 @@ use super::{FORWARD_PATIENCE, FORWARD_PAUSE, Flip, QUIET_LOCK, WORD, lockstep_fa
 use crate::database::fence::{Budget, Fence, Sealing, Unfenced, lock_holders};
 use crate::database::refusal;
 use crate::engine::{Context, Effect, FailureKind, Receipt, StepError};
+use crate::plan::Side;
 use crate::steps::answers::seen;
 use crate::steps::failure::fail;
 use crate::steps::laps::Laps;
@@ -18,10 +19,17 @@ use crate::traffic::register::{self, Change, Recovered, State};
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::Instant;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 /// How long vacuums and the like are outwaited before the hold.
 const QUIET_WITHIN: Duration = Duration::from_secs(15);
+
+/// A register that another version has made may have no place for the moment of its opening: said before anybody is held, not after the decision.
+pub(super) async fn may_open(client: &Client, side: Side) -> Result<(), StepError> {
+    let read = register::opening(client).await;
+    read.map(drop).map_err(|error| fail(format!("read when {side} opened last"), error))
+}
 
 impl Flip {
     pub(super) async fn attempt(&self, world: &World, context: &Context) -> Result<Receipt, StepError> {
@@ -128,6 +136,7 @@ impl Flip {
             return Err(StepError::stuck(format!("{from}'s register has changed meanwhile"), "cutover status PLAN"));
         }
         let at_hand = AtHand { register: found.of(to).clone(), client: world.side(to).await? };
+        may_open(&at_hand.client, to).await?;
         let proved_to = levelling.up_to_now().await?;
         let (held, mut laps) = (Instant::now(), Laps::begin());
         let holding = lockstep.hold(to, self.hold).await;

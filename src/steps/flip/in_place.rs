@@ -3,6 +3,7 @@
 //! The one row of the register is sealed while all systems hold, which is the decision, and opened for the other side once each was seen
 //! to have turned. Whatever happens in between is settled by the same writes as anywhere: against the row.
 
+use super::attempt::may_open;
 use super::revoked::Revoked;
 use super::route::Registers;
 use super::{Flip, WORD, lockstep_failed};
@@ -42,6 +43,7 @@ impl Flip {
         let prepared = lockstep.prepare(to, self.hold).await;
         prepared.map_err(|error| lockstep_failed("prepare the systems", error))?;
         let mut client = world.side(from).await?;
+        may_open(&client, to).await?;
         let held = Instant::now();
         let holding = lockstep.hold(to, self.hold).await;
         holding.map_err(|error| lockstep_failed("hold the systems", error))?;
