@@ -318,23 +318,40 @@ async fn what_holds_locks_for_long_is_named() {
     .await;
 }
 
+async fn backend(client: &Client) -> i32 {
+    client.query_one("select pg_backend_pid()", &[]).await.expect("it answers").get(0)
+}
+
+/// Returns once the commit of this backend waits for its standbys.
+async fn waits_for_standbys(watcher: &Client, pid: i32) {
+    let waits = "select exists (select from pg_stat_activity where pid = $1 and wait_event = 'SyncRep')";
+    eventually(Duration::from_secs(10), "the commit waits for the standby", || async {
+        watcher.query_one(waits, &[&pid]).await.is_ok_and(|row| row.get(0)).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_decision_that_standbys_may_not_have_is_not_gone_on_from() {
     let place = Place::fresh(Arc::new(harness::server("standbys").await), "blue").await;
     let client = place.client().await;
     register::install(&client, Side::Blue, 1, Uuid::nil()).await.expect("installed");
-    let (sealer, watcher) = (place.client().await, place.client().await);
-    let pid: i32 = sealer.query_one("select pg_backend_pid()", &[]).await.expect("it answers").get(0);
+    let (probe, sealer, watcher) = (place.client().await, place.client().await, place.client().await);
     // Nobody of this name follows, so a commit waits for ever, and what ends the wait leaves it committed here alone.
     watcher.batch_execute("alter system set synchronous_standby_names = 'away'").await.expect("set");
     watcher.batch_execute("select pg_reload_conf()").await.expect("reloaded");
+    // The servers' processes hear of it one after another: commits wait from when one has been seen to.
+    let probing = backend(&probe).await;
+    let write = "select pg_logical_emit_message(true, 'test', '')";
+    let commits = tokio::spawn(async move { while probe.query_one(write, &[]).await.is_ok() {} });
+    waits_for_standbys(&watcher, probing).await;
+    watcher.execute("select pg_terminate_backend($1)", &[&probing]).await.expect("it answers");
+    commits.await.expect("no panic");
+
     let decision = Change::seal(1, 2, Uuid::nil()).raise_sql();
+    let pid = backend(&sealer).await;
     let sealing = tokio::spawn(async move { sealer.batch_execute(&decision).await });
-    let waits = "select exists (select from pg_stat_activity where pid = $1 and wait_event = 'SyncRep')";
-    eventually(Duration::from_secs(10), "the decision waits for the standby", || async {
-        watcher.query_one(waits, &[&pid]).await.is_ok_and(|row| row.get(0)).then_some(())
-    })
-    .await;
+    waits_for_standbys(&watcher, pid).await;
     watcher.execute("select pg_terminate_backend($1)", &[&pid]).await.expect("it answers");
     assert!(sealing.await.expect("no panic").is_err(), "its answer is lost");
     let seen = register::read(&watcher).await.expect("it answers").expect("a row");
