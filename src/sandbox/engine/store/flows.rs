@@ -77,21 +77,11 @@ pub(super) async fn answer_login<C: GenericClient>(
     Ok(written == 1)
 }
 
-const USE_LOGIN: &str = "update hydra_oauth2_flow
+pub(super) const USE_LOGIN: &str = "update hydra_oauth2_flow
     set login_was_used = true, login_initialized_at = now() at time zone 'utc', state = 3
     where login_challenge = $1 and state = 2 and nid = (select id from networks) returning login_remember";
-const LOGIN_SESSION: &str = "update hydra_oauth2_flow set login_session_id = $2
+pub(super) const LOGIN_SESSION: &str = "update hydra_oauth2_flow set login_session_id = $2
     where login_challenge = $1 and nid = (select id from networks)";
-
-pub(super) async fn use_login(tx: &Transaction<'_>, challenge: &str) -> Result<Option<bool>, Fault> {
-    let used = tx.query_opt(&tx.prepare_cached(USE_LOGIN).await?, &[&challenge]).await?;
-    Ok(used.map(|row| row.get(0)))
-}
-
-pub(super) async fn login_session(tx: &Transaction<'_>, challenge: &str, session: &str) -> Result<(), Fault> {
-    tx.execute(&tx.prepare_cached(LOGIN_SESSION).await?, &[&challenge, &session]).await?;
-    Ok(())
-}
 
 const ASK_CONSENT: &str = "update hydra_oauth2_flow
     set consent_challenge_id = $2, consent_verifier = $3::text, consent_csrf = md5($3::text), consent_skip = $4, state = 4
@@ -164,12 +154,8 @@ pub(super) async fn answer_consent<C: GenericClient>(
     Ok(written == 1)
 }
 
-const USE_CONSENT: &str = "update hydra_oauth2_flow set consent_was_used = true, state = 6
+pub(super) const USE_CONSENT: &str = "update hydra_oauth2_flow set consent_was_used = true, state = 6
     where consent_challenge_id = $1 and state = 5 and nid = (select id from networks)";
-
-pub(super) async fn use_consent(tx: &Transaction<'_>, challenge: &str) -> Result<bool, Fault> {
-    Ok(tx.execute(&tx.prepare_cached(USE_CONSENT).await?, &[&challenge]).await? == 1)
-}
 
 pub(super) async fn granted<C: GenericClient>(
     db: &C,
@@ -188,14 +174,6 @@ pub(super) async fn granted<C: GenericClient>(
 }
 
 /// Walks the flows' subject, as the real engine does: a flow whose subject a careless migration has lost is not found.
-const REVOKE: &str = "delete from hydra_oauth2_flow
+pub(super) const REVOKE_CONSENTS: &str = "delete from hydra_oauth2_flow
     where subject = $1 and ($2::text is null or client_id = $2) and consent_challenge_id is not null
       and nid = (select id from networks)";
-
-pub(super) async fn revoke_consents<C: GenericClient>(
-    db: &C,
-    subject: &str,
-    client: Option<&str>,
-) -> Result<u64, Fault> {
-    Ok(db.execute(&db.prepare_cached(REVOKE).await?, &[&subject, &client]).await?)
-}

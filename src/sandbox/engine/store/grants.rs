@@ -110,12 +110,15 @@ pub(in super::super) async fn use_login(
     login: &Question,
     session: &str,
 ) -> Result<Option<bool>, Fault> {
-    let remembers = by_version!(version, use_login(tx, &login.challenge))?;
-    if let Some(remembers) = remembers {
-        sessions::open(tx, version, session, &login.subject, remembers).await?;
-        by_version!(version, login_session(tx, &login.challenge, session))?;
-    }
-    Ok(remembers)
+    let (use_login, login_session) = match version {
+        EngineVersion::V1 => (requests::USE_LOGIN, requests::LOGIN_SESSION),
+        EngineVersion::V2 => (flows::USE_LOGIN, flows::LOGIN_SESSION),
+    };
+    let used = tx.query_opt(&tx.prepare_cached(use_login).await?, &[&login.challenge]).await?;
+    let Some(remembers) = used.map(|row| row.get(0)) else { return Ok(None) };
+    sessions::open(tx, version, session, &login.subject, remembers).await?;
+    tx.execute(&tx.prepare_cached(login_session).await?, &[&login.challenge, &session]).await?;
+    Ok(Some(remembers))
 }
 
 /// Keeps a new consent question; it names its login.
@@ -161,7 +164,11 @@ pub(in super::super) async fn use_consent(
     version: EngineVersion,
     challenge: &str,
 ) -> Result<bool, Fault> {
-    by_version!(version, use_consent(tx, challenge))
+    let text = match version {
+        EngineVersion::V1 => requests::USE_CONSENT,
+        EngineVersion::V2 => flows::USE_CONSENT,
+    };
+    Ok(tx.execute(&tx.prepare_cached(text).await?, &[&challenge]).await? == 1)
 }
 
 /// Consents of a subject that stand and were given by hand, newest first; of one client or of all.
@@ -181,5 +188,9 @@ pub(in super::super) async fn revoke_consents<C: GenericClient>(
     subject: &str,
     client: Option<&str>,
 ) -> Result<u64, Fault> {
-    by_version!(version, revoke_consents(db, subject, client))
+    let text = match version {
+        EngineVersion::V1 => requests::REVOKE_CONSENTS,
+        EngineVersion::V2 => flows::REVOKE_CONSENTS,
+    };
+    Ok(db.execute(&db.prepare_cached(text).await?, &[&subject, &client]).await?)
 }

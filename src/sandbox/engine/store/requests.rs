@@ -80,20 +80,10 @@ pub(super) async fn answer_login<C: GenericClient>(
     Ok(written == 1)
 }
 
-const USE_LOGIN: &str = "update hydra_oauth2_authentication_request_handled set was_used = true
+pub(super) const USE_LOGIN: &str = "update hydra_oauth2_authentication_request_handled set was_used = true
     where challenge = $1 and not was_used returning remember";
-const LOGIN_SESSION: &str = "update hydra_oauth2_authentication_request
+pub(super) const LOGIN_SESSION: &str = "update hydra_oauth2_authentication_request
     set login_session_id = $2, authenticated_at = now() at time zone 'utc' where challenge = $1";
-
-pub(super) async fn use_login(tx: &Transaction<'_>, challenge: &str) -> Result<Option<bool>, Fault> {
-    let used = tx.query_opt(&tx.prepare_cached(USE_LOGIN).await?, &[&challenge]).await?;
-    Ok(used.map(|row| row.get(0)))
-}
-
-pub(super) async fn login_session(tx: &Transaction<'_>, challenge: &str, session: &str) -> Result<(), Fault> {
-    tx.execute(&tx.prepare_cached(LOGIN_SESSION).await?, &[&challenge, &session]).await?;
-    Ok(())
-}
 
 const ASK_CONSENT: &str = "insert into hydra_oauth2_consent_request
     (challenge, verifier, csrf, client_id, subject, request_url, skip, requested_scope, requested_at_audience, oidc_context,
@@ -187,12 +177,8 @@ pub(super) async fn answer_consent<C: GenericClient>(
     Ok(written == 1)
 }
 
-const USE_CONSENT: &str = "update hydra_oauth2_consent_request_handled set was_used = true
+pub(super) const USE_CONSENT: &str = "update hydra_oauth2_consent_request_handled set was_used = true
     where challenge = $1 and not was_used";
-
-pub(super) async fn use_consent(tx: &Transaction<'_>, challenge: &str) -> Result<bool, Fault> {
-    Ok(tx.execute(&tx.prepare_cached(USE_CONSENT).await?, &[&challenge]).await? == 1)
-}
 
 pub(super) async fn granted<C: GenericClient>(
     db: &C,
@@ -209,13 +195,5 @@ pub(super) async fn granted<C: GenericClient>(
     Ok(rows.iter().map(with_answer).collect())
 }
 
-const REVOKE: &str = "delete from hydra_oauth2_consent_request
+pub(super) const REVOKE_CONSENTS: &str = "delete from hydra_oauth2_consent_request
     where subject = $1 and ($2::text is null or client_id = $2)";
-
-pub(super) async fn revoke_consents<C: GenericClient>(
-    db: &C,
-    subject: &str,
-    client: Option<&str>,
-) -> Result<u64, Fault> {
-    Ok(db.execute(&db.prepare_cached(REVOKE).await?, &[&subject, &client]).await?)
-}
