@@ -4,6 +4,7 @@
 //! engine would. Never knows that it is being migrated: it imports nothing of the product but how to connect. Opaque tokens only: it
 //! signs no id tokens, and of cookies it knows the one by which a browser's login is remembered.
 
+mod assertion;
 mod fault;
 mod http;
 mod migrate;

@@ -5,6 +5,7 @@
 
 pub(crate) mod fill;
 pub(crate) mod sandbox;
+pub(crate) mod signer;
 pub(crate) mod stage;
 pub(crate) mod standby;
 pub(crate) mod underway;

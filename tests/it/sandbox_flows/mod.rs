@@ -1,5 +1,6 @@
 //! The stand-in engine's API, both versions, on real servers.
 
+mod assertions;
 pub(crate) mod world;
 
 use crate::harness::{Place, eventually, server};

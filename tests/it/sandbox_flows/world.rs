@@ -120,6 +120,11 @@ impl World {
         Self::answer(request.basic_auth(&client.id, Some(&client.secret))).await
     }
 
+    /// Asks the token endpoint with nothing but a form.
+    pub(crate) async fn token_of(&self, form: &[(&str, &str)]) -> Answer {
+        Self::answer(self.http.post(format!("{}/oauth2/token", self.public)).form(form)).await
+    }
+
     /// Goes where a redirect of the engine points, on this engine's own address; gives the next address.
     async fn follow(&self, address: &str) -> Url {
         let local = address.replace("http://issuer.example", &self.public);

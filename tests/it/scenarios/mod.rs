@@ -1,5 +1,6 @@
 //! Whole runs of the binary against real servers: to the flip point, back again, killed on the way.
 
+mod assertions;
 mod back;
 mod cleanup;
 mod damage;

@@ -1,5 +1,6 @@
 //! Making, showing, changing and removing OAuth clients.
 
+use super::super::assertion;
 use super::super::fault::Fault;
 use super::super::store::clients::{self, Client, Kept};
 use super::super::store::lifespans;
@@ -41,7 +42,8 @@ pub(super) async fn create(
         client.client_id = uuid::Uuid::new_v4().to_string();
     }
     check(&client)?;
-    if client.token_endpoint_auth_method != "none" && client.client_secret.is_none() {
+    let method = client.token_endpoint_auth_method.as_str();
+    if !["none", assertion::METHOD].contains(&method) && client.client_secret.is_none() {
         client.client_secret = Some(token::name());
     }
     let secret_hash = client.client_secret.as_deref().map(token::hash_secret).unwrap_or_default();
@@ -113,9 +115,15 @@ fn check(client: &Client) -> Result<(), Fault> {
     if lists.into_iter().flatten().any(odd) {
         return Err(Fault::bad("invalid_client_metadata", "members of lists must not be empty nor hold | \" \\"));
     }
-    let methods = ["client_secret_basic", "client_secret_post", "none"];
-    if !methods.contains(&client.token_endpoint_auth_method.as_str()) {
+    let methods = ["client_secret_basic", "client_secret_post", "none", assertion::METHOD];
+    let method = client.token_endpoint_auth_method.as_str();
+    if !methods.contains(&method) {
         return Err(Fault::bad("invalid_client_metadata", "token_endpoint_auth_method is not supported"));
+    }
+    let is_signed = client.token_endpoint_auth_signing_alg == assertion::ALGORITHM && client.jwks.is_some();
+    if method == assertion::METHOD && !is_signed {
+        let needed = "private_key_jwt needs jwks and, here, ES256 as token_endpoint_auth_signing_alg";
+        return Err(Fault::bad("invalid_client_metadata", needed));
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::super::store::clients::{Client, Kept};
 use super::super::store::lifespans;
 use super::super::store::tokens::{self, Session, Table, TokenRow};
 use super::super::token::{self, Kind};
-use super::credentials::{bearer, client};
+use super::credentials::{Claimed, bearer, client};
 use super::{Engine, Shared};
 use axum::Json;
 use axum::extract::{Form, State};
@@ -27,6 +27,8 @@ pub(super) struct TokenForm {
     grant_type: String,
     client_id: Option<String>,
     client_secret: Option<String>,
+    client_assertion_type: Option<String>,
+    client_assertion: Option<String>,
     scope: String,
     audience: String,
     code: String,
@@ -40,7 +42,13 @@ pub(super) async fn token(
     headers: HeaderMap,
     Form(form): Form<TokenForm>,
 ) -> Result<Response, Fault> {
-    let kept = client(&engine, &headers, form.client_id.as_deref(), form.client_secret.as_deref()).await?;
+    let claimed = Claimed {
+        id: form.client_id.as_deref(),
+        secret: form.client_secret.as_deref(),
+        assertion_type: form.client_assertion_type.as_deref(),
+        assertion: form.client_assertion.as_deref(),
+    };
+    let kept = client(&engine, &headers, claimed).await?;
     if !kept.client.grant_types.contains(&form.grant_type) {
         return Err(Fault::bad("unauthorized_client", "the client may not use this grant type"));
     }
@@ -257,6 +265,8 @@ pub(super) struct RevokeForm {
     token: String,
     client_id: Option<String>,
     client_secret: Option<String>,
+    client_assertion_type: Option<String>,
+    client_assertion: Option<String>,
 }
 
 /// RFC 7009: a token that is unknown is answered like one that was revoked.
@@ -265,7 +275,13 @@ pub(super) async fn revoke(
     headers: HeaderMap,
     Form(form): Form<RevokeForm>,
 ) -> Result<StatusCode, Fault> {
-    let kept = client(&engine, &headers, form.client_id.as_deref(), form.client_secret.as_deref()).await?;
+    let claimed = Claimed {
+        id: form.client_id.as_deref(),
+        secret: form.client_secret.as_deref(),
+        assertion_type: form.client_assertion_type.as_deref(),
+        assertion: form.client_assertion.as_deref(),
+    };
+    let kept = client(&engine, &headers, claimed).await?;
     let version = engine.store.version;
     let mut db = engine.store.connection().await?;
     let tx = db.transaction().await?;

@@ -29,6 +29,12 @@ pub(in super::super) struct Client {
     pub(in super::super) contacts: Vec<String>,
     pub(in super::super) subject_type: String,
     pub(in super::super) token_endpoint_auth_method: String,
+    /// By which its assertions are signed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(in super::super) token_endpoint_auth_signing_alg: String,
+    /// Its public keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in super::super) jwks: Option<Value>,
     pub(in super::super) metadata: Value,
     pub(in super::super) created_at: String,
     pub(in super::super) updated_at: String,
@@ -54,6 +60,8 @@ impl Default for Client {
             contacts: Vec::new(),
             subject_type: "public".into(),
             token_endpoint_auth_method: "client_secret_basic".into(),
+            token_endpoint_auth_signing_alg: none(),
+            jwks: None,
             metadata: Value::Object(serde_json::Map::new()),
             created_at: none(),
             updated_at: none(),
@@ -73,7 +81,7 @@ fn columns(version: EngineVersion) -> String {
     let time = |column| format!("to_char({column}, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')");
     format!(
         "id, client_name, client_secret, {}, {}, {}, scope, {}, owner, policy_uri, tos_uri, client_uri, logo_uri, {}, subject_type,
-         token_endpoint_auth_method, metadata, {}, {}",
+         token_endpoint_auth_method, metadata, {}, {}, token_endpoint_auth_signing_alg, jwks",
         list("redirect_uris"),
         list("grant_types"),
         list("response_types"),
@@ -102,6 +110,8 @@ fn read(row: &Row) -> Kept {
         contacts: row.get(13),
         subject_type: row.get(14),
         token_endpoint_auth_method: row.get(15),
+        token_endpoint_auth_signing_alg: row.get(19),
+        jwks: serde_json::from_str(row.get(20)).ok(),
         metadata: serde_json::from_str(row.get(16)).unwrap_or_default(),
         created_at: row.get(17),
         updated_at: row.get(18),
@@ -145,8 +155,9 @@ pub(in super::super) async fn insert<C: GenericClient>(
     let list = |parameter| version.list_in(parameter);
     let text = format!(
         "insert into hydra_client (id, client_name, client_secret, redirect_uris, grant_types, response_types, scope, audience, owner,
-            policy_uri, tos_uri, client_uri, logo_uri, contacts, subject_type, token_endpoint_auth_method, metadata{})
-         values ($1, $2, $3, {}, {}, {}, $7, {}, $9, $10, $11, $12, $13, {}, $15, $16, $17{})",
+            policy_uri, tos_uri, client_uri, logo_uri, contacts, subject_type, token_endpoint_auth_method, metadata,
+            token_endpoint_auth_signing_alg, jwks{})
+         values ($1, $2, $3, {}, {}, {}, $7, {}, $9, $10, $11, $12, $13, {}, $15, $16, $17, $18, $19{})",
         version.nid_column(),
         list("$4"),
         list("$5"),
@@ -169,7 +180,8 @@ pub(in super::super) async fn update<C: GenericClient>(
     let text = format!(
         "update hydra_client set client_name = $2, client_secret = $3, redirect_uris = {}, grant_types = {}, response_types = {},
             scope = $7, audience = {}, owner = $9, policy_uri = $10, tos_uri = $11, client_uri = $12, logo_uri = $13, contacts = {},
-            subject_type = $15, token_endpoint_auth_method = $16, metadata = $17, updated_at = now() at time zone 'utc'
+            subject_type = $15, token_endpoint_auth_method = $16, metadata = $17,
+            token_endpoint_auth_signing_alg = $18, jwks = $19, updated_at = now() at time zone 'utc'
           where id = $1{}",
         list("$4"),
         list("$5"),
@@ -184,6 +196,7 @@ pub(in super::super) async fn update<C: GenericClient>(
 async fn write<C: GenericClient>(db: &C, text: &str, kept: &Kept) -> Result<u64, Fault> {
     let Kept { client, secret_hash } = kept;
     let metadata = client.metadata.to_string();
+    let jwks = client.jwks.as_ref().map(Value::to_string).unwrap_or_default();
     let statement = db.prepare_cached(text).await?;
     let written = db
         .execute(
@@ -206,6 +219,8 @@ async fn write<C: GenericClient>(db: &C, text: &str, kept: &Kept) -> Result<u64,
                 &client.subject_type,
                 &client.token_endpoint_auth_method,
                 &metadata,
+                &client.token_endpoint_auth_signing_alg,
+                &jwks,
             ],
         )
         .await?;

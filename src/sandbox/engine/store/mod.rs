@@ -3,6 +3,7 @@
 //! Columns are always listed by name. `tokens` is one shape for both versions; logins and consents are four tables in `requests`
 //! and one in `flows`.
 
+pub(super) mod assertions;
 pub(super) mod clients;
 pub(super) mod flows;
 pub(super) mod grants;
