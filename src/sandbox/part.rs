@@ -2,7 +2,7 @@
 //!
 //! Takes everything it needs from the sandbox's folder, so that no secret stands on a command line.
 
-use super::engine::{self, EngineError, EngineOptions, EngineVersion, TokenLives};
+use super::engine::{self, AccessTokens, EngineError, EngineOptions, EngineVersion, TokenLives};
 use super::environment::{EnvironmentError, Layout, Variables};
 use super::prober::{self, Doors, ProberError};
 use super::system::{SystemError, SystemSettings};
@@ -13,6 +13,8 @@ use thiserror::Error;
 
 /// The variable of a sandbox in place.
 pub(super) const IN_PLACE: &str = "IN_PLACE";
+/// The variable by which the engines give everybody JWT access tokens: `jwt`.
+const ACCESS_TOKENS: &str = "ACCESS_TOKENS";
 /// What the older of two engines in place calls itself.
 const OLDER: &str = "0.11.10";
 /// Connections of one engine to its database.
@@ -97,7 +99,13 @@ fn engine_options(variables: &Variables, version: EngineVersion) -> Result<Engin
         secret: Secret::new(variables.get("SYSTEM_SECRET")?),
         connections: ENGINE_CONNECTIONS,
         lives: TokenLives::default(),
+        access_tokens: access_tokens(variables),
     })
+}
+
+fn access_tokens(variables: &Variables) -> AccessTokens {
+    let is_jwt = variables.get(ACCESS_TOKENS).is_ok_and(|kind| kind == "jwt");
+    if is_jwt { AccessTokens::Jwt } else { AccessTokens::Opaque }
 }
 
 /// Whether both sides of the sandbox are one database.

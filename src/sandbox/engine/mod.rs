@@ -1,12 +1,13 @@
 //! The stand-in OAuth engine in its two versions: tables and HTTP API shaped like those of a well-known engine, 1.x and 2.x.
 //!
 //! Owns its own chain of migrations and everything it says to its database, which it reaches as the application's role like any
-//! engine would. Never knows that it is being migrated: it imports nothing of the product but how to connect. Opaque tokens only: it
-//! signs no id tokens, and of cookies it knows the one by which a browser's login is remembered.
+//! engine would. Never knows that it is being migrated: it imports nothing of the product but how to connect. It signs access tokens
+//! where that is asked for and no id tokens, and of cookies it knows the one by which a browser's login is remembered.
 
 mod assertion;
 mod fault;
 mod http;
+mod jws;
 mod migrate;
 mod store;
 mod token;
@@ -74,6 +75,17 @@ pub struct EngineOptions {
     pub connections: usize,
     /// How long tokens live.
     pub lives: TokenLives,
+    /// What access tokens are for clients that do not say it themselves.
+    pub access_tokens: AccessTokens,
+}
+
+/// What an access token is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessTokens {
+    /// Random bytes, which only the engine knows.
+    Opaque,
+    /// Signed text, which others can verify by themselves.
+    Jwt,
 }
 
 /// How long tokens live.

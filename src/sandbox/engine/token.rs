@@ -42,10 +42,15 @@ fn mac(secret: &Secret, random: &[u8]) -> Hmac<Sha512_256> {
     mac
 }
 
+/// The form in which signatures are stored that must not be read from a table: hex of their SHA-384.
+pub(super) fn digest(signature: &str) -> String {
+    hex::encode(Sha384::digest(signature.as_bytes()))
+}
+
 /// The form in which `version` stores a signature.
 fn stored(version: EngineVersion, kind: Kind, signature: &str) -> String {
     match (version, kind) {
-        (EngineVersion::V2, Kind::Access) => hex::encode(Sha384::digest(signature.as_bytes())),
+        (EngineVersion::V2, Kind::Access) => digest(signature),
         _ => signature.to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! The stand-in engine's API, both versions, on real servers.
 
 mod assertions;
+mod jwts;
 pub(crate) mod world;
 
 use crate::harness::{Place, eventually, server};

@@ -4,7 +4,7 @@ use crate::harness::Place;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use cutover::plan::Secret;
-use cutover::sandbox::engine::{EngineOptions, EngineVersion, TokenLives, serve};
+use cutover::sandbox::engine::{AccessTokens, EngineOptions, EngineVersion, TokenLives, serve};
 use cutover::sandbox::servers::free_port;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -48,6 +48,11 @@ fn address() -> SocketAddr {
 impl World {
     /// Serves `version` on `place`, which is migrated to it, until dropped.
     pub(crate) async fn serving(place: &Place, version: EngineVersion) -> Self {
+        Self::giving(AccessTokens::Opaque, place, version).await
+    }
+
+    /// The same, with access tokens of this kind for clients that do not say it themselves.
+    pub(crate) async fn giving(access_tokens: AccessTokens, place: &Place, version: EngineVersion) -> Self {
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let (public, admin) = (address(), address());
         let options = EngineOptions {
@@ -62,6 +67,7 @@ impl World {
             secret: Secret::new("the system secret of both sides"),
             connections: 5,
             lives: TokenLives::default(),
+            access_tokens,
         };
         let (end, ended) = oneshot::channel::<()>();
         tokio::spawn(async move {
@@ -98,6 +104,11 @@ impl World {
 
     /// Makes a client that may do everything.
     pub(crate) async fn register(&self) -> Registered {
+        self.register_for("").await
+    }
+
+    /// The same, for access tokens of a kind, as the engine calls it.
+    pub(crate) async fn register_for(&self, strategy: &str) -> Registered {
         let (status, made) = self
             .administer(
                 Method::POST,
@@ -106,6 +117,7 @@ impl World {
                     "client_name": "A test", "owner": "someone", "redirect_uris": [CALLBACK, "https://app.example/other"],
                     "grant_types": ["authorization_code", "refresh_token", "client_credentials"],
                     "scope": "openid offline_access read", "metadata": { "verified": true },
+                    "access_token_strategy": strategy,
                 })),
             )
             .await;

@@ -1,10 +1,10 @@
 //! Making, showing, changing and removing OAuth clients.
 
-use super::super::assertion;
 use super::super::fault::Fault;
 use super::super::store::clients::{self, Client, Kept};
 use super::super::store::lifespans;
 use super::super::token;
+use super::super::{assertion, jws};
 use super::Shared;
 use axum::Json;
 use axum::extract::{Path, Query, State};
@@ -115,12 +115,15 @@ fn check(client: &Client) -> Result<(), Fault> {
     if lists.into_iter().flatten().any(odd) {
         return Err(Fault::bad("invalid_client_metadata", "members of lists must not be empty nor hold | \" \\"));
     }
+    if !["", "jwt", "opaque"].contains(&client.access_token_strategy.as_str()) {
+        return Err(Fault::bad("invalid_client_metadata", "access_token_strategy is not supported"));
+    }
     let methods = ["client_secret_basic", "client_secret_post", "none", assertion::METHOD];
     let method = client.token_endpoint_auth_method.as_str();
     if !methods.contains(&method) {
         return Err(Fault::bad("invalid_client_metadata", "token_endpoint_auth_method is not supported"));
     }
-    let is_signed = client.token_endpoint_auth_signing_alg == assertion::ALGORITHM && client.jwks.is_some();
+    let is_signed = client.token_endpoint_auth_signing_alg == jws::ALGORITHM && client.jwks.is_some();
     if method == assertion::METHOD && !is_signed {
         let needed = "private_key_jwt needs jwks and, here, ES256 as token_endpoint_auth_signing_alg";
         return Err(Fault::bad("invalid_client_metadata", needed));

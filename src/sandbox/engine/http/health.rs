@@ -1,7 +1,7 @@
 //! Who answers, whether it is well, and what it offers.
 
-use super::super::assertion;
 use super::super::fault::Fault;
+use super::super::{assertion, jws};
 use super::Shared;
 use axum::Json;
 use axum::extract::State;
@@ -33,7 +33,7 @@ pub(super) async fn discovery(State(engine): State<Shared>) -> Json<Value> {
         "grant_types_supported": ["authorization_code", "client_credentials", "refresh_token"],
         "code_challenge_methods_supported": ["S256"],
         "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none", assertion::METHOD],
-        "token_endpoint_auth_signing_alg_values_supported": [assertion::ALGORITHM],
+        "token_endpoint_auth_signing_alg_values_supported": [jws::ALGORITHM],
         "subject_types_supported": ["public"],
         "scopes_supported": ["offline_access", "offline", "openid"],
     }))

@@ -9,6 +9,7 @@ mod challenges;
 mod clients;
 mod credentials;
 mod health;
+mod jwts;
 mod keys;
 mod logout;
 mod tokens;

@@ -10,7 +10,7 @@ use super::super::store::lifespans;
 use super::super::store::tokens::{self, Session, Table, TokenRow};
 use super::super::token::{self, Kind};
 use super::credentials::{Claimed, bearer, client};
-use super::{Engine, Shared};
+use super::{Engine, Shared, jwts};
 use axum::Json;
 use axum::extract::{Form, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -95,7 +95,7 @@ async fn client_credentials(engine: &Engine, kept: &Kept, form: &TokenForm) -> R
     };
     let mut db = engine.store.connection().await?;
     let tx = db.transaction().await?;
-    let access = issue(engine, &tx, Grant::Client, Kind::Access, &row).await?;
+    let access = issue(engine, &tx, client, Grant::Client, Kind::Access, &row).await?;
     tx.commit().await?;
     Ok(answer(&row, &access, None))
 }
@@ -131,21 +131,26 @@ struct Issued {
 async fn issue(
     engine: &Engine,
     tx: &Transaction<'_>,
+    client: &Client,
     grant: Grant,
     kind: Kind,
     like: &TokenRow,
 ) -> Result<Issued, Fault> {
     let version = engine.store.version;
-    let minted = token::mint(version, kind, &engine.options.secret);
     let (table, name, usual) = match kind {
         Kind::Refresh => (Table::Refresh, "refresh_token", engine.options.lives.refresh),
         Kind::Access | Kind::Code => (Table::Access, "access_token", engine.options.lives.access),
     };
     let life = lifespans::of(tx, version, &like.client_id, grant.lifespan(kind)).await?.unwrap_or(usual);
-    let mut row = like.clone();
+    let (mut row, expires_at) = (like.clone(), in_future(life));
+    let minted = if kind == Kind::Access && jwts::are_given(engine, client) {
+        jwts::mint(engine, tx, &row, expires_at).await?
+    } else {
+        token::mint(version, kind, &engine.options.secret)
+    };
     row.signature = minted.stored;
     row.session.expires_at.remove("authorize_code");
-    row.session.expires_at.insert(name.to_owned(), in_future(life));
+    row.session.expires_at.insert(name.to_owned(), expires_at);
     tokens::insert(tx, version, table, &row).await?;
     Ok(Issued { token: minted.token, life })
 }
@@ -211,9 +216,10 @@ async fn exchange_code(engine: &Engine, client: &Client, form: &TokenForm) -> Re
     tokens::deactivate(&tx, version, Table::Code, &row.signature).await?;
     tokens::delete_by_request(&tx, version, Table::Pkce, &row.request_id).await?;
     tokens::delete_by_request(&tx, version, Table::Oidc, &row.request_id).await?;
-    let access = issue(engine, &tx, Grant::Code, Kind::Access, &row).await?;
+    let access = issue(engine, &tx, client, Grant::Code, Kind::Access, &row).await?;
     let offline = row.granted_scope.split('|').any(|scope| scope == "offline" || scope == "offline_access");
-    let refresh = if offline { Some(issue(engine, &tx, Grant::Code, Kind::Refresh, &row).await?) } else { None };
+    let refresh =
+        if offline { Some(issue(engine, &tx, client, Grant::Code, Kind::Refresh, &row).await?) } else { None };
     tx.commit().await?;
     Ok(answer(&row, &access, refresh))
 }
@@ -254,8 +260,8 @@ async fn refresh(engine: &Engine, client: &Client, form: &TokenForm) -> Result<V
         return Err(unknown());
     }
     tokens::kill_chain(&tx, version, &row.request_id).await?;
-    let access = issue(engine, &tx, Grant::Refresh, Kind::Access, &row).await?;
-    let next = issue(engine, &tx, Grant::Refresh, Kind::Refresh, &row).await?;
+    let access = issue(engine, &tx, client, Grant::Refresh, Kind::Access, &row).await?;
+    let next = issue(engine, &tx, client, Grant::Refresh, Kind::Refresh, &row).await?;
     tx.commit().await?;
     Ok(answer(&row, &access, Some(next)))
 }
@@ -302,6 +308,9 @@ pub(super) async fn presented<C: deadpool_postgres::GenericClient>(
     text: &str,
 ) -> Result<Option<(Kind, TokenRow)>, Fault> {
     let version = engine.store.version;
+    if let Some(stored) = jwts::stored(engine, db, text).await? {
+        return Ok(tokens::find(db, version, Table::Access, &[stored]).await?.map(|row| (Kind::Access, row)));
+    }
     for (kind, table) in [(Kind::Access, Table::Access), (Kind::Refresh, Table::Refresh)] {
         let Some(forms) = token::signatures(version, kind, &engine.options.secret, text) else { continue };
         if let Some(row) = tokens::find(db, version, table, &forms).await? {

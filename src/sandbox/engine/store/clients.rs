@@ -6,6 +6,7 @@ use deadpool_postgres::GenericClient;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 /// A client as the API shows and takes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub(in super::super) struct Client {
     pub(in super::super) contacts: Vec<String>,
     pub(in super::super) subject_type: String,
     pub(in super::super) token_endpoint_auth_method: String,
+    /// What its access tokens are, `jwt` or `opaque`; of version 2 alone.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(in super::super) access_token_strategy: String,
     /// By which its assertions are signed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(in super::super) token_endpoint_auth_signing_alg: String,
@@ -60,6 +64,7 @@ impl Default for Client {
             contacts: Vec::new(),
             subject_type: "public".into(),
             token_endpoint_auth_method: "client_secret_basic".into(),
+            access_token_strategy: none(),
             token_endpoint_auth_signing_alg: none(),
             jwks: None,
             metadata: Value::Object(serde_json::Map::new()),
@@ -78,10 +83,12 @@ pub(in super::super) struct Kept {
 
 fn columns(version: EngineVersion) -> String {
     let list = |column| version.list_out(column);
+    // Version 1 knows what is configured alone.
+    let strategy = if version == EngineVersion::V2 { "access_token_strategy" } else { "''::text" };
     let time = |column| format!("to_char({column}, 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')");
     format!(
         "id, client_name, client_secret, {}, {}, {}, scope, {}, owner, policy_uri, tos_uri, client_uri, logo_uri, {}, subject_type,
-         token_endpoint_auth_method, metadata, {}, {}, token_endpoint_auth_signing_alg, jwks",
+         token_endpoint_auth_method, metadata, {}, {}, token_endpoint_auth_signing_alg, jwks, {strategy}",
         list("redirect_uris"),
         list("grant_types"),
         list("response_types"),
@@ -110,6 +117,7 @@ fn read(row: &Row) -> Kept {
         contacts: row.get(13),
         subject_type: row.get(14),
         token_endpoint_auth_method: row.get(15),
+        access_token_strategy: row.get(21),
         token_endpoint_auth_signing_alg: row.get(19),
         jwks: serde_json::from_str(row.get(20)).ok(),
         metadata: serde_json::from_str(row.get(16)).unwrap_or_default(),
@@ -156,17 +164,19 @@ pub(in super::super) async fn insert<C: GenericClient>(
     let text = format!(
         "insert into hydra_client (id, client_name, client_secret, redirect_uris, grant_types, response_types, scope, audience, owner,
             policy_uri, tos_uri, client_uri, logo_uri, contacts, subject_type, token_endpoint_auth_method, metadata,
-            token_endpoint_auth_signing_alg, jwks{})
-         values ($1, $2, $3, {}, {}, {}, $7, {}, $9, $10, $11, $12, $13, {}, $15, $16, $17, $18, $19{})",
+            token_endpoint_auth_signing_alg, jwks{}{})
+         values ($1, $2, $3, {}, {}, {}, $7, {}, $9, $10, $11, $12, $13, {}, $15, $16, $17, $18, $19{}{})",
+        if version == EngineVersion::V2 { ", access_token_strategy" } else { "" },
         version.nid_column(),
         list("$4"),
         list("$5"),
         list("$6"),
         list("$8"),
         list("$14"),
+        if version == EngineVersion::V2 { ", $20" } else { "" },
         version.nid_value()
     );
-    write(db, &text, kept).await?;
+    write(db, version, &text, kept).await?;
     Ok(())
 }
 
@@ -181,50 +191,49 @@ pub(in super::super) async fn update<C: GenericClient>(
         "update hydra_client set client_name = $2, client_secret = $3, redirect_uris = {}, grant_types = {}, response_types = {},
             scope = $7, audience = {}, owner = $9, policy_uri = $10, tos_uri = $11, client_uri = $12, logo_uri = $13, contacts = {},
             subject_type = $15, token_endpoint_auth_method = $16, metadata = $17,
-            token_endpoint_auth_signing_alg = $18, jwks = $19, updated_at = now() at time zone 'utc'
+            token_endpoint_auth_signing_alg = $18, jwks = $19{}, updated_at = now() at time zone 'utc'
           where id = $1{}",
         list("$4"),
         list("$5"),
         list("$6"),
         list("$8"),
         list("$14"),
+        if version == EngineVersion::V2 { ", access_token_strategy = $20" } else { "" },
         version.nid_filter("")
     );
-    Ok(write(db, &text, kept).await? == 1)
+    Ok(write(db, version, &text, kept).await? == 1)
 }
 
-async fn write<C: GenericClient>(db: &C, text: &str, kept: &Kept) -> Result<u64, Fault> {
+async fn write<C: GenericClient>(db: &C, version: EngineVersion, text: &str, kept: &Kept) -> Result<u64, Fault> {
     let Kept { client, secret_hash } = kept;
     let metadata = client.metadata.to_string();
     let jwks = client.jwks.as_ref().map(Value::to_string).unwrap_or_default();
     let statement = db.prepare_cached(text).await?;
-    let written = db
-        .execute(
-            &statement,
-            &[
-                &client.client_id,
-                &client.client_name,
-                secret_hash,
-                &client.redirect_uris,
-                &client.grant_types,
-                &client.response_types,
-                &client.scope,
-                &client.audience,
-                &client.owner,
-                &client.policy_uri,
-                &client.tos_uri,
-                &client.client_uri,
-                &client.logo_uri,
-                &client.contacts,
-                &client.subject_type,
-                &client.token_endpoint_auth_method,
-                &metadata,
-                &client.token_endpoint_auth_signing_alg,
-                &jwks,
-            ],
-        )
-        .await?;
-    Ok(written)
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![
+        &client.client_id,
+        &client.client_name,
+        secret_hash,
+        &client.redirect_uris,
+        &client.grant_types,
+        &client.response_types,
+        &client.scope,
+        &client.audience,
+        &client.owner,
+        &client.policy_uri,
+        &client.tos_uri,
+        &client.client_uri,
+        &client.logo_uri,
+        &client.contacts,
+        &client.subject_type,
+        &client.token_endpoint_auth_method,
+        &metadata,
+        &client.token_endpoint_auth_signing_alg,
+        &jwks,
+    ];
+    if version == EngineVersion::V2 {
+        values.push(&client.access_token_strategy);
+    }
+    Ok(db.execute(&statement, &values).await?)
 }
 
 /// Removes a client; its tokens and consents go with it.

@@ -1,4 +1,4 @@
-//! JSON Web Keys as they were put; the engine itself makes none.
+//! JSON Web Keys as they were put.
 
 use super::super::EngineVersion;
 use super::super::fault::Fault;
