@@ -45,6 +45,13 @@ impl Sandbox {
         std::fs::write(&file, plan.replace(text, by)).expect("the plan is written");
     }
 
+    /// Sets a variable that the sandbox does not have; parts see it when they are started again.
+    pub(crate) fn set_variable(&self, name: &str, value: &str) {
+        let file = self.dir.join("env");
+        let text = std::fs::read_to_string(&file).expect("the variables");
+        std::fs::write(&file, format!("{text}{name}='{value}'\n")).expect("the variables are written");
+    }
+
     /// One of the verbs of a run and its options, on the sandbox's plan.
     fn on_plan(&self, words: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));

@@ -6,14 +6,17 @@ use crate::harness::Place;
 use crate::sandbox_flows::world::World;
 use cutover::gates::probes::oauth::{Canaries, Expected, open, seal};
 use cutover::plan::{Flow, Side, Upstream};
-use cutover::sandbox::engine::{EngineVersion, migrate};
-use serde_json::json;
+use cutover::sandbox::engine::{AccessTokens, EngineVersion, migrate};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
 const OWNER: &str = "cutover-canary-of-a-test";
 const KINDS: [&str; 8] =
     ["live", "rotated", "revoked", "expired", "machine", "logged out", "withdrawn", "withdrawn on green"];
+/// Where the engine gives JWTs.
+const KINDS_WITH_JWT: [&str; 9] =
+    ["live", "rotated", "revoked", "expired", "machine", "logged out", "jwt", "withdrawn", "withdrawn on green"];
 
 fn now_s() -> i64 {
     jiff::Timestamp::now().as_second()
@@ -30,11 +33,16 @@ pub(super) async fn issued() -> (Place, World, Upstream, Canaries) {
 }
 
 pub(super) async fn look(canaries: &Canaries, at: &Upstream, expected: Expected) -> BTreeMap<String, String> {
+    look_for(&KINDS, canaries, at, expected).await
+}
+
+/// The same, for canaries of these kinds.
+async fn look_for(kinds: &[&str], canaries: &Canaries, at: &Upstream, expected: Expected) -> BTreeMap<String, String> {
     let engine = probe(at, &[Flow::Refresh]).engine(Side::Green).await.expect("it answers");
     let readings = canaries.look(&engine, "engine", expected, now_s()).await;
     assert_eq!(
         readings.iter().map(|one| one.question.clone()).collect::<Vec<_>>(),
-        KINDS.map(|kind| format!("canary {kind}"))
+        kinds.iter().map(|kind| format!("canary {kind}")).collect::<Vec<_>>()
     );
     broken(&readings)
 }
@@ -129,6 +137,70 @@ async fn a_side_that_is_to_accept_none_of_blue_s_is_held_to_it() {
     assert!(found["canary live"].contains("the plan says that this side accepts none of blue's"), "{found:?}");
     let (_other_place, _other_world, other) = engine(EngineVersion::V2).await;
     assert_eq!(look(&canaries, &other, Expected::None).await, BTreeMap::new());
+}
+
+/// An engine whose keys are published nowhere.
+async fn hiding_keys(at: &Upstream) -> Upstream {
+    let public = tampering(&at.public, |answered| {
+        if answered.path.ends_with("/jwks.json") {
+            answered.body = json!({ "keys": [] });
+        }
+    });
+    Upstream { public: public.await, admin: at.admin.clone() }
+}
+
+/// The canary that holds a JWT, as it is kept.
+fn jwt_of(canaries: &Canaries) -> Value {
+    let kept: Value = serde_json::from_str(&canaries.to_text()).expect("JSON");
+    let all = kept["canaries"].as_array().expect("a list");
+    all.iter().find(|canary| canary["kind"] == "jwt").cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_jwt_is_watched_where_the_engine_gives_any() {
+    let place = Place::shared("probed").await;
+    migrate(&place.application_url(), EngineVersion::V1).await.expect("it migrates");
+    let world = World::giving(AccessTokens::Jwt, &place, EngineVersion::V1).await;
+    let at = Upstream { public: world.public.clone(), admin: world.admin.clone() };
+    let asked = probe(&at, &[Flow::Refresh]).engine(Side::Blue).await.expect("it answers");
+    let canaries = Canaries::issue(&asked, OWNER, "openid offline_access").await.expect("blue is sound");
+    assert_eq!(canaries.clients().len(), 3);
+    let found = async |at: &Upstream| look_for(&KINDS_WITH_JWT, &canaries, at, Expected::AsOnBlue).await;
+    assert_eq!(found(&at).await, BTreeMap::new());
+
+    drop(world);
+    let (_world, at) = migrated(&place, true).await;
+    let clean = found(&at).await;
+    assert_eq!(clean.keys().collect::<Vec<_>>(), ["canary logged out"], "{clean:?}");
+    let unpublished = found(&hiding_keys(&at).await).await;
+    assert_eq!(unpublished.keys().collect::<Vec<_>>(), ["canary jwt", "canary logged out"], "{unpublished:?}");
+    assert!(unpublished["canary jwt"].contains("the key that it names is not published"), "{unpublished:?}");
+    place.execute("delete from hydra_oauth2_access where subject like '%-jwt'").await;
+    assert_eq!(found(&at).await["canary jwt"], "see a canary: token 1: is not active any more");
+}
+
+#[tokio::test]
+async fn a_client_that_asks_for_a_jwt_is_one_canary_among_opaque_ones() {
+    let (place, _world, at) = engine(EngineVersion::V2).await;
+    let issue = async |at: &Upstream, owner: &str| {
+        let asked = probe(at, &[Flow::Refresh]).engine(Side::Blue).await.expect("it answers");
+        Canaries::issue(&asked, owner, "openid offline_access").await.expect("blue is sound")
+    };
+    let canaries = issue(&at, OWNER).await;
+    assert_eq!(look_for(&KINDS_WITH_JWT, &canaries, &at, Expected::AsOnBlue).await, BTreeMap::new());
+    let signed = jwt_of(&canaries)["signed"].as_str().map(str::to_owned);
+    assert!(signed.is_some_and(|token| token.split('.').count() == 3));
+    let jwts = canaries.to_text().matches("\"eyJ").count();
+    assert_eq!(jwts, 2, "one token, kept as what is asked and as what is verified");
+
+    // Who keeps the keys of access tokens to itself is not called unsound for it.
+    let hidden = issue(&hiding_keys(&at).await, "cutover-canary-of-another").await;
+    assert_eq!((&jwt_of(&hidden)["kind"], &jwt_of(&hidden)["signed"]), (&json!("jwt"), &Value::Null));
+    assert_eq!(look_for(&KINDS_WITH_JWT, &hidden, &at, Expected::AsOnBlue).await, BTreeMap::new());
+    for owner in [OWNER, "cutover-canary-of-another"] {
+        assert_eq!(probe(&at, &[Flow::Refresh]).sweep(Side::Blue, owner).await.expect("it answers"), 3);
+    }
+    assert_eq!(place.ask::<i64>("select count(*) from hydra_client").await, 0);
 }
 
 #[tokio::test]

@@ -175,6 +175,32 @@ async fn a_canary_that_was_revoked_in_the_window_is_dead_on_both_sides_at_every_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_jwt_of_blue_s_is_what_it_was_on_both_sides_at_every_gate() {
+    let sandbox = Sandbox::up("jwt", 1000, 10).await;
+    sandbox.set_variable("ACCESS_TOKENS", "jwt");
+    for part in ["engine-blue", "engine-green"] {
+        for what in ["kill", "up"] {
+            assert_eq!(sandbox.verb(&["fault", part, what]).await["outcome"], "done", "{what} {part}");
+        }
+    }
+    let (code, said) = sandbox.run("run").await;
+    assert_eq!((code, both(&sandbox, OURS).await), (0, (3, 3)), "{said}");
+    // By its row, which both versions keep under a digest.
+    let row = "select count(*) from hydra_oauth2_access where subject like 'cutover-canary-%-jwt' and signature ~ '^[0-9a-f]{96}$'";
+    assert_eq!(both(&sandbox, row).await, (1, 1));
+    for (verb, step, live) in [("flip", "flip", "green"), ("rollback --yes", "return", "blue")] {
+        let mut underway = sandbox.start(verb);
+        let told = |event: &Value| {
+            event["event"] == "step_done" && event["step"] == step && event["receipt"]["canaries"].is_object()
+        };
+        let done = underway.until(told).await.expect("it tells of the canaries");
+        assert_eq!(done["receipt"]["canaries"], serde_json::json!({ "held": 9, "broken": [] }), "{done}");
+        let (code, said) = underway.end().await;
+        assert_eq!((code, said["live"].as_str()), (0, Some(live)), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_on_blue_is_told_before_anything_is_touched() {
     let sandbox = Sandbox::up("probes-blue", 500, 10).await;
     let (bare, relying) = ("\n  doors: hydra\n", "\n  doors: hydra\n  refresh: { engine_grace: 60s }\n");

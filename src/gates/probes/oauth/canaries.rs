@@ -39,6 +39,8 @@ pub enum Kind {
     Machine,
     /// Its user has logged out since, and the grant goes on.
     LoggedOut,
+    /// Live, with an access token that others can verify by themselves; there is none where the engine gives only opaque ones.
+    Jwt,
     /// Live when the copy begins; then refreshed, and revoked by its client while blue serves.
     Withdrawn,
     /// Live on blue, and on green when that opens; revoked by its client while green serves, on the way back.
@@ -46,13 +48,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Live,
         Self::Rotated,
         Self::Revoked,
         Self::Expired,
         Self::Machine,
         Self::LoggedOut,
+        Self::Jwt,
         Self::Withdrawn,
         Self::WithdrawnOnGreen,
     ];
@@ -72,6 +75,7 @@ impl Kind {
             Self::Expired => "expired",
             Self::Machine => "machine",
             Self::LoggedOut => "logged out",
+            Self::Jwt => "jwt",
             Self::Withdrawn => "withdrawn",
             Self::WithdrawnOnGreen => "withdrawn on green",
         }
@@ -128,8 +132,11 @@ impl Canaries {
     pub async fn issue(engine: &Engine, owner: &str, scope: &str) -> Result<Self, OauthError> {
         let client = engine.create_client("cutover-canary", owner, scope).await?;
         let brief = engine.create_client("cutover-canary-brief", owner, scope).await?;
+        let jwt = jwt_client(engine, owner, scope).await?;
         let (long, short) = (json!(LIFE), json!(SHORT_LIFE));
-        for (client, life) in [(&client, &long), (&brief, &short)] {
+        let mut lasting = vec![(&client, &long), (&brief, &short)];
+        lasting.extend(jwt.as_ref().map(|jwt| (jwt, &long)));
+        for (client, life) in lasting {
             let lives = json!({
                 "authorization_code_grant_access_token_lifespan": life, "client_credentials_grant_access_token_lifespan": life,
                 "refresh_token_grant_access_token_lifespan": life,
@@ -139,10 +146,16 @@ impl Canaries {
         let mut canaries = Vec::new();
         for kind in Kind::ALL {
             let subject = subject(owner, kind);
-            let client = if kind == Kind::Expired { &brief } else { &client };
+            let client = match (kind, &jwt) {
+                (Kind::Expired, _) => &brief,
+                (Kind::Jwt, Some(jwt)) => jwt,
+                (Kind::Jwt, None) => continue,
+                _ => &client,
+            };
             canaries.push(Canary::issue(kind, &Asking { engine, client, subject: &subject, scope }).await?);
         }
-        Ok(Self { clients: vec![client.id, brief.id], canaries })
+        let clients = [Some(client), Some(brief), jwt].into_iter().flatten().map(|client| client.id).collect();
+        Ok(Self { clients, canaries })
     }
 
     /// The users who have made them, known by their owner alone, so that also those of a process that died are found.
@@ -207,6 +220,7 @@ impl Canary {
                         engine.revoke(what, asking.client, refresh.expose()).await?.expect(what, 200)?;
                     }
                     Kind::LoggedOut => engine.delete_logins(asking.subject).await?,
+                    Kind::Jwt => signed = Some(first.access.clone()),
                     Kind::Live | Kind::Machine | Kind::Expired | Kind::Withdrawn | Kind::WithdrawnOnGreen => {}
                 }
             }
@@ -226,7 +240,7 @@ impl Canary {
             wait_until_dead(engine, &tokens).await?;
         }
         let living = match self.kind {
-            Kind::Live | Kind::LoggedOut | Kind::Withdrawn | Kind::WithdrawnOnGreen => vec![true, true],
+            Kind::Live | Kind::LoggedOut | Kind::Jwt | Kind::Withdrawn | Kind::WithdrawnOnGreen => vec![true, true],
             Kind::Rotated => vec![false, false, true, true],
             Kind::Revoked => vec![false, false],
             Kind::Expired => vec![false],
@@ -255,7 +269,11 @@ impl Canary {
             }
         }
         if let Some(signed) = &self.signed {
-            jws::verify(signed, &engine.keys().await?).map_err(|why| OauthError::unexpected(what, why))?;
+            match jws::verify(signed, &engine.keys().await?) {
+                // An engine may keep the keys of its access tokens to itself; green is held to what blue publishes.
+                Err(_) if self.kind == Kind::Jwt => self.signed = None,
+                verified => verified.map_err(|why| OauthError::unexpected(what, why))?,
+            }
         }
         Ok(self)
     }
@@ -293,6 +311,18 @@ impl Canary {
             (None, _) => Ok(()),
         }
     }
+}
+
+/// A client that is given access tokens which others can verify by themselves. Where the engine gives it none, nothing stays of it.
+async fn jwt_client(engine: &Engine, owner: &str, scope: &str) -> Result<Option<Client>, OauthError> {
+    let what = "ask for a JWT";
+    let client = engine.create_jwt_client("cutover-canary-jwt", owner, scope).await?;
+    let answer = engine.token(what, &client, &[("grant_type", "client_credentials")]).await?;
+    if jws::is_signed(Engine::tokens(what, &answer)?.access.expose()) {
+        return Ok(Some(client));
+    }
+    engine.delete_client(&client.id).await?;
+    Ok(None)
 }
 
 fn both(tokens: &Tokens) -> Vec<Secret> {

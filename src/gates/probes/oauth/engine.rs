@@ -12,8 +12,10 @@ use url::Url;
 
 /// Largest answer that is read; discovery and key sets are far smaller.
 const ANSWER_BYTES: usize = 1 << 20;
-/// Most clients of ours that one look finds; a probe makes two at a time.
+/// Most clients of ours that one look finds; a probe makes a few at a time.
 const PAGE: usize = 100;
+/// Where clients of ours have their users sent back to; nobody is there.
+const REDIRECT_URI: &str = "https://cutover-probe.invalid/callback";
 
 /// One side's engine.
 #[derive(Debug, Clone)]
@@ -127,18 +129,23 @@ impl Engine {
 
     /// Makes a client with everything that the flows need.
     pub(super) async fn create_client(&self, name: &str, owner: &str, scope: &str) -> Result<Client, OauthError> {
-        let redirect_uri = "https://cutover-probe.invalid/callback".to_owned();
-        let wanted = json!({
-            "client_name": name, "owner": owner, "scope": scope, "redirect_uris": [redirect_uri],
-            "grant_types": ["authorization_code", "refresh_token", "client_credentials"], "response_types": ["code"],
-            "token_endpoint_auth_method": "client_secret_basic",
-        });
+        self.create(wanted(name, owner, scope)).await
+    }
+
+    /// The same, for one that asks for JWT access tokens. An engine without such a choice for each client gives it what all are given.
+    pub(super) async fn create_jwt_client(&self, name: &str, owner: &str, scope: &str) -> Result<Client, OauthError> {
+        let mut wanted = wanted(name, owner, scope);
+        wanted["access_token_strategy"] = json!("jwt");
+        self.create(wanted).await
+    }
+
+    async fn create(&self, wanted: Value) -> Result<Client, OauthError> {
         let what = "make a client";
         let made = self.send(what, self.administer(Method::POST, "/clients").json(&wanted)).await?.expect(what, 201)?;
         let text = |key: &str| made[key].as_str().map(str::to_owned);
         let missing = || OauthError::Unexpected { what, why: "the answer holds no id and secret".to_owned() };
         let (id, secret) = text("client_id").zip(text("client_secret")).ok_or_else(missing)?;
-        Ok(Client { id, secret: Secret::new(secret), redirect_uri })
+        Ok(Client { id, secret: Secret::new(secret), redirect_uri: REDIRECT_URI.to_owned() })
     }
 
     /// Removes a client with all its grants; one that is gone is no error.
@@ -292,6 +299,14 @@ impl Engine {
         let request = self.http.get(format!("{}/.well-known/jwks.json", self.public));
         self.send(what, request).await?.expect(what, 200)
     }
+}
+
+fn wanted(name: &str, owner: &str, scope: &str) -> Value {
+    json!({
+        "client_name": name, "owner": owner, "scope": scope, "redirect_uris": [REDIRECT_URI],
+        "grant_types": ["authorization_code", "refresh_token", "client_credentials"], "response_types": ["code"],
+        "token_endpoint_auth_method": "client_secret_basic",
+    })
 }
 
 /// RFC 6749, 2.3.1: id and secret are encoded before they are put together.

@@ -1,9 +1,19 @@
-//! Signed tokens: whether one side's public keys verify what the other has signed (RS256 and ES256). Pure.
+//! Signed tokens: which they are, and whether one side's public keys verify what the other has signed (RS256 and ES256). Pure.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::signature::{ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde_json::Value;
+
+/// Whether a token is a signed one, which others can read and verify by themselves.
+pub(super) fn is_signed(token: &str) -> bool {
+    let parts: Vec<&str> = token.split('.').collect();
+    let is_object = |part: &str| {
+        let decoded = URL_SAFE_NO_PAD.decode(part).ok();
+        decoded.and_then(|text| serde_json::from_slice::<Value>(&text).ok()).is_some_and(|value| value.is_object())
+    };
+    matches!(parts.as_slice(), [header, claims, _] if is_object(header) && is_object(claims))
+}
 
 /// Verifies a token in compact form by the key that it names.
 ///
@@ -85,6 +95,14 @@ mod tests {
         assert!(verify(RSA_TOKEN, &keys("public:two", RSA_MODULUS)).is_err_and(|why| why.contains("not published")));
         let other = RSA_MODULUS.replacen("xT4", "xT5", 1);
         assert!(verify(RSA_TOKEN, &keys("public:one", &other)).is_err_and(|why| why.contains("another signature")));
+    }
+
+    #[test]
+    fn gates_tell_a_signed_token_from_an_opaque_one() {
+        assert!(is_signed(&signed("a").0) && is_signed(RSA_TOKEN));
+        for opaque in ["ory_at_a.b", "a.b", "", "a.b.c", "e30.e30", "e30.e30.e30.e30", "MQ.e30.s"] {
+            assert!(!is_signed(opaque), "{opaque}");
+        }
     }
 
     #[test]
