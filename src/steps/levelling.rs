@@ -3,21 +3,22 @@
 //! Towards green used by `level-backlog` outside the hold and by `flip` under it; towards blue by `return`. Only here do the two hands
 //! meet.
 
+mod alone;
 mod pair;
+mod queue;
 mod second_witness;
 mod until_level;
 
+pub(super) use alone::{replay_alone, unproved};
+pub(super) use queue::{ARRIVAL, settle_time};
 pub(super) use second_witness::sink;
 
-use super::again::Again;
 use super::failure::fail;
 use super::flip::{self, Route};
 use super::laps::Laps;
 use super::log_guard;
 use super::park_rows::archives;
 use super::resolve_mapping::{Form, resolve_back};
-use super::statements::{engine_ways, sound_ways, ways};
-use super::witnessed::waived;
 use super::world::World;
 use crate::database::capture::{Capture, CaptureStanding, Opened, WalLimits};
 use crate::database::copy::ExportedSnapshot;
@@ -26,31 +27,17 @@ use crate::database::mapping::Mapping;
 use crate::database::{account, invariants, sequences, term};
 use crate::engine::{Context, FailureKind, StepError, chain};
 use crate::plan::{Level, Side, TableName, Unexplained};
-use crate::revocations::proof::{Drained, Proof, drained, prove, prove_alone, prove_on_target};
-use crate::revocations::replay::replay_each;
-use crate::revocations::sinks::Sink;
-use crate::revocations::unasked::Unasked;
-use crate::revocations::{Event, Known, Ledger, Verdicts, Ways, arrived, gaps};
 use crate::traffic::register;
-use std::collections::{BTreeMap, BTreeSet};
+use queue::{Queue, SETTLE};
+use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_postgres::Client;
-use uuid::Uuid;
 
-/// An event whose outcome nobody wrote counts as executed after this time, or the gateway's own bound on a request if that is longer.
-const SETTLE: Duration = Duration::from_secs(10);
-/// Longest wait for control's word on a verdict.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Revocations that are replayed in one transaction, and that are proved with one set of questions.
-const PER_REPLAY: usize = 2000;
-const PER_PROOF: usize = 5000;
 /// Rows that green's sequences are kept ahead of blue's.
 pub(super) const SEQUENCE_MARGIN: u32 = 1000;
 /// Tries of the last batch while somebody else reads the slot, and the pause between them; the server itself ends the hold.
 const LAST_TRIES: u32 = 20;
 const LAST_PAUSE: Duration = Duration::from_millis(25);
-/// Longest wait for messages of an outside queue that are on their way; the server itself ends the hold.
-pub(super) const ARRIVAL: Duration = Duration::from_secs(5);
 /// Bounds of a batch.
 const LIMITS: Limits =
     Limits { lock: Duration::from_millis(200), statement: Duration::from_secs(600), page_keys: 20_000 };
@@ -74,24 +61,6 @@ pub(super) struct Levelling {
     cap: Unexplained,
     /// Keeps green's last moment before it opens, when something is to be asked of it.
     kept: Option<Client>,
-}
-
-struct Queue {
-    ledger: Ledger,
-    gateways: Vec<String>,
-    /// Age at which no request that made an event can still be in flight.
-    settle: Duration,
-    source_ways: Ways,
-    target_ways: Ways,
-    /// Every revocation that counts, as last asked.
-    known: Known,
-    verdicts: Verdicts,
-    /// Tells the engine that serves what it may not have executed.
-    sink: Option<Box<dyn Sink>>,
-    /// How often that was tried, of each that still lives.
-    tried: BTreeMap<Uuid, u32>,
-    /// Chains that died without anybody's word; none when the first batch derives everything anew, and so touches what died long ago.
-    unasked: Option<Unasked>,
 }
 
 impl Levelling {
@@ -150,16 +119,17 @@ impl Levelling {
 
     /// Asks which revocations count.
     async fn refresh(&mut self, settle: Duration) -> Result<(), StepError> {
-        let Some(queue) = &mut self.queue else { return Ok(()) };
-        let refreshed = queue.known.refresh(&queue.ledger, settle).await;
-        refreshed.map_err(|error| fail("read the queue of revocations", error))
+        match &mut self.queue {
+            Some(queue) => queue.refresh(settle).await,
+            None => Ok(()),
+        }
     }
 
     /// One batch, for an exported moment or for now, with the revocations that were known to count. None when a lock kept it away this time.
     async fn batch(&mut self, moment: Option<&ExportedSnapshot>) -> Result<Option<BatchReport>, StepError> {
         let report = match &mut self.queue {
             Some(queue) => {
-                let again = Again::new(&queue.source_ways, &queue.target_ways, &queue.ledger, &queue.known);
+                let again = queue.again();
                 let report = self.worker.batch_at(moment, &again).await;
                 let (seen, unasked) = again.seen();
                 match &report {
@@ -180,26 +150,20 @@ impl Levelling {
         }
     }
 
-    /// Replays what is pending, page by page, each in one transaction of the worker. What a committed batch has applied is dead on the target
-    /// already: that is only noted.
+    /// Replays what is pending, on the worker's own connection.
     async fn replay(&mut self, settle: Duration) -> Result<(), StepError> {
-        let Some(queue) = &mut self.queue else { return Ok(()) };
-        let read = |error| fail("read the queue of revocations", error);
-        for page in queue.ledger.pending_ids(settle).await.map_err(read)?.chunks(PER_REPLAY) {
-            let (applied, pending): (Vec<Uuid>, Vec<Uuid>) = page.iter().partition(|id| queue.known.is_applied(**id));
-            let pending = queue.ledger.events(&pending).await.map_err(read)?;
-            replay_on(self.worker.target(), &self.term, &queue.ledger, &queue.target_ways, &pending, applied).await?;
+        match &self.queue {
+            Some(queue) => queue.replay(self.worker.target(), &self.term, settle).await,
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The last batch, under the hold and the fence of the side being left: everything on the target, every revocation proved there,
     /// sequences ahead.
     pub(super) async fn last(&mut self, epoch: i64, laps: &mut Laps) -> Result<(), StepError> {
         if let Some(queue) = &self.queue {
-            // Before the batch, so that it applies what arrives; a queue that proves its emptiness is not waited for.
-            let arrived = arrived(&queue.ledger, epoch, &queue.gateways, ARRIVAL).await;
-            arrived.map_err(|error| fail("empty the queue of revocations", error))?;
+            // Before the batch, so that it applies what arrives.
+            queue.arrived(epoch).await?;
         }
         laps.ended("queue");
         let report = self.last_round().await?;
@@ -282,30 +246,18 @@ impl Levelling {
     }
 
     async fn prove(&mut self, epoch: i64) -> Result<(), StepError> {
-        let Some(queue) = &mut self.queue else { return Ok(()) };
+        let Some(queue) = &self.queue else { return Ok(()) };
+        let refused = |why| Err(StepError::new(FailureKind::Failed, why));
         // The batch has read the queue after every gateway's barrier had arrived; what came since would be counted as not replayed below.
-        let mut proof = Proof::default();
-        for page in queue.known.unproved().chunks(PER_PROOF) {
-            let (blue, events) = (&queue.source_ways, queue.events(page).await?);
-            let found = prove(&self.target, &queue.target_ways, &self.source, blue, &events).await;
-            proof.add(found.map_err(|error| fail("prove revocations", error))?);
-        }
-        queue.ledger.proved(&proof.proved).await.map_err(|error| fail("note what is proved", error))?;
-        if let Some(why) = queue.held_against(&proof).await? {
-            let why = format!("not proved on {}: {why}", self.route.to());
-            return Err(StepError::new(FailureKind::Failed, why));
+        if let Some(why) = queue.unproved_between(&self.source, &self.target).await? {
+            return refused(format!("not proved on {}: {why}", self.route.to()));
         }
         if let Some(why) = self.second_witness().await? {
-            return Err(StepError::new(FailureKind::Failed, why));
+            return refused(why);
         }
-        let Some(queue) = &self.queue else { return Ok(()) };
-        match drained(&queue.ledger, epoch, &queue.gateways).await {
-            Ok(Drained::Yes) => Ok(()),
-            Ok(Drained::No(reasons)) => {
-                let why = format!("the queue of revocations is not drained: {}", reasons.join("; "));
-                Err(StepError::new(FailureKind::Failed, why))
-            }
-            Err(error) => Err(fail("see whether the queue of revocations is drained", error)),
+        match &self.queue {
+            Some(queue) => queue.undrained(epoch).await?.map_or(Ok(()), refused),
+            None => Ok(()),
         }
     }
 }
@@ -349,134 +301,4 @@ async fn back(world: &World, context: &Context, capture: Capture) -> Result<Mapp
 fn opened(flipped: &serde_json::Value) -> Option<Opened> {
     let snapshot = flipped["opened_snapshot"].as_str().unwrap_or_default().to_owned();
     Some(Opened { lsn: flipped["opened_lsn"].as_i64()?.cast_unsigned(), snapshot })
-}
-
-impl Queue {
-    async fn open(
-        world: &World,
-        context: &Context,
-        (route, form): (Route, Form),
-        source: &Client,
-        target: &Client,
-    ) -> Result<Option<Self>, StepError> {
-        let (from, to) = (route.from(), route.to());
-        let Some(ledger) = world.ledger(from) else { return Ok(None) };
-        let gateways = world.plan.systems.iter().flat_map(|system| system.adapter.gateways());
-        let gone = flip::counted_out(&context.notes());
-        let (source_ways, target_ways) = match (route, form) {
-            (Route::Out, Form::Final) => (sound_ways(world, source, from).await?, sound_ways(world, target, to).await?),
-            // What is wrong now was right before the flip, or is a dead letter: nothing keeps anybody from beginning to go back.
-            (Route::Back, _) => (ways(world, source, from).await?, ways(world, target, to).await?),
-            // The plan's statements are for green's last schema: a later worker applies all of them, and proves all again.
-            (Route::Out, _) => (ways(world, source, from).await?, engine_ways(target).await?),
-        };
-        Ok(Some(Self {
-            ledger,
-            gateways: gateways.map(|gateway| gateway.name.clone()).filter(|name| !gone.contains(name)).collect(),
-            settle: settle_time(world),
-            source_ways,
-            target_ways,
-            known: Known::default(),
-            verdicts: Verdicts::new(&world.plan.control, &world.plan.name, PATIENCE),
-            sink: sink(world, from)?,
-            tried: BTreeMap::new(),
-            unasked: Some(Unasked::new(&world.plan.control, &world.plan.name, PATIENCE)),
-        }))
-    }
-
-    async fn events(&self, ids: &[Uuid]) -> Result<Vec<Event>, StepError> {
-        self.ledger.events(ids).await.map_err(|error| fail("read the queue of revocations", error))
-    }
-}
-
-/// Kills on a side what events say, in one transaction under our term, and notes in the queue how it went; and what a batch has `applied`.
-async fn replay_on(
-    target: &mut Client,
-    term: &term::Term,
-    ledger: &Ledger,
-    ways: &Ways,
-    events: &[Event],
-    applied: Vec<Uuid>,
-) -> Result<(), StepError> {
-    if events.is_empty() && applied.is_empty() {
-        return Ok(());
-    }
-    let failed = |error| fail("replay revocations", error);
-    let transaction = target.transaction().await.map_err(failed)?;
-    term::hold(&transaction, term).await.map_err(|error| fail("replay revocations", error))?;
-    let settings = "set local session_replication_role = replica; set local synchronous_commit = on";
-    transaction.batch_execute(settings).await.map_err(failed)?;
-    let results = replay_each(&transaction, ways, events).await.map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
-    let noted = |error| fail("note what was replayed", error);
-    let done = results.iter().filter(|(_, result)| result.is_ok()).map(|(id, _)| *id);
-    ledger.replayed(&done.chain(applied).collect::<Vec<_>>()).await.map_err(noted)?;
-    for (id, result) in results {
-        if let Err(error) = result {
-            ledger.failed(id, &error.to_string()).await.map_err(noted)?;
-        }
-    }
-    Ok(())
-}
-
-/// The first revocation that does not hold on `side`, as far as it alone can tell; none when all hold or the plan has no queue.
-///
-/// # Errors
-/// When control or the side does not answer.
-pub(super) async fn unproved(world: &World, side: Side) -> Result<Option<String>, StepError> {
-    let Some(ledger) = world.ledger(side.other()) else { return Ok(None) };
-    let client = world.side(side).await?;
-    let ways = ways(world, &client, side).await?;
-    let read = |error| fail("read the queue of revocations", error);
-    let mut proof = Proof::default();
-    for page in ledger.effective_ids(settle_time(world)).await.map_err(read)?.chunks(PER_PROOF) {
-        let found = prove_on_target(&client, &ways, &ledger.events(page).await.map_err(read)?).await;
-        proof.add(found.map_err(|error| fail("prove revocations", error))?);
-    }
-    let waived = if proof.open.is_empty() { BTreeSet::new() } else { waived(world).await? };
-    Ok(objection(&proof.open, &waived))
-}
-
-/// The first of those that nobody answers for.
-fn objection(open: &[(Uuid, String)], waived: &BTreeSet<Uuid>) -> Option<String> {
-    let open: Vec<&(Uuid, String)> = open.iter().filter(|(id, _)| !waived.contains(id)).collect();
-    let (id, why) = open.first()?;
-    Some(format!("{} revocations do not hold; {id}: {why}", open.len()))
-}
-
-/// Age at which no request that made an event can still be in flight.
-pub(super) fn settle_time(world: &World) -> Duration {
-    world.plan.gateway.as_ref().map_or(SETTLE, |gateway| gateway.request_timeout.max(SETTLE))
-}
-
-/// Replays on blue every revocation that was made while green served, and proves all of them there, without green. One that may not have
-/// been executed is replayed too: nobody was told that its token lives.
-///
-/// # Errors
-/// `stuck` when one does not hold on blue afterwards; it must not open then.
-pub(super) async fn replay_alone(world: &World, context: &Context) -> Result<(), StepError> {
-    let Some(ledger) = world.ledger(Side::Green) else { return Ok(()) };
-    let mut blue = world.side(Side::Blue).await?;
-    let ways = ways(world, &blue, Side::Blue).await?;
-    let read = |error| fail("read the queue of revocations", error);
-    for page in ledger.pending_ids(Duration::ZERO).await.map_err(read)?.chunks(PER_REPLAY) {
-        let pending = ledger.events(page).await.map_err(read)?;
-        replay_on(&mut blue, &context.term(), &ledger, &ways, &pending, Vec::new()).await?;
-    }
-    let mut proof = Proof::default();
-    for page in ledger.effective_ids(Duration::ZERO).await.map_err(read)?.chunks(PER_PROOF) {
-        let found = prove_alone(&blue, &ways, &ledger.events(page).await.map_err(read)?).await;
-        proof.add(found.map_err(|error| fail("prove revocations", error))?);
-    }
-    ledger.proved(&proof.proved).await.map_err(|error| fail("note what is proved", error))?;
-    let dead = ledger.dead().await.map_err(read)?.len();
-    let missing = gaps(&ledger).await.map_err(read)?;
-    let waived = if proof.open.is_empty() { BTreeSet::new() } else { waived(world).await? };
-    let why = match objection(&proof.open, &waived) {
-        None if dead == 0 && missing.is_empty() => return Ok(()),
-        None if dead == 0 => format!("revocations may still be on their way: {}", missing.join("; ")),
-        None => format!("{dead} revocations could not be read or replayed"),
-        Some(why) => why,
-    };
-    Err(StepError::stuck(format!("blue must not open: {why}"), "cutover status PLAN"))
 }

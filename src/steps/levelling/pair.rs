@@ -5,7 +5,6 @@ use crate::database::changes::Key;
 use crate::database::copy::ExportedSnapshot;
 use crate::engine::{FailureKind, StepError};
 use crate::plan::TableName;
-use crate::steps::again::Again;
 use crate::steps::failure::fail;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -24,10 +23,7 @@ impl Levelling {
     ) -> Result<BTreeMap<TableName, BTreeSet<Key>>, StepError> {
         let to = self.route.to();
         let apart = match &self.queue {
-            Some(queue) => {
-                let again = Again::new(&queue.source_ways, &queue.target_ways, &queue.ledger, &queue.known);
-                self.worker.apart(moment, keys, &again).await
-            }
+            Some(queue) => self.worker.apart(moment, keys, &queue.again()).await,
             None => self.worker.apart(moment, keys, &()).await,
         };
         apart.map_err(|error| fail(format!("ask what a batch would change on {to}"), error))

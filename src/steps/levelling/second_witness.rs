@@ -1,13 +1,12 @@
 //! The second witness of the worker: before a move every revocation is dead on the side that serves too, and what may not have been executed
 //! there, or not wholly, is executed.
 
-use super::{Levelling, Queue, objection};
-use crate::engine::{Context, StepError, chain};
+use super::Levelling;
+use super::queue::objection;
+use crate::engine::{Context, StepError};
 use crate::plan::Side;
 use crate::revocations::live::execute;
-use crate::revocations::proof::Proof;
 use crate::revocations::sinks::{self, Sink};
-use crate::revocations::unasked::DeadChain;
 use crate::revocations::{Event, Witness};
 use crate::steps::failure::fail;
 use crate::steps::world::World;
@@ -107,24 +106,5 @@ impl Levelling {
             alive.extend(found.alive.into_iter().chain(found.late.into_iter().filter(|(id, _)| tries(id) > 0)));
         }
         Ok((alive, due))
-    }
-}
-
-impl Queue {
-    /// Notes what died without anybody's word. It is carried all the same: no batch fails for want of the note.
-    pub(super) async fn died(&self, side: Side, chains: &[DeadChain]) {
-        let Some(unasked) = self.unasked.as_ref().filter(|_| !chains.is_empty()) else { return };
-        if let Err(error) = unasked.note(side, chains).await {
-            tracing::warn!(error = %chain(&error), chains = chains.len(), "chains that nobody revoked through a door are not noted");
-        }
-    }
-
-    /// The first revocation that does not hold and that nobody answers for.
-    pub(super) async fn held_against(&self, proof: &Proof) -> Result<Option<String>, StepError> {
-        if proof.open.is_empty() {
-            return Ok(None);
-        }
-        let waived = self.verdicts.waived().await.map_err(|error| fail("list waived revocations", error))?;
-        Ok(objection(&proof.open, &waived))
     }
 }

@@ -1,11 +1,10 @@
 //! Rounds of levelling outside the hold: until nothing is behind, no faster than the serving side can bear, and not for ever.
 
-use super::{Levelling, PER_PROOF};
+use super::Levelling;
 use crate::database::capture::{Room, room};
 use crate::database::level::{BatchReport, unrest};
 use crate::engine::{Context, StepError};
 use crate::plan::Side;
-use crate::revocations::proof::{Proof, prove_on_target};
 use crate::steps::failure::fail;
 use crate::steps::flip::Route;
 use std::time::Duration;
@@ -111,19 +110,12 @@ impl Levelling {
         StepError::parked(format!("asked to stop by {} while levelling", context.stop().by()), hint)
     }
 
-    /// The first known revocation that does not hold on the target, as far as it alone can tell. A proof that is taken here stands until a
-    /// batch touches the chain.
+    /// The first known revocation that does not hold on the target, as far as it alone can tell.
     async fn unproved(&mut self) -> Result<Option<String>, StepError> {
-        let Some(queue) = &mut self.queue else { return Ok(None) };
-        let mut proof = Proof::default();
-        for page in queue.known.unproved().chunks(PER_PROOF) {
-            let found = prove_on_target(&self.target, &queue.target_ways, &queue.events(page).await?).await;
-            let found = found.map_err(|error| fail("prove revocations", error))?;
-            let proved = queue.known.proof_taken(&found.proved);
-            queue.ledger.proved(&proved).await.map_err(|error| fail("note what is proved", error))?;
-            proof.open.extend(found.open);
+        match &mut self.queue {
+            Some(queue) => queue.unproved_on(&self.target).await,
+            None => Ok(None),
         }
-        queue.held_against(&proof).await
     }
 
     /// Everything is on green, and blue still keeps more than the plan allows: a writer that has been open for long, from whose first
