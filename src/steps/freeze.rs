@@ -11,7 +11,7 @@ use crate::engine::{
 };
 use crate::gates::Verdict;
 use crate::plan::{self, FreezeBy, HttpRequest, Secret};
-use crate::traffic::adapters::tell_job;
+use crate::traffic::outside::Outside;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -95,7 +95,7 @@ async fn send(
     bearer: Option<&Secret>,
 ) -> Result<(), Failure> {
     let Some(request) = request else { return Ok(()) };
-    tell_job(&world.http, request, bearer, job.within).await?;
+    Outside { http: &world.http, bearer, within: job.within }.tell(request).await?;
     Ok(())
 }
 

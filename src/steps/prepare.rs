@@ -10,7 +10,7 @@ use crate::engine::{
 };
 use crate::gates::Verdict;
 use crate::plan::{self, PrepareBy, VALUE, with_value};
-use crate::traffic::setting::Setting;
+use crate::traffic::outside::Outside;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use std::error::Error;
@@ -55,8 +55,8 @@ async fn read(world: &World, prepare: &plan::Prepare) -> Result<Value, Failure> 
             Ok(last.map_or(Value::Null, |line| Value::String(line.to_owned())))
         }
         PrepareBy::Http { read, pointer, bearer, .. } => {
-            let setting = Setting { http: &world.http, bearer: bearer.as_ref(), within: prepare.within };
-            Ok(setting.read(read, pointer).await?)
+            let outside = Outside { http: &world.http, bearer: bearer.as_ref(), within: prepare.within };
+            Ok(outside.read(read, pointer).await?)
         }
     }
 }
@@ -70,8 +70,8 @@ async fn set(world: &World, prepare: &plan::Prepare, value: &Value) -> Result<()
             command(&run, env, &world.plan.folder, prepare.within, &|_| ()).await?;
         }
         PrepareBy::Http { set, body, bearer, .. } => {
-            let setting = Setting { http: &world.http, bearer: bearer.as_ref(), within: prepare.within };
-            setting.set(set, &with_value(body, value)).await?;
+            let outside = Outside { http: &world.http, bearer: bearer.as_ref(), within: prepare.within };
+            outside.set(set, &with_value(body, value)).await?;
         }
     }
     Ok(())

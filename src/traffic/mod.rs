@@ -4,9 +4,9 @@ pub mod adapters;
 pub mod conformance;
 pub mod figures;
 mod lockstep;
+pub mod outside;
 pub mod protocol;
 pub mod register;
-pub mod setting;
 pub mod stand;
 
 pub use lockstep::{Lockstep, LockstepError, http_client};
