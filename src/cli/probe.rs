@@ -137,21 +137,22 @@ fn end(seen: &Seen, screen: Screen) -> Ending {
 
 fn say(seen: &Seen, screen: Screen) {
     let ms = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+    let asked = &seen.asked;
     screen.say("");
     for line in line(seen, COLUMNS) {
         screen.say(&line);
     }
     screen.say(&format!(
         "\nrequests: {} in {:.1} s, {} failed, {} not sent",
-        seen.requests, seen.seconds, seen.failed, seen.not_sent
+        asked.requests, seen.seconds, asked.failed, asked.not_sent
     ));
-    screen.say(&format!("latency:  p50 {}, p99 {}, worst {}", ms(seen.p50_ms), ms(seen.p99_ms), ms(seen.worst_ms)));
+    screen.say(&format!("latency:  p50 {}, p99 {}, worst {}", ms(asked.p50_ms), ms(asked.p99_ms), ms(asked.worst_ms)));
     if seen.targets.len() > 1 {
         for one in &seen.targets {
-            let (p50, p99, worst) = (ms(one.p50_ms), ms(one.p99_ms), ms(one.worst_ms));
+            let (p50, p99, worst) = (ms(one.asked.p50_ms), ms(one.asked.p99_ms), ms(one.asked.worst_ms));
             screen.say(&format!(
                 "  {}: {} requests, {} failed, p50 {p50}, p99 {p99}, worst {worst}",
-                one.name, one.requests, one.failed
+                one.name, one.asked.requests, one.asked.failed
             ));
         }
     }

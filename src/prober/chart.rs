@@ -24,7 +24,7 @@ pub fn line(seen: &Seen, columns: usize) -> Vec<String> {
     let most = most_ms(&bins);
     let worst: String = bins.iter().map(|bin| level(bin, most)).collect();
     let mut lines = vec![format!("worst  {worst}  up to {most:.1} ms")];
-    if seen.failed > 0 {
+    if seen.asked.failed > 0 {
         lines.push(format!(
             "failed {}",
             bins.iter().map(|bin| if bin.failed > 0 { '!' } else { ' ' }).collect::<String>()
@@ -131,10 +131,10 @@ pub fn svg(seen: &Seen) -> String {
 }
 
 fn headline(seen: &Seen) -> String {
-    let worst = seen.worst_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
+    let worst = seen.asked.worst_ms.map_or_else(|| "-".to_owned(), |ms| format!("{ms} ms"));
     format!(
         "{} requests, {} failed, worst latency {worst}, two sides for {} ms",
-        seen.requests, seen.failed, seen.mixed_side_ms
+        seen.asked.requests, seen.asked.failed, seen.mixed_side_ms
     )
 }
 
@@ -147,7 +147,7 @@ fn legend(seen: &Seen) -> String {
     if seen.unnamed > 0 {
         words.push((UNNAMED, "no side named".to_owned()));
     }
-    if seen.failed > 0 {
+    if seen.asked.failed > 0 {
         words.push(("#c8322b", "failed".to_owned()));
     }
     for (colour, word) in words {

@@ -11,7 +11,7 @@ mod timeline;
 
 pub use chart::{line, svg};
 pub use load::probe;
-pub use seen::{Seen, TargetSeen};
+pub use seen::{Asked, Seen, TargetSeen};
 pub use sides::{Change, SideSeen};
 pub use timeline::Bin;
 

@@ -53,18 +53,9 @@ pub(super) struct Record {
 pub struct Seen {
     /// Seconds from the first request to the last answer.
     pub seconds: f64,
-    /// Requests that ended.
-    pub requests: u64,
-    /// Of these timed out, reset, or answered otherwise than they must be.
-    pub failed: u64,
-    /// Requests that were due and not sent, because too many were outstanding: nobody knows what they would have met.
-    pub not_sent: u64,
-    /// Median latency from the moment a request was due, in milliseconds.
-    pub p50_ms: Option<f64>,
-    /// 99 of 100 took no longer.
-    pub p99_ms: Option<f64>,
-    /// The longest, failed ones included.
-    pub worst_ms: Option<f64>,
+    /// How the requests to all targets went.
+    #[serde(flatten)]
+    pub asked: Asked,
     /// Answers of a side to requests that were sent before it had answered anything: what a hold kept waiting.
     pub held: u64,
     /// Median latency that a hold added to them, beyond the target's own median, in milliseconds.
@@ -98,25 +89,41 @@ pub struct Seen {
 pub struct TargetSeen {
     /// Its name.
     pub name: String,
+    /// How the requests to it went.
+    #[serde(flatten)]
+    pub asked: Asked,
+}
+
+/// How requests went.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Asked {
     /// Requests that ended.
     pub requests: u64,
-    /// Of these failed.
+    /// Of these timed out, reset, or answered otherwise than they must be.
     pub failed: u64,
-    /// Due and not sent.
+    /// Requests that were due and not sent, because too many were outstanding: nobody knows what they would have met.
     pub not_sent: u64,
-    /// Median latency in milliseconds.
+    /// Median latency from the moment a request was due, in milliseconds.
     pub p50_ms: Option<f64>,
     /// 99 of 100 took no longer.
     pub p99_ms: Option<f64>,
-    /// The longest.
+    /// The longest, failed ones included.
     pub worst_ms: Option<f64>,
+}
+
+impl Asked {
+    fn of(latencies: &Histogram, failed: u64, not_sent: u64) -> Self {
+        let [p50_ms, p99_ms, worst_ms] = three(latencies);
+        Self { requests: latencies.total(), failed, not_sent, p50_ms, p99_ms, worst_ms }
+    }
 }
 
 impl Seen {
     /// Whether nothing failed, nothing was left out, and never two sides answered.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        self.requests > 0 && self.failed == 0 && self.not_sent == 0 && self.mixed_side_ms == 0.0
+        let asked = &self.asked;
+        asked.requests > 0 && asked.failed == 0 && asked.not_sent == 0 && self.mixed_side_ms == 0.0
     }
 }
 
@@ -184,20 +191,15 @@ impl Record {
     pub(super) fn seen(&self, probe: &Probe, seconds: f64) -> Seen {
         let mut all = Histogram::new();
         self.targets.iter().for_each(|target| all.merge(&target.latencies));
-        let [p50_ms, p99_ms, worst_ms] = latencies(&all);
-        let [hold_ms_p50, hold_ms_p99, hold_ms_max] = latencies(&self.held);
+        let not_sent = self.targets.iter().map(|target| target.not_sent).sum();
+        let [hold_ms_p50, hold_ms_p99, hold_ms_max] = three(&self.held);
         Seen {
             held: self.held.total(),
             hold_ms_p50,
             hold_ms_p99,
             hold_ms_max,
             seconds: (seconds * 1000.0).round() / 1000.0,
-            requests: self.requests(),
-            failed: self.failed(),
-            not_sent: self.targets.iter().map(|target| target.not_sent).sum(),
-            p50_ms,
-            p99_ms,
-            worst_ms,
+            asked: Asked::of(&all, self.failed(), not_sent),
             mixed_side_ms: self.sides.mixed_ms(),
             sides: self.sides.seen(),
             changed: self.sides.changed(),
@@ -216,20 +218,12 @@ impl Record {
     }
 }
 
-fn latencies(of: &Histogram) -> [Option<f64>; 3] {
+/// Median, what 99 of 100 do not exceed, and the most, in milliseconds.
+fn three(of: &Histogram) -> [Option<f64>; 3] {
     let worst = (of.total() > 0).then(|| ms(of.worst_us()));
     [of.per_mille(500).map(ms), of.per_mille(990).map(ms), worst]
 }
 
 fn one(name: &str, counts: &Counts) -> TargetSeen {
-    let [p50_ms, p99_ms, worst_ms] = latencies(&counts.latencies);
-    TargetSeen {
-        name: name.to_owned(),
-        requests: counts.latencies.total(),
-        failed: counts.failed,
-        not_sent: counts.not_sent,
-        p50_ms,
-        p99_ms,
-        worst_ms,
-    }
+    TargetSeen { name: name.to_owned(), asked: Asked::of(&counts.latencies, counts.failed, counts.not_sent) }
 }

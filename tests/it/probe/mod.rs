@@ -89,15 +89,15 @@ async fn probe_sees_a_clean_move_and_counts_the_wait_of_every_request_that_was_d
     .await;
     assert!(seen.is_clean(), "{seen:#?}");
     assert_eq!((seen.changed, seen.changes[0].from.as_str(), seen.changes[0].to.as_str()), (1, "blue", "green"));
-    assert_eq!(seen.requests, *server.seen.lock().expect("no panic"), "every request is accounted for");
+    assert_eq!(seen.asked.requests, *server.seen.lock().expect("no panic"), "every request is accounted for");
     // The hold is seen by about 120 requests at 200 a second, from nothing to all of it: a client that waited for its answer first would have met it once.
-    assert!(seen.worst_ms.is_some_and(|worst| worst >= 590.0), "{seen:#?}");
-    assert!(seen.p99_ms.is_some_and(|p99| p99 > 400.0), "{seen:#?}");
+    assert!(seen.asked.worst_ms.is_some_and(|worst| worst >= 590.0), "{seen:#?}");
+    assert!(seen.asked.p99_ms.is_some_and(|p99| p99 > 400.0), "{seen:#?}");
     // Sent at any moment of a hold of 600 ms; a busy machine sends them in heaps, and never fewer.
     assert!(seen.held >= 50 && seen.hold_ms_max.is_some_and(|most| most >= 500.0), "{seen:#?}");
     assert!(seen.hold_ms_p50 < seen.hold_ms_max, "{seen:#?}");
     let answered: u64 = seen.timeline.iter().map(|bin| bin.requests).sum();
-    assert_eq!(answered, seen.requests);
+    assert_eq!(answered, seen.asked.requests);
     let picture = cutover::prober::svg(&seen);
     assert!(
         picture.starts_with("<svg") && picture.contains("blue") && picture.contains("stroke-dasharray"),
@@ -132,7 +132,7 @@ async fn probe_names_a_system_that_stays_behind_and_every_failure() {
         mixed.mixed_side_ms > 0.0 && mixed.mixed_side_ms < mixed.seconds * 1000.0 && !mixed.is_clean(),
         "{mixed:#?}"
     );
-    assert_eq!((mixed.failed, mixed.targets.len()), (0, 2));
+    assert_eq!((mixed.asked.failed, mixed.targets.len()), (0, 2));
 
     let failing = probed(probe_of(vec![first.target()], 100), async {
         for does in [Does::Fail, Does::Reset, Does::Hold] {
@@ -146,14 +146,17 @@ async fn probe_names_a_system_that_stays_behind_and_every_failure() {
         first.word.send_replace(Does::Answer("green"));
     });
     let failing = failing.0;
-    assert!(failing.failed >= 2 && failing.mixed_side_ms == 0.0 && !failing.is_clean(), "{failing:#?}");
+    assert!(failing.asked.failed >= 2 && failing.mixed_side_ms == 0.0 && !failing.is_clean(), "{failing:#?}");
     assert!(failing.reasons.contains_key("status 503") && failing.reasons.len() >= 2, "{failing:#?}");
-    assert_eq!(failing.reasons.values().sum::<u64>(), failing.failed);
+    assert_eq!(failing.reasons.values().sum::<u64>(), failing.asked.failed);
 
     let impatient = Probe { timeout: Duration::from_millis(200), ..probe_of(vec![first.target()], 50) };
     first.word.send_replace(Does::Hold);
     let late = probed(impatient, ms(300)).await;
-    assert!(late.requests > 0 && late.failed == late.requests && late.reasons.contains_key("time-out"), "{late:#?}");
+    assert!(
+        late.asked.requests > 0 && late.asked.failed == late.asked.requests && late.reasons.contains_key("time-out"),
+        "{late:#?}"
+    );
 }
 
 async fn verb(words: &[&str]) -> (i32, Value) {
