@@ -1,7 +1,7 @@
 //! `check`: the plan's text, and then every server it names, before anything is touched.
 
 use super::arguments::PlanArgs;
-use super::exit::{CommandError, Ending};
+use super::exit::Ending;
 use super::screen::{Screen, Standing};
 use super::session::prepare;
 use crate::database::preflight::{self, Finding, Severity};
@@ -19,7 +19,7 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
     let screen = Screen::new(arguments.json);
     let world = match arguments.load(&screen).and_then(prepare) {
         Ok((world, _)) => world,
-        Err(error) => return refused(screen, &error),
+        Err(error) => return screen.refused("not asked (nothing was touched)", &error),
     };
     let mut findings =
         preflight::check(&world.plan, unfinished_run(&world).await.as_deref(), world.programs.as_deref()).await;
@@ -49,12 +49,6 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
         json!({ "live": live.words(), "why": why, "next": next, "errors": errors, "warnings": warnings }),
     );
     ending
-}
-
-fn refused(screen: Screen, error: &CommandError) -> Ending {
-    screen.error("not asked (nothing was touched)", error);
-    screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-    error.ending
 }
 
 fn tell(screen: Screen, finding: &Finding) {

@@ -72,10 +72,7 @@ async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Vec<Looked>, Comma
 
 /// Nothing was changed by this command.
 fn refused(plan: &PlanArgs, screen: Screen, live: &str, error: &CommandError) -> Ending {
-    let error = CommandError { next: plan.fill(&error.next), ..error.clone() };
-    screen.error(live, &error);
-    screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-    error.ending
+    screen.refused(live, &CommandError { next: plan.fill(&error.next), ..error.clone() })
 }
 
 fn words(rule: &Looked) -> String {

@@ -48,9 +48,7 @@ pub(super) async fn run(arguments: &JournalArgs) -> Ending {
         Ok(ending) => ending,
         Err(error) => {
             let error = CommandError { next: plan.fill(&error.next), ..error };
-            screen.error("not asked (nothing was touched)", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            error.ending
+            screen.refused("not asked (nothing was touched)", &error)
         }
     }
 }

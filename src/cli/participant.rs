@@ -61,11 +61,7 @@ pub(super) async fn run(arguments: &ParticipantArgs) -> Ending {
     screen.line(UNDER_TEST, &json!({ "event": "warning", "why": UNDER_TEST }));
     match test(arguments, screen).await {
         Ok(tried) => end(&tried, screen),
-        Err(error) => {
-            screen.error("not asked", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            error.ending
-        }
+        Err(error) => screen.refused("not asked", &error),
     }
 }
 

@@ -29,11 +29,7 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
             screen.summary(ending, summary);
             ending
         }
-        Err(error) => {
-            screen.error("not asked", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            error.ending
-        }
+        Err(error) => screen.refused("not asked", &error),
     }
 }
 

@@ -41,17 +41,7 @@ pub(super) fn run(arguments: &Args) -> Ending {
     let Some(plan) = arguments.plan.clone() else { return Ending::Usage };
     let (env_file, sets) = (arguments.env_file.clone(), arguments.sets.clone());
     let common = PlanArgs { plan, env_file, sets, json: arguments.json };
-    match print(&common, screen) {
-        Ok(summary) => {
-            screen.summary(Ending::Done, summary);
-            Ending::Done
-        }
-        Err(error) => {
-            screen.error("not asked (nothing was touched)", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            error.ending
-        }
-    }
+    screen.looked("not asked (nothing was touched)", print(&common, screen))
 }
 
 fn print(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandError> {

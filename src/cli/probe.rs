@@ -51,11 +51,7 @@ pub(super) async fn run(arguments: &ProbeArgs) -> Ending {
     let screen = Screen::new(arguments.json);
     match probed(arguments, screen).await {
         Ok(seen) => end(&seen, screen),
-        Err(error) => {
-            screen.error("not asked", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            error.ending
-        }
+        Err(error) => screen.refused("not asked", &error),
     }
 }
 

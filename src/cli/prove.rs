@@ -16,9 +16,7 @@ pub(super) async fn run(arguments: &PlanArgs) -> Ending {
         Ok(found) => found,
         Err(error) => {
             let error = CommandError { next: arguments.fill(&error.next), ..error };
-            screen.error("not asked", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            return error.ending;
+            return screen.refused("not asked", &error);
         }
     };
     let mapping = proof(&found);

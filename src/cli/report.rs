@@ -34,17 +34,7 @@ struct Waiver {
 /// `cutover report`.
 pub(super) async fn run(arguments: &PlanArgs) -> Ending {
     let screen = Screen::new(arguments.json);
-    match look(arguments, screen).await {
-        Ok(summary) => {
-            screen.summary(Ending::Done, summary);
-            Ending::Done
-        }
-        Err(error) => {
-            screen.error("not asked (nothing was touched)", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            error.ending
-        }
-    }
+    screen.looked("not asked (nothing was touched)", look(arguments, screen).await)
 }
 
 async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandError> {

@@ -86,6 +86,24 @@ impl Screen {
         }
     }
 
+    /// The end of a verb that could not do what it was asked: its last words, and its summary.
+    pub(super) fn refused(self, live: &str, error: &CommandError) -> Ending {
+        self.error(live, error);
+        self.summary(error.ending, json!({ "why": error.why, "next": error.next }));
+        error.ending
+    }
+
+    /// The end of a verb that only looks: the summary of what it saw, or why it saw nothing.
+    pub(super) fn looked(self, live: &str, looked: Result<Value, CommandError>) -> Ending {
+        match looked {
+            Ok(summary) => {
+                self.summary(Ending::Done, summary);
+                Ending::Done
+            }
+            Err(error) => self.refused(live, &error),
+        }
+    }
+
     /// The summary, last line of every verb for programs.
     pub(super) fn summary(self, ending: Ending, rest: Value) {
         if !self.json {

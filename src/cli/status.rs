@@ -13,17 +13,7 @@ use serde_json::{Value, json};
 /// `cutover status`.
 pub(super) async fn run(arguments: &PlanArgs) -> Ending {
     let screen = Screen::new(arguments.json);
-    match look(arguments, screen).await {
-        Ok(summary) => {
-            screen.summary(Ending::Done, summary);
-            Ending::Done
-        }
-        Err(error) => {
-            screen.error("unknown: the plan or the journal could not be read", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            error.ending
-        }
-    }
+    screen.looked("unknown: the plan or the journal could not be read", look(arguments, screen).await)
 }
 
 async fn look(arguments: &PlanArgs, screen: Screen) -> Result<Value, CommandError> {

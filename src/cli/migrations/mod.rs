@@ -47,11 +47,7 @@ pub(super) async fn run(arguments: &MigrationsArgs) -> Ending {
 }
 
 fn finish(screen: Screen, done: Result<Ending, CommandError>) -> Ending {
-    done.unwrap_or_else(|error| {
-        screen.error("not asked (nothing was touched)", &error);
-        screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-        error.ending
-    })
+    done.unwrap_or_else(|error| screen.refused("not asked (nothing was touched)", &error))
 }
 
 /// A folder, or the one file that `path` names.

@@ -117,9 +117,7 @@ pub(super) async fn ended(
         }
         Err(error) => {
             let error = CommandError { next: plan.fill(&error.next), ..error };
-            screen.error("not asked", &error);
-            screen.summary(error.ending, json!({ "why": error.why, "next": error.next }));
-            error.ending
+            screen.refused("not asked", &error)
         }
     }
 }
