@@ -184,6 +184,39 @@ async fn engine_opens_its_administrators_doors() {
 }
 
 #[tokio::test]
+async fn engine_ends_one_login_session_by_its_id_where_its_version_knows_ids() {
+    for version in BOTH {
+        let (place, world) = engine(version).await;
+        let client = world.register().await;
+        for subject in ["user-1", "user-2"] {
+            world.grant(&client, subject).await;
+        }
+        let standing = async || {
+            let all = "select coalesce(string_agg(subject, ' ' order by subject), '') from hydra_oauth2_authentication_session";
+            place.ask::<String>(all).await
+        };
+        let of_one = "select id::text from hydra_oauth2_authentication_session where subject = 'user-1'";
+        let by_id = format!("/oauth2/auth/sessions/login?sid={}", place.ask::<String>(of_one).await);
+        let (said, left, left_of_both) = match version {
+            EngineVersion::V1 => (StatusCode::BAD_REQUEST, "user-1 user-2", "user-1"),
+            EngineVersion::V2 => (StatusCode::NO_CONTENT, "user-2", "user-2"),
+        };
+        assert_eq!(world.administer(Method::DELETE, &by_id, None).await.0, said);
+        assert_eq!(standing().await, "user-1 user-2", "nobody asked for it to be remembered: it is not looked for");
+        place.execute("update hydra_oauth2_authentication_session set remember = true").await;
+        assert_eq!(world.administer(Method::DELETE, &by_id, None).await.0, said);
+        assert_eq!(standing().await, left);
+        assert_eq!(world.administer(Method::DELETE, &by_id, None).await.0, said, "nothing is there any more");
+        let both = format!("{by_id}&subject=user-2");
+        assert_eq!(world.administer(Method::DELETE, &both, None).await.0, StatusCode::NO_CONTENT);
+        assert_eq!(standing().await, left_of_both, "2.x takes the session, 1.x the subject");
+        for neither in ["/oauth2/auth/sessions/login", "/oauth2/auth/sessions/login?sid=&subject="] {
+            assert_eq!(world.administer(Method::DELETE, neither, None).await.0, StatusCode::BAD_REQUEST);
+        }
+    }
+}
+
+#[tokio::test]
 async fn engine_keeps_clients_and_keys() {
     for version in BOTH {
         let (_place, world) = engine(version).await;

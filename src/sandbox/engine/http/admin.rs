@@ -1,5 +1,6 @@
 //! Introspection, and the administrator's doors of revocation.
 
+use super::super::EngineVersion;
 use super::super::fault::Fault;
 use super::super::store::grants::{self, Granted};
 use super::super::store::{clients, sessions, tokens};
@@ -122,11 +123,30 @@ pub(super) async fn delete_consents(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Whose login sessions end, or which one; what is empty is not named.
+#[derive(Deserialize)]
+pub(super) struct OfSessions {
+    #[serde(default)]
+    sid: String,
+    #[serde(default)]
+    subject: String,
+}
+
+/// By `sid` the one session, whatever else is named, else all of the subject's. 1.x passes over `sid`. Answers 204 when nothing was there.
 pub(super) async fn delete_sessions(
     State(engine): State<Shared>,
-    Query(of): Query<OfSubject>,
+    Query(of): Query<OfSessions>,
 ) -> Result<StatusCode, Fault> {
+    let version = engine.store.version;
+    let is_one = version == EngineVersion::V2 && !of.sid.is_empty();
+    if !is_one && of.subject.is_empty() {
+        return Err(Fault::bad("invalid_request", "name a subject, or from 2.x on a sid"));
+    }
     let db = engine.store.connection().await?;
-    sessions::end_all(&db, engine.store.version, &of.subject).await?;
+    if is_one {
+        sessions::end_one(&db, version, &of.sid).await?;
+    } else {
+        sessions::end_all(&db, version, &of.subject).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }

@@ -64,6 +64,17 @@ pub(in super::super) async fn end_all<C: GenericClient>(
     Ok(db.execute(&db.prepare_cached(&text).await?, &[&subject]).await?)
 }
 
+/// Ends one login session, when it is one to remember; 2.x looks for no other.
+pub(in super::super) async fn end_one<C: GenericClient>(
+    db: &C,
+    version: EngineVersion,
+    id: &str,
+) -> Result<u64, Fault> {
+    let text =
+        format!("delete from hydra_oauth2_authentication_session where id = $1 and remember{}", version.nid_filter(""));
+    Ok(db.execute(&db.prepare_cached(&text).await?, &[&id]).await?)
+}
+
 /// Keeps a new logout question.
 pub(in super::super) async fn ask_logout<C: GenericClient>(
     db: &C,
