@@ -291,7 +291,7 @@ impl Engine {
             })
             .await;
         let found = asked.map_err(|error| chain_of(&error))?;
-        Ok(found.alive.into_iter().next().map(|(_, why)| why))
+        Ok(found.alive.into_iter().chain(found.idle).next().map(|(_, why)| why))
     }
 }
 

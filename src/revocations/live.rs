@@ -77,7 +77,7 @@ fn executed(witness: Witness, answers: Answers) -> Executed {
             Err(why) => drop(said.insert(id, why)),
         }
     }
-    let alive = [witness.alive, witness.rotated, witness.late, witness.unsettled].concat();
+    let alive = [witness.alive, witness.rotated, witness.late, witness.idle, witness.unsettled].concat();
     let alive = alive.into_iter().map(|(id, why)| match said.get(&id) {
         Some(more) => (id, format!("{why}; {more}")),
         None => (id, why),
@@ -241,7 +241,7 @@ async fn pairs(
     Ok(named.filter(|(subject, client)| !subject.is_empty() && !client.is_empty()).collect())
 }
 
-/// By subject, where all of its sessions are meant.
+/// By subject where all of its sessions are meant, which every version knows; else one by one, which those before 2.1 refuse.
 async fn sessions(
     live: &impl GenericClient,
     shape: &Shape,
@@ -249,16 +249,18 @@ async fn sessions(
 ) -> Result<Vec<Errand>, tokio_postgres::Error> {
     let meant = &event.what.chain.sessions;
     let (Some(table), false) = (shape.session(), meant.is_empty()) else { return Ok(Vec::new()) };
-    let query = format!("select distinct subject::text from {table} where id = any($1)");
+    let query =
+        format!("select subject::text, array_agg(id::text order by id) from {table} where id = any($1) group by 1");
     let ids: Vec<String> = meant.iter().cloned().collect();
     let mut errands = Vec::new();
     for row in ask(live, &query, &[&ids]).await? {
-        let subject: String = row.get(0);
+        let (subject, standing): (String, Vec<String>) = (row.get(0), row.get(1));
         let all = lookup(live, shape, &Knock::Sessions { subject: subject.clone() }).await?.sessions;
-        if subject.is_empty() || !all.is_subset(meant) {
-            return Ok(Vec::new());
+        if !subject.is_empty() && all.is_subset(meant) {
+            errands.push(Errand::Sessions { subject });
+        } else {
+            errands.extend(standing.into_iter().map(|id| Errand::Session { id }));
         }
-        errands.push(Errand::Sessions { subject });
     }
     Ok(errands)
 }

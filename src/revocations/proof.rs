@@ -92,7 +92,8 @@ fn needs_source(event: &Event) -> bool {
 struct Alive {
     requests: BTreeMap<String, String>,
     consents: BTreeSet<String>,
-    sessions: BTreeSet<String>,
+    /// Each with whether a browser is known by it.
+    sessions: BTreeMap<String, bool>,
     signatures: BTreeMap<String, String>,
     clients: BTreeSet<(String, String)>,
     known_on_source: BTreeSet<String>,
@@ -143,7 +144,7 @@ impl Alive {
         if let Some(consent) = chain.consents.iter().find(|consent| self.consents.contains(*consent)) {
             return Some(format!("consent {consent} still stands on the side that is to open"));
         }
-        if let Some(session) = chain.sessions.iter().find(|session| self.sessions.contains(*session)) {
+        if let Some(session) = chain.sessions.iter().find(|session| self.sessions.contains_key(*session)) {
             return Some(format!("login session {session} still stands on the side that is to open"));
         }
         if let Some(table) = chain.signatures.iter().find_map(|signature| self.signatures.get(signature)) {
@@ -253,14 +254,17 @@ pub(super) async fn living_consents(
     living(target, &parts, consents, |row| row.get(0)).await
 }
 
+/// Login sessions that stand, each with whether a browser is known by it again. One that nobody asked to be remembered lets nobody in.
 pub(super) async fn living_sessions(
     target: &impl GenericClient,
     shape: &Shape,
     sessions: Vec<String>,
-) -> Result<BTreeSet<String>, tokio_postgres::Error> {
-    let parts: Vec<String> =
-        shape.session().map(|table| format!("select id::text from {table} where id = any($1)")).into_iter().collect();
-    living(target, &parts, sessions, |row| row.get(0)).await
+) -> Result<BTreeMap<String, bool>, tokio_postgres::Error> {
+    let parts = shape
+        .session()
+        .map(|table| format!("select id::text, coalesce(remember, true) from {table} where id = any($1)"));
+    let parts: Vec<String> = parts.into_iter().collect();
+    living(target, &parts, sessions, |row| (row.get(0), row.get(1))).await
 }
 
 async fn living<T, C: FromIterator<T> + Default>(

@@ -27,6 +27,9 @@ pub struct Witness {
     /// Executed, and tokens of the client from right before live: an engine deletes those that it sees, and a request under way may leave
     /// another behind, with the time at which it began.
     pub late: Vec<(Uuid, String)>,
+    /// Executed, and the login session stands, but no browser is known by it: an engine that is asked to end one by its id does not look for
+    /// such a one. It lets nobody in.
+    pub idle: Vec<(Uuid, String)>,
     /// Nobody knows whether they were executed, and what they name lives.
     pub unsettled: Vec<(Uuid, String)>,
     /// All the others.
@@ -57,6 +60,7 @@ impl Witness {
         self.alive.extend(other.alive);
         self.rotated.extend(other.rotated);
         self.late.extend(other.late);
+        self.idle.extend(other.idle);
         self.unsettled.extend(other.unsettled);
         self.dead.extend(other.dead);
         self.unfinished.extend(other.unfinished);
@@ -69,6 +73,13 @@ impl Witness {
         self.alive.iter().chain(late).cloned().collect()
     }
 
+    /// Those of which the side need not be asked again where nothing of ours is executed on it: nothing of them lives, or only siblings of a
+    /// token that is dead itself, which stop nothing. A session by which nobody is known yet may be one by which somebody is.
+    #[must_use]
+    pub fn lasting(&self) -> Vec<Uuid> {
+        self.dead.iter().chain(self.rotated.iter().map(|(id, _)| id)).copied().collect()
+    }
+
     fn take(&mut self, event: &Event, living: &Living) {
         let Some((life, why)) = living.of(event) else { return self.dead.push(event.id) };
         let is_executed = event.outcome == Outcome::Executed;
@@ -78,6 +89,7 @@ impl Witness {
             // A token that its own engine did not know any more, such as an access token that a refresh has replaced, ends nothing there.
             Life::Sibling => (&mut self.rotated, event.what.seen_on(event.what.live) == Seen::Found),
             Life::UnderWay => (&mut self.late, true),
+            Life::Idle => (&mut self.idle, true),
             Life::Named => (&mut self.alive, false),
         };
         list.push((event.id, why));
@@ -96,13 +108,16 @@ enum Life {
     Sibling,
     /// Of a client's tokens only such as may have been asked for while the others were deleted.
     UnderWay,
+    /// Only login sessions by which no browser is known.
+    Idle,
 }
 
 /// What still lives of many events.
 struct Living {
     requests: BTreeMap<String, String>,
     consents: BTreeSet<String>,
-    sessions: BTreeSet<String>,
+    /// Each with whether a browser is known by it.
+    sessions: BTreeMap<String, bool>,
     signatures: BTreeMap<String, String>,
     /// Clients with older tokens, and whether any is so old that no request can have left it behind.
     clients: BTreeMap<(String, String), bool>,
@@ -151,8 +166,13 @@ impl Living {
         if let Some(consent) = chain.consents.iter().find(|consent| self.consents.contains(*consent)) {
             return Some((Life::Named, format!("consent {consent} stands")));
         }
-        if let Some(session) = chain.sessions.iter().find(|session| self.sessions.contains(*session)) {
-            return Some((Life::Named, format!("login session {session} stands")));
+        let sessions = chain.sessions.iter().filter_map(|id| Some((id, *self.sessions.get(id)?)));
+        if let Some((session, is_remembered)) = sessions.max_by_key(|(_, is_remembered)| *is_remembered) {
+            let (life, but) = match is_remembered {
+                true => (Life::Named, ""),
+                false => (Life::Idle, ", and no browser is known by it"),
+            };
+            return Some((life, format!("login session {session} stands{but}")));
         }
         let until = chain.until.as_ref()?;
         let older = |client: &String| self.clients.get(&(client.clone(), until.clone())).copied();
@@ -217,7 +237,7 @@ mod tests {
         Living {
             requests: map(requests),
             consents: BTreeSet::new(),
-            sessions: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             signatures: map(signatures),
             clients: BTreeMap::new(),
             by_plan: BTreeMap::new(),
@@ -238,6 +258,7 @@ mod tests {
         let rotated = judged(&token, &living(&["r1"], &[]));
         assert_eq!((rotated.rotated.len(), rotated.alive.len()), (1, 0), "only its siblings live");
         assert_eq!(rotated.unfinished, [token.id].into(), "they die as well");
+        assert_eq!(rotated.lasting(), [token.id], "the token itself lives no more");
         let mut unknown = token.clone();
         unknown.what.blue = Seen::Unknown;
         let rotated = judged(&unknown, &living(&["r1"], &[]));
@@ -262,6 +283,26 @@ mod tests {
         assert_eq!(judged(&of(Door::ClientDelete), &living).alive.len(), 1, "a client that is gone has no token");
         living.clients.extend([older(true)]);
         assert_eq!(judged(&tokens, &living).stopping(false).len(), 1, "no request takes that long: the engine lied");
+    }
+
+    #[test]
+    fn a_session_by_which_nobody_is_let_in_accuses_no_engine() {
+        let chain = Chain { sessions: ["s1".to_owned(), "s2".to_owned()].into(), ..Chain::default() };
+        let session = event(Door::LoginSession, Outcome::Executed, chain.clone());
+        let mut living = living(&[], &[]);
+        assert_eq!(judged(&session, &living).dead, [session.id]);
+        living.sessions.insert("s1".to_owned(), false);
+        let found = judged(&session, &living);
+        assert_eq!((found.idle.len(), found.stopping(false).len(), found.stopping(true).len()), (1, 0, 0));
+        assert_eq!(found.unfinished, [session.id].into(), "it is executed by chain");
+        assert!(found.lasting().is_empty(), "somebody may be known by it later");
+        let captured = event(Door::LoginSession, Outcome::Captured, chain);
+        let found = judged(&captured, &living);
+        assert_eq!(found.unsettled.len(), 1, "nobody knows whether the engine heard of it");
+        assert!(found.lasting().is_empty(), "it may be said yet");
+        living.sessions.insert("s2".to_owned(), true);
+        let found = judged(&session, &living);
+        assert_eq!((found.alive.len(), found.idle.len()), (1, 0), "by one of them somebody is let in: the engine lied");
     }
 
     #[test]

@@ -59,6 +59,7 @@ pub(super) async fn witnessed(world: &World, from: Side) -> Result<Witnessed, St
         "alive_ids": alive.iter().take(NAMED).map(|(id, _)| id).collect::<Vec<_>>(),
         "rotated": found.rotated.len(), "rotated_named": named(&found.rotated),
         "late": found.late.len(), "late_named": named(&found.late),
+        "idle": found.idle.len(), "idle_named": named(&found.idle),
         "unsettled": found.unsettled.len(), "unsettled_named": named(&found.unsettled),
         "unasked": unasked, "unasked_named": unasked_named,
         "waived": waived.len(), "waived_named": waived.iter().take(NAMED).collect::<Vec<_>>(),

@@ -23,15 +23,15 @@ async fn witness(arguments: &PlanArgs, desk: &Desk<'_>) -> Result<(Ending, Value
     let found = second_witness(&desk.world, side).await.map_err(|error| CommandError::from(Halt::from(error)))?;
     let (asked, alive) = (&found["asked"], found["alive"].as_u64().unwrap_or_default());
     let state = format!(
-        "{asked} revocations asked for on {side}: {alive} executed, says the engine, and alive; {} rotated; {} late; {} unsettled; {} chains died that nobody revoked through a door",
-        found["rotated"], found["late"], found["unsettled"], found["unasked"]
+        "{asked} revocations asked for on {side}: {alive} executed, says the engine, and alive; {} rotated; {} late; {} idle; {} unsettled; {} chains died that nobody revoked through a door",
+        found["rotated"], found["late"], found["idle"], found["unsettled"], found["unasked"]
     );
     let next = match found["alive_ids"][0].as_str() {
         Some(id) => arguments.command(&format!("revocations replay --live {id}")),
         None => arguments.command("status"),
     };
     let mut said = desk.standing(state, next).await;
-    for kind in ["alive", "rotated", "late", "unsettled", "unasked"] {
+    for kind in ["alive", "rotated", "late", "idle", "unsettled", "unasked"] {
         for one in found[format!("{kind}_named")].as_array().into_iter().flatten().filter_map(Value::as_str) {
             desk.screen.line(&format!("{kind}  {one}"), &json!({ "event": "witness", "kind": kind, "said": one }));
         }

@@ -40,7 +40,7 @@ impl Sink for HydraSink {
     }
 }
 
-/// Path below the admin API and query of a DELETE.
+/// Path below the admin API and query of a DELETE. One that an engine is too old for names nothing that it knows, and is refused.
 fn request(errand: &Errand) -> (&'static str, Vec<(&'static str, &str)>) {
     const CONSENT: &str = "oauth2/auth/sessions/consent";
     const LOGIN: &str = "oauth2/auth/sessions/login";
@@ -67,6 +67,16 @@ fn address(admin: &Url, prefix: &str, path: &str, query: &[(&str, &str)]) -> Url
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_is_named_by_its_id_alone() {
+        let admin: Url = "http://engine:4445".parse().expect("an address");
+        let errand = Errand::Session { id: "s&subject=ann".into() };
+        let (path, query) = request(&errand);
+        let login = "oauth2/auth/sessions/login?sid=s%26subject%3Dann";
+        assert_eq!(address(&admin, "admin", path, &query).as_str(), format!("http://engine:4445/admin/{login}"));
+        assert_eq!(address(&admin, "", path, &query).as_str(), format!("http://engine:4445/{login}"), "1.x refuses it");
+    }
 
     #[test]
     fn hostile_values_stay_values() {

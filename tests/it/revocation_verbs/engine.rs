@@ -71,6 +71,9 @@ async fn answer(State(engine): State<Engine>, request: Request) -> Response {
         Manner::Second if !is_admin => {
             (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, format!("/admin{path}"))]).into_response()
         }
+        Manner::First | Manner::Second if path.ends_with("/sessions/login") => {
+            end(&engine, &query, manner == Manner::Second).await.into_response()
+        }
         Manner::First | Manner::Second => revoke(&engine, &query).await.into_response(),
         Manner::Lies => StatusCode::NO_CONTENT.into_response(),
         Manner::LeadsAstray(to) => {
@@ -82,6 +85,23 @@ async fn answer(State(engine): State<Engine>, request: Request) -> Response {
             StatusCode::NO_CONTENT.into_response()
         }
     }
+}
+
+/// Ends login sessions: one by `sid`, where the version knows such a thing, else all of a subject.
+async fn end(engine: &Engine, query: &str, knows_sid: bool) -> StatusCode {
+    let database = engine.database.lock().expect("no panic").clone().expect("the engine's database");
+    let value = |name: &str| {
+        url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+    };
+    let (column, named) = match (value("sid").filter(|_| knows_sid), value("subject")) {
+        (Some(sid), _) => ("id", sid),
+        (None, Some(subject)) => ("subject", subject),
+        (None, None) => return StatusCode::BAD_REQUEST,
+    };
+    let db = cutover::database::client::connect(&database, "engine").await.expect("the database answers");
+    let statement = format!("delete from hydra_oauth2_authentication_session where {column} = $1");
+    db.execute(&statement, &[&named]).await.expect("the statement runs");
+    StatusCode::NO_CONTENT
 }
 
 /// Revokes consents of a subject, to one client or to all, in the 1.x tables.

@@ -30,6 +30,17 @@ fn consent(seq: i64, subject: &str, challenge: &str, outcome: Outcome) -> Event 
     event(seq, &Knock::Consents { subject: subject.to_owned(), client: None }, chain, outcome)
 }
 
+/// A login session that was ended by its id.
+fn session(seq: i64, id: &str, outcome: Outcome) -> Event {
+    let chain = Chain { sessions: [id.to_owned()].into(), ..Chain::default() };
+    event(seq, &Knock::Session { id: id.to_owned() }, chain, outcome)
+}
+
+/// Login sessions that stand on blue.
+async fn sessions(blue: &Place) -> String {
+    blue.ask("select coalesce(string_agg(id, ' ' order by id), '') from hydra_oauth2_authentication_session").await
+}
+
 async fn grant(blue: &Place, name: &str, subject: &str) {
     blue.execute(&(tables::blue_consent(name, "app", subject) + &tables::grant(name, name, "app", subject))).await;
 }
@@ -121,6 +132,49 @@ async fn revocation_verbs_execute_by_api_what_sql_cannot_reach_and_only_what_mea
     let asked = engine.asked.lock().expect("no panic").clone();
     assert!(asked.iter().all(|asked| asked.contains("subject=ann&client=app")), "bob has granted anew: {asked:?}");
     assert_eq!((living(&pair.blue, "r1").await, living(&pair.blue, "r3").await), (0, 2));
+}
+
+#[tokio::test]
+async fn revocation_verbs_end_one_session_of_several_by_api_only_where_the_engine_knows_ids() {
+    let (pair, term) = prepared().await;
+    let (engine, sink) = engine(&pair).await;
+    let made = "insert into hydra_oauth2_authentication_session values ('s1', 'ann'), ('s2', 'ann'), ('s3', 'bob')";
+    pair.blue.execute(made).await;
+    let mut blue = refused(&pair.blue).await;
+    pair.blue
+        .execute("create trigger refuse before delete on hydra_oauth2_authentication_session for each row execute function refuse()")
+        .await;
+    let ways = ways(&blue).await;
+    let events = [session(1, "s1", Outcome::Captured), session(2, "s3", Outcome::Captured)];
+    let done = execute(&mut blue, &ways, &term, Some(&sink as &dyn Sink), &events).await.expect("blue answers");
+    assert_eq!(done.dead, [(events[1].id, Some(204))], "all of bob's are meant");
+    assert!(done.alive.len() == 1 && done.alive[0].0 == events[0].id && done.alive[0].1.contains("400"), "{done:?}");
+    assert_eq!(sessions(&pair.blue).await, "s1 s2", "1.x would end all of ann's, and is not asked to");
+    let asked = engine.asked.lock().expect("no panic").clone();
+    assert!(asked.iter().all(|asked| asked.ends_with("?sid=s1") || asked.ends_with("?subject=bob")), "{asked:?}");
+
+    engine.behave(Manner::Second);
+    let done = execute(&mut blue, &ways, &term, Some(&sink as &dyn Sink), &events[..1]).await.expect("blue answers");
+    assert_eq!(done.dead, [(events[0].id, Some(204))], "{done:?}");
+    assert_eq!(sessions(&pair.blue).await, "s2");
+}
+
+#[tokio::test]
+async fn revocation_verbs_end_a_session_by_chain_that_its_engine_did_not_look_for() {
+    let (pair, term) = prepared().await;
+    let made = "insert into hydra_oauth2_authentication_session values ('s1', 'ann', false), ('s2', 'ann', true)";
+    pair.blue.execute(made).await;
+    let mut blue = pair.blue.client().await;
+    let ways = ways(&blue).await;
+    let (idle, lied) = (session(1, "s1", Outcome::Executed), session(2, "s2", Outcome::Executed));
+    let found = Witness::ask(&blue, &ways, &[idle.clone(), lied.clone()]).await.expect("blue answers");
+    let ids = |list: &[(Uuid, String)]| list.iter().map(|(id, _)| *id).collect::<Vec<_>>();
+    assert_eq!((ids(&found.idle), ids(&found.stopping(false))), (vec![idle.id], vec![lied.id]), "{found:?}");
+    assert_eq!(ids(&found.stopping(true)), [lied.id], "in place it lets nobody in either");
+    assert_eq!(found.unfinished, [idle.id].into());
+    let done = execute(&mut blue, &ways, &term, None, &[idle]).await.expect("blue answers");
+    assert_eq!((done.dead.len(), done.alive.len()), (1, 0), "{done:?}");
+    assert_eq!(sessions(&pair.blue).await, "s2");
 }
 
 #[tokio::test]

@@ -39,7 +39,8 @@ order by r.requested_at limit $1";
 
 /// A login session on blue of somebody of the seed.
 async fn session(sandbox: &Sandbox) -> String {
-    let query = "select id::text from hydra_oauth2_authentication_session order by authenticated_at limit 1";
+    let query =
+        "select id::text from hydra_oauth2_authentication_session where remember order by authenticated_at limit 1";
     sandbox.client("BLUE_URL").await.query_one(query, &[]).await.expect("a session").get(0)
 }
 

@@ -10,11 +10,15 @@ use cutover::revocations::replay::{replay, replay_each};
 use cutover::revocations::{Event, Seen};
 
 async fn replay_on_green(pair: &Pair, events: &[Event]) -> u64 {
-    let mut green = pair.green.client().await;
-    let ways = ways(&green).await;
-    let tx = green.transaction().await.expect("green begins");
-    let rows = replay(&tx, &ways, events).await.expect("green takes it");
-    tx.commit().await.expect("green commits");
+    replay_on(&pair.green, events).await
+}
+
+async fn replay_on(target: &Place, events: &[Event]) -> u64 {
+    let mut client = target.client().await;
+    let ways = ways(&client).await;
+    let tx = client.transaction().await.expect("the target begins");
+    let rows = replay(&tx, &ways, events).await.expect("the target takes it");
+    tx.commit().await.expect("the target commits");
     rows
 }
 
@@ -146,6 +150,36 @@ async fn an_ended_login_leaves_its_flow_without_a_session() {
     let left = "select count(*) from hydra_oauth2_flow where login_session_id is null";
     assert_eq!(pair.green.ask::<i64>(left).await, 1);
     assert_eq!(proof_of(&pair, &events).await.proved.len(), 1);
+}
+
+#[tokio::test]
+async fn a_session_ended_by_its_id_is_dead_on_either_side_and_others_of_its_subject_stand() {
+    let pair = pair().await;
+    let sessions = "insert into hydra_oauth2_authentication_session values ('s1', 'ann'), ('s2', 'ann')";
+    pair.blue.execute(sessions).await;
+    pair.green.execute(sessions).await;
+    pair.green.execute(&green_consent("r1", "app", "ann")).await;
+    pair.green.execute("update hydra_oauth2_flow set login_session_id = 's1'").await;
+    // What 1.x has instead of a parameter: its rows.
+    pair.blue.execute(&blue_consent("r1", "app", "ann")).await;
+    pair.blue.execute("insert into hydra_oauth2_authentication_request values ('l1', 's1')").await;
+    pair.blue.execute("update hydra_oauth2_consent_request set login_session_id = 's1'").await;
+    let events = [event_of(&pair, Knock::Session { id: "s1".into() }).await];
+    let open = proof_of(&pair, &events).await.open;
+    assert!(open.len() == 1 && open[0].1.contains("login session s1"), "{open:?}");
+    assert_eq!(proof_of_way_back(&pair, &events).await.open.len(), 1, "on blue it stands as well");
+    for side in [&pair.green, &pair.blue] {
+        replay_on(side, &events).await;
+        let left: String = side.ask("select string_agg(id, ' ') from hydra_oauth2_authentication_session").await;
+        assert_eq!(left, "s2");
+        assert_eq!(replay_on(side, &events).await, 0, "once is enough");
+    }
+    for proof in [proof_of(&pair, &events).await, proof_of_way_back(&pair, &events).await] {
+        assert_eq!(proof.proved, [events[0].id]);
+    }
+    let kept = "select count(*) from hydra_oauth2_authentication_request where login_session_id is null";
+    assert_eq!(pair.blue.ask::<i64>(kept).await, 1, "the login that made it is kept");
+    assert_eq!(pair.green.ask::<i64>("select count(*) from hydra_oauth2_flow where state = 6").await, 1);
 }
 
 #[tokio::test]

@@ -7,7 +7,8 @@ const TOKENS: [&str; 5] = ["access", "refresh", "code", "oidc", "pkce"];
 const SHARED: &str = "create table hydra_client (id text primary key, client_secret text not null default '',
   client_secret_expires_at int not null default 0, token_endpoint_auth_method text not null default '',
   owner text not null default '', scope text not null default '');
-create table hydra_oauth2_authentication_session (id varchar(40) primary key, subject varchar(255) not null);
+create table hydra_oauth2_authentication_session (id varchar(40) primary key, subject varchar(255) not null,
+  remember bool not null default true);
 create table hydra_oauth2_logout_request (challenge varchar(36) primary key, verifier text unique, sid text);
 ";
 const BLUE: &str = "create table hydra_oauth2_authentication_request (challenge varchar(40) primary key,
