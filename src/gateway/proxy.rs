@@ -96,7 +96,7 @@ impl Proxy {
         let class = match &reading {
             Reading::Passes => hydra::class(listener, &head.method, head.uri.path()),
             Reading::Unclear(why) => return error(StatusCode::BAD_REQUEST, "invalid_request", why),
-            Reading::Knocks(_) | Reading::InForm(_) => Class::Revocation,
+            Reading::Knocks(_) | Reading::Narrowed(..) | Reading::InForm(_) => Class::Revocation,
         };
         let manner = self.routes.manner(listener, &head.method, head.uri.path(), class);
         headers::strip(&mut head.headers);
@@ -190,13 +190,17 @@ impl Proxy {
         self: &Arc<Self>,
         listener: Listener,
         reading: Reading,
-        head: Parts,
+        mut head: Parts,
         body: Ahead,
         pass: Pass,
         until: Instant,
     ) -> Response<Body> {
         let read = match reading {
             Reading::Knocks(knock) => Ok((knock, streamed(body))),
+            Reading::Narrowed(knock, query) => {
+                headers::ask_only(&mut head.uri, &query);
+                Ok((knock, streamed(body)))
+            }
             Reading::InForm(form) => read_form(&form, &head, body, until).await,
             Reading::Passes | Reading::Unclear(_) => return self.ask(listener, None, head, body, pass, until).await,
         };

@@ -1,14 +1,15 @@
 //! Whether a request is a revocation, by the plan's kinds of them, and whom it means. Pure; never keeps a token.
 
 use super::hydra::{Knock, Listener, jwt_form, signature_forms};
+use super::query::first_of_each;
 use crate::plan::{Door, DoorPattern, DoorSegment, Named};
 use hyper::Method;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use url::form_urlencoded::parse;
+use url::form_urlencoded::{Serializer, parse};
 
 /// What a request says, by what it is.
-type Values = BTreeMap<Named, String>;
+pub(super) type Values = BTreeMap<Named, String>;
 
 /// Whether a request is a revocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Reading {
     Passes,
     /// It is one, and its head says all.
     Knocks(Knock),
+    /// It is one, and names beside whom it means what an engine of another version would take for it: with this query alone it may reach one.
+    Narrowed(Knock, String),
     /// It is one, and its form says whom it means.
     InForm(InForm),
     /// It may be one, and whom it means cannot be told as the engine would: it must not reach it. With a sentence for the client.
@@ -106,22 +109,56 @@ fn values_in(pattern: &[DoorSegment], path: &[impl AsRef<str>]) -> Option<Values
 }
 
 fn read_query(pattern: &DoorPattern, mut values: Values, query: &str) -> Reading {
-    for (named, name) in &pattern.query {
-        match all(query.as_bytes(), name).as_slice() {
-            [] => {}
-            [one] => drop(values.insert(*named, one.clone())),
-            [first, ..] if pattern.is_hydras => drop(values.insert(*named, first.clone())),
-            _ => return Reading::Unclear("the query says twice what is revoked"),
-        }
+    let read = if pattern.is_hydras { first_of_each(&pattern.query, query) } else { one_of_each(pattern, query) };
+    match read {
+        Ok(read) => values.extend(read),
+        Err(why) => return Reading::Unclear(why),
     }
     if !pattern.form.is_empty() {
         return Reading::InForm(InForm { door: pattern.door, values, names: pattern.form.clone() });
     }
+    if pattern.is_hydras {
+        return hydras(pattern, values);
+    }
     match knock(pattern.door, values) {
         Some(knock) => Reading::Knocks(knock),
-        None if pattern.is_hydras => Reading::Passes,
         None => Reading::Unclear("the request does not say what is revoked"),
     }
+}
+
+/// What a query names to an engine of which nobody knows which of several values it takes.
+fn one_of_each(pattern: &DoorPattern, query: &str) -> Result<Values, &'static str> {
+    let mut values = Values::new();
+    for (named, name) in &pattern.query {
+        match all(query.as_bytes(), name).as_slice() {
+            [] => {}
+            [one] => drop(values.insert(*named, one.clone())),
+            _ => return Err("the query says twice what is revoked"),
+        }
+    }
+    Ok(values)
+}
+
+/// A request at one of Hydra's doors. A parameter that only later versions know is passed over by the others: beside the subject they would
+/// revoke all that is the subject's.
+fn hydras(pattern: &DoorPattern, values: Values) -> Reading {
+    let names = |named| values.contains_key(&named);
+    if names(Named::Consent) && (names(Named::Subject) || names(Named::Client)) {
+        return Reading::Unclear("a consent is named by its request or by its subject, not by both");
+    }
+    // From 2.1 on the session is what counts, whatever else is named.
+    let narrowed = (names(Named::Session) && names(Named::Subject)).then(|| query_of(pattern, Named::Session, &values));
+    match (knock(pattern.door, values), narrowed.flatten()) {
+        (None, _) => Reading::Passes,
+        (Some(knock), None) => Reading::Knocks(knock),
+        (Some(knock), Some(query)) => Reading::Narrowed(knock, query),
+    }
+}
+
+/// A query that names one thing alone.
+fn query_of(pattern: &DoorPattern, named: Named, values: &Values) -> Option<String> {
+    let (_, name) = pattern.query.iter().find(|(other, _)| *other == named)?;
+    Some(Serializer::new(String::new()).append_pair(name, values.get(&named)?).finish())
 }
 
 /// Every value of a parameter that says anything.
@@ -255,6 +292,52 @@ mod tests {
         assert_eq!(knock_at(Listener::Public, "GET", "/oauth2/sessions/logout"), Reading::Passes);
         let confirmed = knock_at(Listener::Public, "GET", "/oauth2/sessions/logout?logout_verifier=v1");
         assert_eq!(confirmed, Reading::Knocks(Knock::Logout { verifier: "v1".into() }));
+    }
+
+    #[test]
+    fn a_login_session_is_ended_by_its_id_or_with_all_of_its_subject() {
+        let read =
+            |query: &str| knock_at(Listener::Admin, "DELETE", &format!("/admin/oauth2/auth/sessions/login{query}"));
+        let session = || Knock::Session { id: "s1".into() };
+        let all = || Reading::Knocks(Knock::Sessions { subject: "ann".into() });
+        assert_eq!(read("?sid=s1"), Reading::Knocks(session()));
+        assert_eq!(
+            knock_at(Listener::Admin, "DELETE", "/oauth2/auth/sessions/login?sid=s1"),
+            Reading::Knocks(session())
+        );
+        assert_eq!(read("?subject=ann"), all());
+        for none in ["", "?", "?sid=", "?subject=&sid=", "?session=s1", "?sid=%zz", "?sid"] {
+            assert_eq!(read(none), Reading::Passes, "{none}: the engine refuses it");
+        }
+        // An engine that knows no `sid` would end all of the subject's.
+        for both in ["?sid=s1&subject=ann", "?subject=ann&all=x&sid=s1&sid=s2"] {
+            assert_eq!(read(both), Reading::Narrowed(session(), "sid=s1".into()), "{both}");
+        }
+        let odd = Reading::Narrowed(Knock::Session { id: "a&subject=b".into() }, "sid=a%26subject%3Db".into());
+        assert_eq!(read("?subject=ann&sid=a%26subject%3Db"), odd, "a value stays one");
+        let elsewhere = knock_at(Listener::Public, "DELETE", "/oauth2/auth/sessions/login?sid=s1");
+        assert_eq!(elsewhere, Reading::Passes);
+        assert_eq!(knock_at(Listener::Admin, "GET", "/oauth2/auth/sessions/login?sid=s1"), Reading::Passes);
+    }
+
+    #[test]
+    fn a_query_names_what_the_engine_would_take_of_it() {
+        let read = |query: &str| knock_at(Listener::Admin, "DELETE", &format!("/oauth2/auth/sessions/login?{query}"));
+        let ann = Reading::Knocks(Knock::Sessions { subject: "ann".into() });
+        for query in ["sid=&sid=s1&subject=ann", "sid=%zz&subject=ann", "subject=ann&subject=bob", "a;b&subject=ann"] {
+            assert_eq!(read(query), ann, "{query}");
+        }
+        for query in ["sid=s1;x&subject=ann", "x;sid=s1&subject=ann", "subject=ann;bob", "x;sid=s1"] {
+            assert!(matches!(read(query), Reading::Unclear(_)), "{query}: versions read it in two ways");
+        }
+        assert_eq!(read("subject=a%3Bb"), Reading::Knocks(Knock::Sessions { subject: "a;b".into() }));
+        let consent =
+            |query: &str| knock_at(Listener::Admin, "DELETE", &format!("/oauth2/auth/sessions/consent?{query}"));
+        assert_eq!(consent("consent_request_id=c1"), Reading::Knocks(Knock::Consent { challenge: "c1".into() }));
+        for query in ["consent_request_id=c1&subject=ann&all=true", "client=app&consent_request_id=c1"] {
+            assert!(matches!(consent(query), Reading::Unclear(_)), "{query}: later versions refuse it too");
+        }
+        assert_eq!(consent("subject=ann&client=&client=app&all=true"), Reading::Knocks(consents("ann", None)));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod message;
 mod minted;
 mod producer;
 pub mod proof;
+mod query;
 pub mod queue;
 pub mod replay;
 mod retire;

@@ -163,3 +163,49 @@ async fn gateway_captures_consents_of_a_subject_with_both_path_styles() {
         assert_eq!(event.what.chain.consents.iter().collect::<Vec<_>>(), ["r1", "r2"], "as both sides know them");
     }
 }
+
+#[tokio::test]
+async fn gateway_captures_a_login_session_by_its_id_and_passes_on_nothing_else() {
+    let world = World::new().await;
+    let made = "insert into hydra_oauth2_authentication_session values ('s1', 'ann'), ('s2', 'ann')";
+    world.pair.blue.execute(made).await;
+    let delete = async |target: &str| {
+        let url = format!("http://{}{target}", world.gateway.addresses.admin);
+        world.http.delete(url).send().await.expect("the gateway answers").status().as_u16()
+    };
+    let endings = || world.blue.endings.lock().expect("no panic").clone();
+    assert_eq!(delete("/admin/oauth2/auth/sessions/login?subject=ann&sid=s1").await, 200);
+    assert_eq!(endings(), ["sid=s1"], "an engine that knows no `sid` would have ended all of the subject's");
+    let event = eventually(SOON, "the outcome is written", async || {
+        let event = only_event(&world).await;
+        (event.outcome == Outcome::Executed).then_some(event)
+    })
+    .await;
+    assert_eq!((event.what.door, event.what.blue, event.what.green), (Door::LoginSession, Seen::Found, Seen::Unknown));
+    assert_eq!(event.what.chain.sessions.iter().collect::<Vec<_>>(), ["s1"], "the one that was named");
+
+    *world.blue.revoke_status.lock().expect("no panic") = 400;
+    assert_eq!(delete("/oauth2/auth/sessions/login?sid=s9").await, 400, "1.x says no, and so it is");
+    eventually(SOON, "the refusal is written", async || {
+        let counts = world.ledger().counts().await.expect("control answers");
+        (counts.refused == 1).then_some(())
+    })
+    .await;
+    assert_eq!(only_event(&world).await.id, event.id, "what an engine refused is never replayed");
+
+    assert_eq!(delete("/oauth2/auth/sessions/login").await, 400, "the engine's own word");
+    assert_eq!(endings(), ["sid=s1", "sid=s9", ""]);
+    assert_eq!(delete("/oauth2/auth/sessions/login?x=1;sid=s2").await, 400, "versions read it in two ways");
+    assert_eq!(endings().len(), 3, "it reached none");
+    assert_eq!(only_event(&world).await.id, event.id, "neither was a revocation");
+}
+
+#[tokio::test]
+async fn gateway_keeps_the_id_of_a_login_session_that_neither_side_knows() {
+    let world = World::new().await;
+    let url = format!("http://{}/admin/oauth2/auth/sessions/login?sid=s9", world.gateway.addresses.admin);
+    assert_eq!(world.http.delete(url).send().await.expect("the gateway answers").status(), 200);
+    let event = only_event(&world).await;
+    assert_eq!((event.what.blue, event.what.green), (Seen::Unknown, Seen::Unknown));
+    assert_eq!(event.what.chain.sessions.iter().collect::<Vec<_>>(), ["s9"], "it may come with a batch");
+}

@@ -31,6 +31,8 @@ pub(crate) struct Engine {
     pub(crate) seen: Arc<Mutex<Vec<String>>>,
     /// Query and cookies of every visit to `/oauth2/auth`.
     pub(crate) visits: Arc<Mutex<Vec<(String, String)>>>,
+    /// Query of every request to end login sessions, which are answered as revocations are.
+    pub(crate) endings: Arc<Mutex<Vec<String>>>,
     /// Events that stood in the queue when a revocation arrived.
     pub(crate) queued_at_revoke: Arc<Mutex<Vec<i64>>>,
     /// What revocations are answered by.
@@ -58,6 +60,7 @@ impl Engine {
             url,
             seen: Arc::default(),
             visits: Arc::default(),
+            endings: Arc::default(),
             queued_at_revoke: Arc::default(),
             revoke_status: Arc::new(Mutex::new(200)),
             token_status: Arc::new(Mutex::new(200)),
@@ -91,6 +94,11 @@ async fn answer(State(engine): State<Engine>, request: Request) -> Response {
             axum::Json(serde_json::json!({ "version": version })).into_response()
         }
         "/oauth2/revoke" => revoke(&engine).await,
+        path if path.ends_with("/oauth2/auth/sessions/login") => {
+            let query = request.uri().query().unwrap_or_default().to_owned();
+            engine.endings.lock().expect("no panic").push(query);
+            status_of(*engine.revoke_status.lock().expect("no panic")).into_response()
+        }
         "/oauth2/auth" => super::flows::authorize(&engine, &request),
         "/slow" => {
             engine.slow.acquire().await.expect("open").forget();
