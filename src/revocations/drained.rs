@@ -1,7 +1,8 @@
 //! Whether the queue is drained: every producer's barrier seen, no number missing, nothing pending, dead or unproved. Reads only.
 
+use super::arrivals::Standing;
 use super::error::RevocationError;
-use super::ledger::{Ledger, Standing, Unfinished};
+use super::ledger::{Ledger, Unfinished};
 use super::queue::Stillness;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

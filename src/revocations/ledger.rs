@@ -4,6 +4,7 @@
 //! shown is read as it stands. A revocation was made on the side that was live then, and must be replayed and proved on the other before that opens. Called by the
 //! one worker that writes the closed side, by the flip and by `status`. Never touches blue or green.
 
+use super::arrivals::Whole;
 use super::collector::Collector;
 use super::error::RevocationError;
 use super::event::{Captured, Chain, Door, Event, Outcome, Seen};
@@ -57,15 +58,6 @@ select (select count(*) from mine where replayed_at is null and id not in (selec
      and id not in (select event from cutover.revocation_verdict))
   + (select count(*) from cutover.dead_message where plan = $1 and waived_at is null)";
 const QUEUE_EXISTS: &str = "select to_regclass('cutover.message') is not null";
-/// Numbers above the closing one are void, whether they arrived or not.
-const PRODUCERS: &str = "select p.gateway, p.incarnation, p.ended_at is not null, b.last_seq, p.closed_seq,
-  count(r.seq) filter (where r.seq <= coalesce(p.closed_seq, r.seq)), coalesce(min(r.seq), 0), coalesce(max(r.seq), 0),
-  coalesce((select max(e.seq) from cutover.revocation e where e.incarnation = p.incarnation), 0), p.waived_at is not null
-from cutover.producer p
-left join cutover.barrier b on b.plan = p.plan and b.epoch = $2 and b.incarnation = p.incarnation
-left join cutover.received r on r.incarnation = p.incarnation
-where p.plan = $1 group by p.gateway, p.incarnation, p.ended_at, b.last_seq, p.closed_seq, p.started_at, p.waived_at
-order by p.gateway, p.started_at";
 
 /// How many revocations stand where, of those made while the side being left was live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -106,37 +98,13 @@ pub(super) struct Changes {
     pub(super) up_to: i64,
 }
 
-/// What the queue knows of one incarnation of one gateway.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
-    /// The gateway's name.
-    pub gateway: String,
-    /// Which incarnation.
-    pub incarnation: Uuid,
-    /// A later incarnation of the gateway has ended it.
-    pub is_ended: bool,
-    /// The number of its barrier for the epoch asked for.
-    pub barrier: Option<i64>,
-    /// The number at which a later incarnation closed it: what has a higher one is void.
-    pub closed: Option<i64>,
-    /// How many messages of it have arrived, of any kind; void ones left out.
-    pub count: i64,
-    /// Lowest number that has arrived, 0 when none.
-    pub first: i64,
-    /// Highest number that has arrived, 0 when none.
-    pub last: i64,
-    /// Highest number of a revocation among them, 0 when none.
-    pub last_event: i64,
-    /// A person has answered for what is missing of it; counts only once it has ended.
-    pub is_waived: bool,
-}
-
 /// The queue of one plan, as its consumer sees it.
 pub struct Ledger {
     pub(super) link: Link,
     pub(super) plan: String,
     from: Side,
     pub(super) collector: Collector,
+    pub(super) whole: Whole,
 }
 
 impl Changes {
@@ -163,7 +131,8 @@ impl Ledger {
     #[must_use]
     pub fn over(queue: Arc<dyn Queue>, control: &Secret, plan: &str, from: Side, limit: Duration) -> Self {
         let collector = Collector::new(queue, control, plan, limit);
-        Self { link: Link::new(control.clone(), "control", limit), plan: plan.to_owned(), from, collector }
+        let link = Link::new(control.clone(), "control", limit);
+        Self { link, plan: plan.to_owned(), from, collector, whole: Whole::default() }
     }
 
     /// Takes all that was published into control. Gives what the queue can prove about its emptiness afterwards.
@@ -377,21 +346,6 @@ impl Ledger {
         Ok(Unfinished { not_replayed: row.get(0), not_proved: row.get(1), dead: row.get(2) })
     }
 
-    /// Every incarnation ever registered for the plan, with its barrier for `epoch`.
-    ///
-    /// # Errors
-    /// When control does not answer.
-    pub async fn producers(&self, epoch: i64) -> Result<Vec<Standing>, RevocationError> {
-        let plan = self.plan.clone();
-        let rows = self
-            .link
-            .run("list the producers of revocations", |client| async move {
-                client.query(PRODUCERS, &[&plan, &epoch]).await
-            })
-            .await?;
-        Ok(rows.iter().map(standing).collect())
-    }
-
     async fn fail(&self, id: Uuid, why: String, most: i32) -> Result<(), RevocationError> {
         self.link
             .run("note a failed replay", |client| async move { client.execute(FAILED, &[&id, &why, &most]).await })
@@ -406,21 +360,6 @@ impl Ledger {
             self.link.run("note how far revocations have come", mark).await?;
         }
         Ok(())
-    }
-}
-
-fn standing(row: &Row) -> Standing {
-    Standing {
-        gateway: row.get(0),
-        incarnation: row.get(1),
-        is_ended: row.get(2),
-        barrier: row.get(3),
-        closed: row.get(4),
-        count: row.get(5),
-        first: row.get(6),
-        last: row.get(7),
-        last_event: row.get(8),
-        is_waived: row.get(9),
     }
 }
 

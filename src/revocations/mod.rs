@@ -4,6 +4,7 @@
 //! ([`Producer`]), and only then lets the live engine execute it. Messages go on into control's tables ([`Collector`]). The one worker
 //! that writes green reads them there ([`Ledger`]), kills the chains on green ([`replay`]) and proves them dead ([`proof`]).
 
+mod arrivals;
 pub mod chain;
 mod collecting;
 mod collector;
@@ -41,6 +42,7 @@ mod waiver;
 mod ways;
 mod witness;
 
+pub use arrivals::Standing;
 pub use collector::Collector;
 pub use counted_out::end_producer;
 pub use drained::{Drained, arrived, drained, gaps, on_their_way};
@@ -49,7 +51,7 @@ pub use event::{Captured, Chain, Door, Event, Outcome, Seen};
 pub use follow::{Followed, Follower, unconfirmed};
 pub use identity::{Identities, Identity, Kind};
 pub use known::{Known, Seen as Batch};
-pub use ledger::{Counts, Ledger, Standing, Unfinished};
+pub use ledger::{Counts, Ledger, Unfinished};
 pub use link::Link;
 pub use minted::{Minted, minted};
 pub use producer::{Install, Producer, Receipt, Setup};

@@ -1,12 +1,12 @@
 //! In place: what was revoked is dead in the one database before the other version of the engine serves it.
 //!
-//! Nothing is replayed there, since both versions read the same rows; so it is the rows that are asked, not the queue's marks: once before
-//! the hold, when nobody waits, and under it for what was accepted meanwhile.
+//! Nothing is replayed there, since both versions read the same rows; so it is the rows that are asked, not the queue's marks: of all that
+//! was ever revoked before the hold, when nobody waits, and under it of what has changed since, so that clients wait no longer for a long queue.
 
 use super::{Flip, counted_out};
 use crate::engine::{Context, FailureKind, StepError};
 use crate::plan::Side;
-use crate::revocations::{Ledger, Ways, Witness, arrived, on_their_way};
+use crate::revocations::{Known, Ledger, Ways, Witness, arrived, on_their_way};
 use crate::steps::failure::fail;
 use crate::steps::levelling::{ARRIVAL, settle_time};
 use crate::steps::statements::ways;
@@ -28,7 +28,8 @@ pub(super) struct Revoked {
     ways: Ways,
     /// Those that must have said that they have queued everything.
     gateways: Vec<String>,
-    dead: BTreeSet<Uuid>,
+    /// What was heard of when control was asked last, and of which the database need not be asked again.
+    known: Known,
     waived: BTreeSet<Uuid>,
 }
 
@@ -42,12 +43,14 @@ impl Flip {
         let gone = counted_out(&context.notes());
         let gateways = world.plan.systems.iter().flat_map(|system| system.adapter.gateways());
         let gateways = gateways.map(|gateway| gateway.name.clone()).filter(|name| !gone.contains(name)).collect();
-        let (dead, waived) = (BTreeSet::new(), waived(world).await?);
-        let mut revoked = Revoked { ledger, client, side, ways, gateways, dead, waived };
-        match revoked.alive(settle_time(world)).await? {
-            None => Ok(Some(revoked)),
-            Some(why) => Err(StepError::refused(why, "see each: cutover revocations list PLAN")),
+        let (known, waived) = (Known::default(), waived(world).await?);
+        let mut revoked = Revoked { ledger, client, side, ways, gateways, known, waived };
+        if let Some(why) = revoked.alive(settle_time(world)).await? {
+            return Err(StepError::refused(why, "see each: cutover revocations list PLAN"));
         }
+        let counted = revoked.ledger.count_ahead().await;
+        counted.map_err(|error| fail("count what has arrived of the queue of revocations", error))?;
+        Ok(Some(revoked))
     }
 }
 
@@ -67,12 +70,12 @@ impl Revoked {
         why.map_or(Ok(()), |why| Err(StepError::new(FailureKind::Failed, why)))
     }
 
-    /// The first that an engine says to have executed and that lives, unless somebody answers for it; only those are asked for that were
-    /// not found dead before.
+    /// The first that an engine says to have executed and that lives, unless somebody answers for it. Control is asked for what has changed
+    /// since it was asked last, and the database for that and for what was not found dead for good before.
     async fn alive(&mut self, settle: Duration) -> Result<Option<String>, StepError> {
         let read = |error| fail("read the queue of revocations", error);
-        let mut asked = self.ledger.effective_ids(settle).await.map_err(read)?;
-        asked.retain(|id| !self.dead.contains(id));
+        self.known.refresh(&self.ledger, settle).await.map_err(read)?;
+        let asked = self.known.unwitnessed();
         if asked.is_empty() {
             return Ok(None);
         }
@@ -89,7 +92,7 @@ impl Revoked {
             let found = Witness::ask(&self.client, &self.ways, &events).await;
             let found = found.map_err(|error| fail(format!("ask {} of its revocations", self.side), error))?;
             alive.extend(found.stopping(true).into_iter().filter(|(id, _)| !self.waived.contains(id)));
-            self.dead.extend(found.dead);
+            self.known.witnessed(&found.lasting());
         }
         let Some((id, why)) = alive.first() else { return Ok(None) };
         Ok(Some(format!(

@@ -101,6 +101,10 @@ impl Levelling {
         self.refresh(self.settle()).await?;
         self.replay(self.settle()).await?;
         let is_proved = self.unproved().await?.is_none() && self.queue.is_some();
+        if let Some(queue) = &self.queue {
+            let counted = queue.ledger.count_ahead().await;
+            counted.map_err(|error| fail("count what has arrived of the queue of revocations", error))?;
+        }
         self.worker.draw_near().await;
         Ok(is_proved.then_some(asked))
     }

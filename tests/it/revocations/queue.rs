@@ -94,6 +94,36 @@ async fn what_the_engine_refused_is_never_replayed_and_what_is_under_way_waits()
 }
 
 #[tokio::test]
+async fn what_has_arrived_is_counted_once_and_what_is_missing_afterwards_is_seen() {
+    let pair = Pair::shared().await;
+    let (producer, counted) = (producer(&pair, "engine"), ledger(&pair));
+    let append = async || producer.append(captured(&token("a.b"), Chain::default())).await.expect("it is queued").id;
+    let numbers = async |ledger: &Ledger| {
+        ledger.collect().await.expect("control answers");
+        let standings = ledger.producers(2).await.expect("control answers");
+        assert_eq!(standings.len(), 1, "{standings:?}");
+        (standings[0].count, standings[0].first, standings[0].last, standings[0].last_event)
+    };
+    for _ in 0..3 {
+        append().await;
+    }
+    assert_eq!(numbers(&counted).await, (3, 1, 3, 3));
+    // Nothing ever takes a number away: only so can it be seen that those which were counted are not read again.
+    pair.control.execute("delete from cutover.received where seq = 2").await;
+    assert_eq!(numbers(&ledger(&pair)).await, (2, 1, 3, 3), "one who begins anew reads all of them");
+    append().await;
+    assert_eq!(numbers(&counted).await, (4, 1, 4, 4));
+    append().await;
+    append().await;
+    counted.collect().await.expect("control answers");
+    pair.control.execute("delete from cutover.received where seq = 5").await;
+    assert_eq!(numbers(&counted).await, (5, 1, 6, 6), "the fifth is missing");
+    assert_eq!(numbers(&counted).await, (5, 1, 6, 6), "and it stays so");
+    pair.control.execute("update cutover.producer set closed_seq = 3").await;
+    assert_eq!(numbers(&counted).await, (3, 1, 6, 6), "what is above the closing number is void, counted or not");
+}
+
+#[tokio::test]
 async fn the_worker_knows_what_counts_although_it_is_told_only_what_has_changed() {
     let pair = Pair::shared().await;
     let (producer, ledger) = (producer(&pair, "engine"), ledger(&pair));
