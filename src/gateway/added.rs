@@ -209,7 +209,7 @@ impl Added {
             // Its own words decide: an engine's status alone does not.
             let status = told.status.unwrap_or(200);
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-            self.capture.settle(receipt, knock.door(), status).await;
+            self.capture.settle(receipt, knock.door(), &[], status).await;
         }
         drop(pass);
         answer(&receipt, &told)

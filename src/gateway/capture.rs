@@ -55,9 +55,10 @@ impl Capture {
         Ok((receipt, captured))
     }
 
-    /// Writes what the engine said; an answer that leaves it open leaves the event as captured, and so it is replayed.
-    pub(super) async fn settle(&self, receipt: Receipt, door: Door, status: StatusCode) {
-        if let Some(outcome) = outcome(door, status) {
+    /// Writes what the engine said, which may be by one of the statuses `done` too; an answer that leaves it open leaves the event as captured,
+    /// and so it is replayed.
+    pub(super) async fn settle(&self, receipt: Receipt, door: Door, done: &[u16], status: StatusCode) {
+        if let Some(outcome) = outcome(door, done, status) {
             self.overlay.settle(receipt.id, outcome);
             self.producer.settle(receipt.id, outcome, Some(i32::from(status.as_u16()))).await;
         }
@@ -70,8 +71,9 @@ impl Capture {
 }
 
 /// What a status means. A redirect carries out a logout; anywhere else it only sends the client on.
-fn outcome(door: Door, status: StatusCode) -> Option<Outcome> {
+fn outcome(door: Door, done: &[u16], status: StatusCode) -> Option<Outcome> {
     match status.as_u16() {
+        status if done.contains(&status) => Some(Outcome::Executed),
         200..=299 => Some(Outcome::Executed),
         300..=399 if door == Door::Logout => Some(Outcome::Executed),
         300..=499 => Some(Outcome::Refused),
@@ -85,10 +87,12 @@ mod tests {
 
     #[test]
     fn only_what_an_engine_refused_is_never_replayed() {
-        assert_eq!(outcome(Door::Token, StatusCode::OK), Some(Outcome::Executed));
-        assert_eq!(outcome(Door::Token, StatusCode::UNAUTHORIZED), Some(Outcome::Refused));
-        assert_eq!(outcome(Door::Consent, StatusCode::TEMPORARY_REDIRECT), Some(Outcome::Refused));
-        assert_eq!(outcome(Door::Logout, StatusCode::FOUND), Some(Outcome::Executed));
-        assert_eq!(outcome(Door::Token, StatusCode::BAD_GATEWAY), None, "it may have been executed");
+        assert_eq!(outcome(Door::Token, &[], StatusCode::OK), Some(Outcome::Executed));
+        assert_eq!(outcome(Door::Token, &[], StatusCode::UNAUTHORIZED), Some(Outcome::Refused));
+        assert_eq!(outcome(Door::Consent, &[], StatusCode::TEMPORARY_REDIRECT), Some(Outcome::Refused));
+        assert_eq!(outcome(Door::Logout, &[], StatusCode::FOUND), Some(Outcome::Executed));
+        assert_eq!(outcome(Door::Token, &[], StatusCode::BAD_GATEWAY), None, "it may have been executed");
+        assert_eq!(outcome(Door::Consent, &[303], StatusCode::SEE_OTHER), Some(Outcome::Executed), "the plan says so");
+        assert_eq!(outcome(Door::Consent, &[303], StatusCode::FOUND), Some(Outcome::Refused));
     }
 }

@@ -195,6 +195,7 @@ impl Proxy {
         pass: Pass,
         until: Instant,
     ) -> Response<Body> {
+        let done = self.doors.done(listener, &head.method, head.uri.path());
         let read = match reading {
             Reading::Knocks(knock) => Ok((knock, streamed(body))),
             Reading::Narrowed(knock, query) => {
@@ -218,7 +219,7 @@ impl Proxy {
         let response = self.forward(listener, head, body, Recognized::of(Question::Other), pass, until).await;
         // Our own answers say nothing of what the engine did, and neither does any 5xx.
         if response.extensions().get::<Unheard>().is_none() {
-            self.capture.settle(receipt, knock.door(), response.status()).await;
+            self.capture.settle(receipt, knock.door(), done, response.status()).await;
         }
         response
     }

@@ -67,6 +67,13 @@ impl Doors {
         }
     }
 
+    /// Statuses beside those of success by which the engine says, at the door of this request, that it has revoked.
+    #[must_use]
+    pub fn done(&self, listener: Listener, method: &Method, path: &str) -> &[u16] {
+        let decoded = percent_decoded(path);
+        self.found(listener, method, &segments(&decoded)).map_or(&[], |(pattern, _)| pattern.done.as_slice())
+    }
+
     fn found(&self, listener: Listener, method: &Method, path: &[impl AsRef<str>]) -> Option<(&DoorPattern, Values)> {
         let fits = |pattern: &&DoorPattern| {
             pattern.listener == listener
@@ -245,6 +252,7 @@ mod tests {
             path: DoorSegment::all(path).expect("a path"),
             query,
             form,
+            done: if path == "/grants" { vec![303] } else { Vec::new() },
             is_hydras: false,
         };
         let by_query = one(
@@ -358,6 +366,14 @@ mod tests {
         ] {
             assert_eq!(asked(&doors, listener, method, target), Reading::Passes, "{target}");
         }
+    }
+
+    #[test]
+    fn what_a_status_means_beside_success_is_said_door_by_door() {
+        let done = |doors: &Doors, path| doors.done(Listener::Public, &Method::DELETE, path).to_vec();
+        assert_eq!(done(&own(), "/grants/"), [303]);
+        assert!(done(&own(), "/users/ann/apps/x").is_empty() && done(&own(), "/else").is_empty());
+        assert!(done(&Doors::new(plan::Doors::hydra()), "/oauth2/register/app").is_empty());
     }
 
     #[test]

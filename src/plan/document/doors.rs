@@ -98,6 +98,9 @@ pub struct DoorPattern {
     /// Fields of its form (application/x-www-form-urlencoded) that say it.
     #[serde(default, skip_serializing_if = "DoorPlaces::is_empty")]
     pub form: DoorPlaces,
+    /// Statuses beside 2xx by which the engine says that it has revoked, or that nothing was left of it, such as 303 after a form.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<u16>,
 }
 
 /// What a revocation names, each by the parameter that holds it.

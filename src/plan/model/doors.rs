@@ -24,6 +24,8 @@ pub struct DoorPattern {
     pub query: Vec<(Named, String)>,
     /// Fields of the form that say it.
     pub form: Vec<(Named, String)>,
+    /// Statuses beside those of success by which the engine says that it was done.
+    pub done: Vec<u16>,
     /// One of Hydra's own: it decodes a path before it cuts it, takes the first of several values, and does nothing where nobody is named. Of
     /// another engine nobody knows that.
     pub is_hydras: bool,
@@ -105,6 +107,7 @@ impl Doors {
                 path: DoorSegment::all(&format!("{prefix}{path}")).expect("a path of ours"),
                 query: query.iter().map(|(named, name)| (*named, (*name).to_owned())).collect(),
                 form: form.iter().map(|(named, name)| (*named, (*name).to_owned())).collect(),
+                done: Vec::new(),
                 is_hydras: true,
             }));
         }

@@ -5,6 +5,9 @@ use crate::plan::model::{DoorPattern, DoorSegment, Doors, Named};
 use crate::plan::place::Place;
 use crate::plan::resolve::Resolver;
 
+/// Statuses that say what to do next, or that somebody is not let in: by none of them anything is done.
+const UNDONE: [u16; 4] = [307, 308, 401, 403];
+
 type Other = (Listener, &'static str, &'static [&'static str]);
 
 /// Requests that are something else: a revocation may not stand in their place.
@@ -62,6 +65,7 @@ impl Resolver<'_, '_> {
             path,
             query: places(&typed.query),
             form: places(&typed.form),
+            done: typed.done.clone(),
             is_hydras: false,
         };
         match self.door_problem(&pattern) {
@@ -99,6 +103,11 @@ impl Resolver<'_, '_> {
                 "addresses are logged: only a form can hold a token",
             ));
         }
+        let is_no_word = |status: &&u16| !(300..=499).contains(*status) || UNDONE.contains(*status);
+        if let Some(status) = pattern.done.iter().find(is_no_word) {
+            let why = format!("takes status {status} for done, which it cannot say");
+            return Some((why, "such as `done: [303, 404]`; 2xx is done anyway, and of a 5xx nobody knows"));
+        }
         let is_bodiless = pattern.methods.contains(&"GET") && !pattern.form.is_empty();
         is_bodiless.then(|| ("is a GET with a form".to_owned(), "a GET has none: use `query`"))
     }
@@ -113,6 +122,7 @@ fn others() -> Vec<(String, DoorPattern)> {
             path: DoorSegment::all(place).expect("a path of ours"),
             query: Vec::new(),
             form: Vec::new(),
+            done: Vec::new(),
             is_hydras: true,
         };
         (format!("{place}, which is no revocation"), pattern)

@@ -44,6 +44,7 @@ async fn gateway_captures_at_the_doors_of_another_engine() {
         path: DoorSegment::all("/users/{subject}/apps/{client}").expect("a path"),
         query: Vec::<(Named, String)>::new(),
         form: Vec::new(),
+        done: Vec::new(),
         is_hydras: false,
     };
     let world = World::with(|config| config.gateway.doors.patterns = vec![own]).await;
@@ -62,6 +63,37 @@ async fn gateway_captures_at_the_doors_of_another_engine() {
     assert_eq!(event.what.chain.consents.iter().collect::<Vec<_>>(), ["c3"]);
     assert_eq!(world.revoke("a.b").await.status(), 200);
     assert_eq!(only_event(&world).await.id, event.id, "Hydra's own doors are none of its");
+}
+
+/// An engine that answers by a redirect, or that nothing is left, where it has revoked.
+#[tokio::test]
+async fn gateway_takes_the_plans_word_for_what_another_engine_says_by_a_status() {
+    let own = DoorPattern {
+        door: Door::Consent,
+        listener: Listener::Public,
+        methods: vec!["DELETE"],
+        path: DoorSegment::all("/status/{subject}").expect("a path"),
+        query: Vec::new(),
+        form: Vec::new(),
+        done: vec![303],
+        is_hydras: false,
+    };
+    let world = World::with(|config| config.gateway.doors.patterns = vec![own]).await;
+    for status in [303, 302, 404] {
+        let url = format!("http://{}/status/{status}", world.gateway.addresses.public);
+        assert_eq!(world.http.delete(url).send().await.expect("the gateway answers").status().as_u16(), status);
+    }
+    eventually(SOON, "the refusals are written", async || {
+        let counts = world.ledger().counts().await.expect("control answers");
+        (counts.refused == 2).then_some(())
+    })
+    .await;
+    let event = eventually(SOON, "the outcome is written", async || {
+        let event = only_event(&world).await;
+        (event.outcome == Outcome::Executed).then_some(event)
+    })
+    .await;
+    assert_eq!(event.what.chain.subject.as_deref(), Some("303"), "only what was done is replayed");
 }
 
 #[tokio::test]

@@ -123,6 +123,10 @@ fn patterns_of_another_engine_are_told_apart_and_say_whom_they_mean() {
     assert_eq!(doors("patterns").len(), 2);
     assert!(with_patterns("patterns", "").expect_err("none")[0].contains("and there are none"));
 
+    let said = by_path.replace(" }", ", done: [303, 404] }");
+    let plan = with_patterns("patterns", &said).unwrap_or_else(|told| panic!("{told:#?}"));
+    assert_eq!(plan.gateway.expect("a gateway").doors.patterns[0].done, [303, 404]);
+
     let one = |rest: &str| format!("{{ listener: admin, methods: [DELETE], {rest} }}");
     for (pattern, said) in [
         (by_path.replace("{client}", "{token}"), "names a token, which the door consent does not look at"),
@@ -136,6 +140,8 @@ fn patterns_of_another_engine_are_told_apart_and_say_whom_they_mean() {
             "has a token in an address",
         ),
         (by_form.replace("POST", "GET"), "is a GET with a form"),
+        (by_path.replace(" }", ", done: [401] }"), "takes status 401 for done"),
+        (by_path.replace(" }", ", done: [303, 502] }"), "takes status 502 for done"),
         (one(r#"door: login_session, path: "/s/{session}", query: { session: id }"#), "names the session twice"),
         (
             one(r#"door: client_delete, path: "/clients/{client}""#),
