@@ -158,13 +158,34 @@ async fn revocation_verbs_flip_only_when_queue_and_tables_agree() {
     dies_on_the_way_back(&sandbox, late).await;
 }
 
+/// Ends a login session of the seed by its id, through the gateway while green serves: blue's engine knows no such door.
+async fn ended_by_id(sandbox: &Sandbox) -> String {
+    let query =
+        "select id::text from hydra_oauth2_authentication_session where remember order by authenticated_at limit 1";
+    let id: String = sandbox.client("GREEN_URL").await.query_one(query, &[]).await.expect("a session").get(0);
+    let standing = format!("select count(*) from hydra_oauth2_authentication_session where id = '{id}'");
+    assert_eq!(sandbox.ask("BLUE_URL", &standing).await, 1, "blue has it from before");
+    let url = format!("{}/admin/oauth2/auth/sessions/login?sid={id}", sandbox.variable("GATEWAY_ADMIN"));
+    let http = cutover::traffic::http_client().expect("a client");
+    assert_eq!(http.delete(url).send().await.expect("the gateway answers").status(), 204);
+    assert_eq!(sandbox.ask("GREEN_URL", &standing).await, 0, "green's engine has ended it");
+    id
+}
+
 /// What was revoked while green served has to be dead on blue too, by blue's own statement.
 async fn dies_on_the_way_back(sandbox: &Sandbox, late: &(String, String)) {
+    let session = ended_by_id(sandbox).await;
     let back = capture(sandbox, "green", "consent", &chain(late), "captured").await;
     let (code, said) = sandbox.run("rollback --yes").await;
     assert_eq!((code, said["live"].as_str()), (0, Some("blue")), "{said}");
     assert_eq!(outcome(sandbox, back).await, "executed");
     assert_eq!(living(sandbox, "BLUE_URL", &late.0).await, 0);
+    let standing = format!("select count(*) from hydra_oauth2_authentication_session where id = '{session}'");
+    assert_eq!(sandbox.ask("BLUE_URL", &standing).await, 0, "a session that was ended by its id");
+    let proved = format!(
+        "select count(*) from cutover.revocation where door = 'login_session' and live = 'green' and proved_at is not null and chain::text like '%{session}%'"
+    );
+    assert_eq!(sandbox.ask("CONTROL_URL", &proved).await, 1, "it was captured, and proved on blue");
     let left = format!("select count(*) from aside.session where subject = '{}'", late.1);
     assert_eq!(sandbox.ask("BLUE_URL", &left).await, 0, "the plan's statement for blue was run");
     assert!(sandbox.ask("BLUE_URL", "select count(*) from aside.session").await > 0, "and for nobody else");
