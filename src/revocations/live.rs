@@ -95,15 +95,16 @@ async fn tell_all(sink: &dyn Sink, events: &[Event], errands: &BTreeMap<Uuid, Ve
     answers.concat()
 }
 
-/// Tells the engine of one chain's events, in their order; the first that fails ends it.
+/// Tells the engine of one chain's events, in their order; the first that fails ends it. What the engine refuses it has not done, and it may
+/// understand another's words for the same.
 async fn tell(sink: &dyn Sink, chain: Vec<&Event>, errands: &BTreeMap<Uuid, Vec<Errand>>) -> Answers {
     let mut answers = Vec::new();
     for event in chain {
         for errand in errands.get(&event.id).into_iter().flatten() {
-            let answer = sink.tell(errand).await.map_err(|error| error.to_string());
-            let failed = answer.is_err();
-            answers.push((event.id, answer));
-            if failed {
+            let answer = sink.tell(errand).await;
+            let has_failed = answer.as_ref().is_err_and(|error| !error.is_refusal());
+            answers.push((event.id, answer.map_err(|error| error.to_string())));
+            if has_failed {
                 return answers;
             }
         }

@@ -138,20 +138,27 @@ async fn revocation_verbs_execute_by_api_what_sql_cannot_reach_and_only_what_mea
 async fn revocation_verbs_end_one_session_of_several_by_api_only_where_the_engine_knows_ids() {
     let (pair, term) = prepared().await;
     let (engine, sink) = engine(&pair).await;
-    let made = "insert into hydra_oauth2_authentication_session values ('s1', 'ann'), ('s2', 'ann'), ('s3', 'bob')";
-    pair.blue.execute(made).await;
+    for (id, subject) in [("s1", "ann"), ("s2", "ann"), ("s3", "bob"), ("s4", "eve"), ("s5", "eve")] {
+        pair.blue
+            .execute(&format!("insert into hydra_oauth2_authentication_session values ('{id}', '{subject}')"))
+            .await;
+    }
     let mut blue = refused(&pair.blue).await;
     pair.blue
         .execute("create trigger refuse before delete on hydra_oauth2_authentication_session for each row execute function refuse()")
         .await;
     let ways = ways(&blue).await;
-    let events = [session(1, "s1", Outcome::Captured), session(2, "s3", Outcome::Captured)];
+    let one = |seq, id| session(seq, id, Outcome::Captured);
+    let mut events = [one(1, "s1"), one(2, "s3"), one(3, "s4"), one(4, "s4")];
+    events[3].what.chain.sessions.insert("s5".to_owned());
     let done = execute(&mut blue, &ways, &term, Some(&sink as &dyn Sink), &events).await.expect("blue answers");
-    assert_eq!(done.dead, [(events[1].id, Some(204))], "all of bob's are meant");
+    let dead = [(events[1].id, Some(204)), (events[2].id, None), (events[3].id, Some(204))];
+    assert_eq!(done.dead, dead, "all of bob's are meant; eve's first by the word for all of hers");
     assert!(done.alive.len() == 1 && done.alive[0].0 == events[0].id && done.alive[0].1.contains("400"), "{done:?}");
     assert_eq!(sessions(&pair.blue).await, "s1 s2", "1.x would end all of ann's, and is not asked to");
     let asked = engine.asked.lock().expect("no panic").clone();
-    assert!(asked.iter().all(|asked| asked.ends_with("?sid=s1") || asked.ends_with("?subject=bob")), "{asked:?}");
+    let said = ["?sid=s1", "?sid=s4", "?subject=bob", "?subject=eve"];
+    assert!(asked.iter().all(|asked| said.iter().any(|said| asked.ends_with(said))), "{asked:?}");
 
     engine.behave(Manner::Second);
     let done = execute(&mut blue, &ways, &term, Some(&sink as &dyn Sink), &events[..1]).await.expect("blue answers");
