@@ -4,6 +4,7 @@
 //! servers that a test may kill. Everything ends with the process, even when that is killed.
 
 pub(crate) mod fill;
+pub(crate) mod relay;
 pub(crate) mod sandbox;
 pub(crate) mod signer;
 pub(crate) mod stage;

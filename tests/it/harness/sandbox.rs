@@ -3,7 +3,7 @@
 use super::underway::Underway;
 use cutover::plan::Secret;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::Duration;
 use tokio::process::Command;
@@ -52,15 +52,10 @@ impl Sandbox {
         std::fs::write(&file, format!("{text}{name}='{value}'\n")).expect("the variables are written");
     }
 
-    /// One of the verbs of a run and its options, on the sandbox's plan.
-    fn on_plan(&self, words: &str) -> Command {
+    /// One of the verbs of a run and its options, on the sandbox's plan with these variables.
+    fn on_plan(&self, words: &str, variables: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cutover"));
-        command
-            .args(words.split(' '))
-            .arg(self.dir.join("plan.yaml"))
-            .arg("--env-file")
-            .arg(self.dir.join("env"))
-            .arg("--json");
+        command.args(words.split(' ')).arg(self.dir.join("plan.yaml")).arg("--env-file").arg(variables).arg("--json");
         command
     }
 
@@ -71,7 +66,12 @@ impl Sandbox {
 
     /// Starts a verb on the sandbox's plan.
     pub(crate) fn start(&self, verb: &str) -> Underway {
-        Underway::start(self.on_plan(verb))
+        self.start_by(verb, &self.dir.join("env"))
+    }
+
+    /// The same with another file of variables than the sandbox's own.
+    pub(crate) fn start_by(&self, verb: &str, variables: &Path) -> Underway {
+        Underway::start(self.on_plan(verb, variables))
     }
 
     /// Runs a verb on the sandbox's plan, killed with -9 some time after the first event that `moment` recognises. False when it

@@ -18,7 +18,7 @@ pub(super) const FLIP: Way =
 /// Longest until all serve one side again: the hold, and as long again to settle it.
 pub(super) const WITHIN: Duration = Duration::from_secs(15);
 /// Where each system says where it stands.
-const SYSTEMS: [&str; 3] = ["GATEWAY_CONTROL", "AUTHZ_CUTOVER", "DASHBOARD_CUTOVER"];
+pub(super) const SYSTEMS: [&str; 3] = ["GATEWAY_CONTROL", "AUTHZ_CUTOVER", "DASHBOARD_CUTOVER"];
 const PARTS: [&str; 4] = ["orchestrator", "gateway", "authorization", "control"];
 const PHASES: [&str; 5] = ["propose", "hold", "decided", "opening", "released"];
 
@@ -30,7 +30,7 @@ struct Cell {
 }
 
 /// A transaction that is left open, with what it locks.
-async fn locked(sandbox: &Sandbox, variable: &str, lock: &str) -> Client {
+pub(super) async fn locked(sandbox: &Sandbox, variable: &str, lock: &str) -> Client {
     let client = sandbox.client(variable).await;
     client.batch_execute(&format!("begin; {lock}")).await.expect("it is locked");
     client

@@ -12,6 +12,7 @@ mod in_place;
 mod invariants;
 mod kills;
 mod logical;
+mod lost_seal;
 mod matrix;
 mod park;
 mod paused;

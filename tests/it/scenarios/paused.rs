@@ -16,17 +16,17 @@ where a.application_name like 'cutover\\_fence\\_%' and l.relation = 'hydra_clie
 /// Sessions of a fence, whatever they hold.
 const FENCES: &str = "select count(*) from pg_stat_activity where application_name like 'cutover\\_fence\\_%'";
 /// The epoch at which blue is open, 0 when it is not.
-const OPEN_AT: &str = "select coalesce(max(epoch), 0) from cutover.register where state = 'open'";
+pub(super) const OPEN_AT: &str = "select coalesce(max(epoch), 0) from cutover.register where state = 'open'";
 
 /// Brings it to the flip point.
-async fn run(sandbox: &Sandbox) {
+pub(super) async fn run(sandbox: &Sandbox) {
     sandbox.until("revoked", 3).await;
     let (code, said) = sandbox.run("run --set window.level=10m").await;
     assert_eq!(code, 0, "{said}");
 }
 
 /// Waits until blue answers this number.
-async fn blue_says(sandbox: &Sandbox, query: &str, wanted: i64, what: &'static str) {
+pub(super) async fn blue_says(sandbox: &Sandbox, query: &str, wanted: i64, what: &'static str) {
     eventually(WITHIN, what, || async { (sandbox.ask("BLUE_URL", query).await == wanted).then_some(()) }).await;
 }
 
