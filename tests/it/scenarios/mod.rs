@@ -2,6 +2,7 @@
 
 mod assertions;
 mod back;
+mod called_off;
 mod cleanup;
 mod damage;
 mod dead_green;
