@@ -1,5 +1,6 @@
 //! Revocations on real servers: the queue, the chains, the replay and its proof.
 
+mod alone;
 mod counted_out;
 mod proof;
 mod queue;
@@ -39,7 +40,12 @@ pub(crate) fn producer(pair: &Pair, gateway: &str) -> Producer {
 }
 
 pub(crate) fn ledger(pair: &Pair) -> Ledger {
-    Ledger::new(&pair.control.url(), "plan", cutover::plan::Side::Blue, LIMIT)
+    ledger_of(pair, Side::Blue)
+}
+
+/// The queue as seen when this side is left.
+fn ledger_of(pair: &Pair, from: Side) -> Ledger {
+    Ledger::new(&pair.control.url(), "plan", from, LIMIT)
 }
 
 /// The engine's tables of a side.
