@@ -32,6 +32,7 @@ mod plan_hydra;
 mod plan_hydra_back;
 mod plan_hydra_hot;
 mod plan_hydra_invariants;
+mod plan_hydra_keys;
 mod prepare;
 mod prewarm;
 mod probe;
