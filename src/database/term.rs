@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, GenericClient, Transaction};
 use uuid::Uuid;
@@ -29,6 +29,23 @@ const EXISTS: &str = "select to_regclass('cutover.term') is not null";
 const RAISES: u32 = 5;
 /// How long a raise waits for those who hold a row in the older term.
 const HOLDERS_PATIENCE: Duration = Duration::from_secs(30);
+/// Bound on the whole of a raise, when a server says nothing at all.
+const RAISED_WITHIN: Duration = Duration::from_secs(45);
+/// What a raise waits at a time, before it looks at who keeps it.
+const LOCK_TIMEOUT: &str = "5s";
+const LOCK_TIMEOUT_NOW: &str = "select current_setting('lock_timeout')";
+const SET_LOCK_TIMEOUT: &str = "select set_config('lock_timeout', $1, false)";
+/// Sessions of our own role that have touched the row in a transaction that lasts.
+const HOLDERS: &str = "select a.pid, format('backend %s (%s, in a transaction since %s)', a.pid, a.state, a.xact_start)
+from pg_locks l join pg_stat_activity a using (pid)
+where l.locktype = 'relation' and l.relation = 'cutover.term'::regclass and l.granted
+  and l.database = (select oid from pg_database where datname = current_database())
+  and l.mode in ('RowShareLock', 'RowExclusiveLock') and a.pid <> pg_backend_pid() and a.usename = session_user order by a.pid";
+/// Those of them whose process says nothing: it stands still, or its machine is gone. What they began is rolled back, and a commit that is under
+/// way is no idle session.
+const END_IDLE: &str = "select pg_terminate_backend(pid) from pg_stat_activity
+where pid = any($1) and usename = session_user and state in ('idle in transaction', 'idle in transaction (aborted)')
+  and state_change < clock_timestamp() - $2::text::interval";
 
 /// A right to act: a number that only grows, and a nonce that tells two holders of one number apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,8 +80,22 @@ pub enum TermError {
         ours: Term,
     },
     /// Those who act in the older term do not come to an end; whether a raise was written is unknown, and harmless.
-    #[error("raise the term row: a transaction of the older term has held it for {waited_s} s")]
+    #[error(
+        "raise the term row: transactions of the older term have held it for {waited_s} s: {}; wait for them, or end them there \
+         (select pg_terminate_backend(PID)), then run the same command again",
+        holders.join(", ")
+    )]
     Busy {
+        /// How long we waited, in seconds.
+        waited_s: u64,
+        /// Who holds it, in words that name the backend.
+        holders: Vec<String>,
+    },
+    /// A server says nothing; whether a raise was written is unknown, and harmless.
+    #[error(
+        "raise the term row: a server has said nothing for {waited_s} s; see to it, then run the same command again"
+    )]
+    Silent {
         /// How long we waited, in seconds.
         waited_s: u64,
     },
@@ -131,19 +162,19 @@ pub async fn hold(transaction: &Transaction<'_>, term: &Term) -> Result<(), Term
 }
 
 /// Takes over: writes the highest term of all databases plus one, with a fresh nonce, into `control` first and then into each of
-/// `sides` that has a term row. Waits for those who hold a row, up to half a minute or the session's `lock_timeout`.
+/// `sides` that has a term row. Waits for those who hold a row, up to half a minute; a session that holds one and has said nothing for some
+/// seconds is ended, since its process stands still or is gone and could keep everybody from taking over for ever.
 ///
 /// Control's row is created when it is missing; a side without the row is skipped (a fresh run: step `claim-sides` installs it).
 ///
 /// # Errors
-/// `Superseded` when others keep raising meanwhile; `Busy` when holders do not end; `Server` when a database does not answer: then this process has no term.
+/// `Superseded` when others keep raising meanwhile; `Busy` when holders do not end; `Silent` or `Server` when a database does not answer: then this process has no term.
 pub async fn raise(control: &Client, sides: &[&Client]) -> Result<Term, TermError> {
     let mut last = None;
     for _ in 0..RAISES {
         let (next, claimed) = next_term(control, sides).await?;
-        let busy = |_| TermError::Busy { waited_s: HOLDERS_PATIENCE.as_secs() };
-        let written = timeout(HOLDERS_PATIENCE, write_all(control, &claimed, &next)).await.map_err(busy)?;
-        match written {
+        let silent = |_| TermError::Silent { waited_s: RAISED_WITHIN.as_secs() };
+        match timeout(RAISED_WITHIN, write_all(control, &claimed, &next)).await.map_err(silent)? {
             Err(error) if error.is_superseded() => last = Some(error),
             other => return other.map(|()| next),
         }
@@ -164,11 +195,37 @@ async fn next_term<'a>(control: &Client, sides: &[&'a Client]) -> Result<(Term, 
 }
 
 async fn write_all(control: &Client, sides: &[&Client], next: &Term) -> Result<(), TermError> {
-    install(control, next).await?;
-    for side in sides {
-        write(*side, next).await?;
+    control.batch_execute(CREATE).await.map_err(TermError::server("create"))?;
+    let until = Instant::now() + HOLDERS_PATIENCE;
+    for client in [control].iter().chain(sides) {
+        let before = client.query_one(LOCK_TIMEOUT_NOW, &[]).await.map_err(TermError::server("wait for"))?;
+        let before: String = before.get(0);
+        set_lock_timeout(client, LOCK_TIMEOUT).await?;
+        let written = write_past_holders(client, next, until).await;
+        set_lock_timeout(client, &before).await?;
+        written?;
     }
     Ok(())
+}
+
+async fn set_lock_timeout(client: &Client, to: &str) -> Result<(), TermError> {
+    client.execute(SET_LOCK_TIMEOUT, &[&to]).await.map_err(TermError::server("wait for")).map(drop)
+}
+
+async fn write_past_holders(client: &Client, next: &Term, until: Instant) -> Result<(), TermError> {
+    loop {
+        match write(client, next).await {
+            Err(TermError::Server { source, .. }) if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
+            other => return other,
+        }
+        let rows = client.query(HOLDERS, &[]).await.map_err(TermError::server("see who holds"))?;
+        if Instant::now() >= until {
+            let holders = rows.iter().map(|row| row.get(1)).collect();
+            return Err(TermError::Busy { waited_s: HOLDERS_PATIENCE.as_secs(), holders });
+        }
+        let pids: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
+        client.query(END_IDLE, &[&pids, &LOCK_TIMEOUT]).await.map_err(TermError::server("end who holds"))?;
+    }
 }
 
 async fn write(client: &impl GenericClient, term: &Term) -> Result<(), TermError> {

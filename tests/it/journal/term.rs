@@ -83,3 +83,32 @@ async fn those_who_raise_at_once_end_with_one_holder() {
     let highest = raised.iter().map(|term| term.term).max().unwrap();
     assert_eq!(standing.term, highest);
 }
+
+#[tokio::test]
+async fn a_raise_ends_a_holder_that_stands_still_and_waits_for_one_that_works() {
+    let pair = Pair::shared().await;
+    let (control, taker) = (pair.control.client().await, pair.blue.client().await);
+    let (mut still, mut working) = (pair.blue.client().await, pair.blue.client().await);
+    let ours = raise(&control, &[&taker]).await.unwrap();
+    install(&taker, &ours).await.unwrap();
+    taker.batch_execute("create table effect (made_by text)").await.unwrap();
+    let stood = still.transaction().await.unwrap();
+    hold(&stood, &ours).await.unwrap();
+    stood.execute("insert into effect values ('still')", &[]).await.unwrap();
+    let worked = working.transaction().await.unwrap();
+    hold(&worked, &ours).await.unwrap();
+    worked.execute("insert into effect values ('working')", &[]).await.unwrap();
+    let work = async {
+        worked.execute("select pg_sleep(7)", &[]).await.unwrap();
+        worked.commit().await.unwrap();
+    };
+    let sides = [&taker];
+    let (raised, ()) = tokio::join!(raise(&control, &sides), work);
+    raised.unwrap();
+    assert!(stood.commit().await.is_err(), "it was ended");
+    let made: Vec<String> =
+        taker.query("select made_by from effect", &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(made, ["working"]);
+    let setting: String = taker.query_one("show lock_timeout", &[]).await.unwrap().get(0);
+    assert_eq!(setting, "0", "its session is as it was");
+}
