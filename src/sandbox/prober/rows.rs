@@ -66,7 +66,7 @@ impl Probe {
         if self.row.is_none() {
             self.row = self.shape().await?;
         }
-        let Some(row) = self.row else { return Some(Met::Refused) };
+        let Some(row) = self.row else { return Some(Met::Absent) };
         let Err(error) = self.client.batch_execute(row).await else { return Some(Met::Accepted) };
         let code = error.code()?.clone();
         self.client.batch_execute("rollback").await.ok()?;

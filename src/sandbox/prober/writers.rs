@@ -13,8 +13,10 @@ pub(super) enum Met {
     Accepted,
     /// The fence refused it (SQLSTATE 25006).
     Fenced,
-    /// It was refused otherwise: locked, no such table, no connection.
+    /// It was refused otherwise: locked, no connection.
     Refused,
+    /// There is no such table.
+    Absent,
 }
 
 /// An uninterrupted run of accepted writes on one side.
@@ -33,25 +35,47 @@ pub(super) struct Run {
 pub(super) struct Acceptance {
     runs: Vec<Run>,
     open: bool,
-    /// Whether it is being built when the prober starts: green is nobody's to write until its fence has first refused somebody.
-    built_meanwhile: bool,
-    first_fenced_us: Option<u64>,
+    is_built: IsBuilt,
+}
+
+/// Whether a side is built while the prober looks on: green is nobody's to write from when it is empty until its fence first refuses somebody.
+#[derive(Debug, Clone, Copy)]
+enum IsBuilt {
+    /// Never: it served from the start.
+    Never,
+    /// It is being built, since this many runs.
+    Since(usize),
+    /// It stands, and may be emptied and built anew.
+    Already,
 }
 
 impl Acceptance {
-    fn new(built_meanwhile: bool) -> Self {
-        Self { runs: Vec::new(), open: false, built_meanwhile, first_fenced_us: None }
+    fn new(is_built: IsBuilt) -> Self {
+        Self { runs: Vec::new(), open: false, is_built }
     }
 
     /// Adds one probe; probes come in order of time.
     pub(super) fn push(&mut self, start_us: u64, end_us: u64, met: Met) {
         match met {
-            Met::Accepted => self.accept(start_us, end_us),
-            Met::Refused => self.open = false,
-            Met::Fenced => {
-                self.open = false;
-                self.first_fenced_us.get_or_insert(start_us);
-            }
+            Met::Accepted => return self.accept(start_us, end_us),
+            Met::Refused => {}
+            Met::Fenced => self.stands(),
+            Met::Absent => self.is_empty(),
+        }
+        self.open = false;
+    }
+
+    /// What was accepted while it was being built was nobody's.
+    fn stands(&mut self) {
+        if let IsBuilt::Since(runs) = self.is_built {
+            self.runs.truncate(runs);
+            self.is_built = IsBuilt::Already;
+        }
+    }
+
+    fn is_empty(&mut self) {
+        if let IsBuilt::Already = self.is_built {
+            self.is_built = IsBuilt::Since(self.runs.len());
         }
     }
 
@@ -64,13 +88,6 @@ impl Acceptance {
             _ => self.runs.push(Run { from_us: end_us, until_us: end_us, acked_us: end_us }),
         }
         self.open = true;
-    }
-
-    /// Runs that count: all of a side that served from the start; of one being built those since its fence first refused somebody,
-    /// and all when it was never fenced.
-    fn counted(&self) -> Vec<Run> {
-        let from = self.first_fenced_us.filter(|_| self.built_meanwhile).unwrap_or(0);
-        self.runs.iter().filter(|run| run.until_us >= from).copied().collect()
     }
 
     /// Whether the latest probe was accepted.
@@ -90,7 +107,7 @@ pub(super) struct Writers {
 
 impl Default for Writers {
     fn default() -> Self {
-        Self { blue: Acceptance::new(false), green: Acceptance::new(true), by_answers: false }
+        Self { blue: Acceptance::new(IsBuilt::Never), green: Acceptance::new(IsBuilt::Since(0)), by_answers: false }
     }
 }
 
@@ -138,15 +155,15 @@ impl Writers {
 
     /// Time during which both sides accepted, in milliseconds, rounded up: one stray row counts.
     pub(super) fn two_writer_ms(&self) -> u64 {
-        let (blue, green) = (self.blue.counted(), self.green.counted());
+        let (blue, green) = (&self.blue.runs, &self.green.runs);
         let both = blue.iter().flat_map(|left| green.iter().map(move |right| overlap_us(*left, *right)));
         both.map(|us| us.div_ceil(1000)).sum()
     }
 
     /// Every move of writes between the sides, in order.
     pub(super) fn gaps(&self, calls: &[Span]) -> Vec<Gap> {
-        let mut runs: Vec<(Side, Run)> = self.blue.counted().into_iter().map(|run| (Side::Blue, run)).collect();
-        runs.extend(self.green.counted().into_iter().map(|run| (Side::Green, run)));
+        let mut runs: Vec<(Side, Run)> = self.blue.runs.iter().map(|run| (Side::Blue, *run)).collect();
+        runs.extend(self.green.runs.iter().map(|run| (Side::Green, *run)));
         runs.sort_by_key(|(_, run)| run.from_us);
         let moves = runs.windows(2).filter(|pair| pair[0].0 != pair[1].0);
         moves.map(|pair| narrowed(pair[0], pair[1], calls)).collect()
@@ -248,6 +265,23 @@ mod tests {
         assert!(writers.two_writer_ms() > 400);
         probe(&mut writers.green, 1000, 1100, Met::Fenced);
         assert_eq!(writers.two_writer_ms(), 0, "it was being built");
+    }
+
+    #[test]
+    fn a_green_that_is_emptied_and_built_anew_is_nobodys_until_it_is_fenced() {
+        let mut writers = Writers::default();
+        probe(&mut writers.blue, 0, 3000, Met::Accepted);
+        for (from_ms, met) in [(0, Met::Absent), (100, Met::Accepted), (200, Met::Fenced), (300, Met::Refused)] {
+            probe(&mut writers.green, from_ms, from_ms + 100, met);
+        }
+        for (from_ms, met) in [(400, Met::Absent), (500, Met::Accepted), (600, Met::Fenced)] {
+            probe(&mut writers.green, from_ms, from_ms + 100, met);
+        }
+        assert_eq!(writers.two_writer_ms(), 0);
+        writers.green.push(750_000, 752_000, Met::Accepted);
+        assert_eq!(writers.two_writer_ms(), 1, "it stands, and blue serves");
+        probe(&mut writers.green, 760, 800, Met::Fenced);
+        assert_eq!(writers.two_writer_ms(), 1, "what was seen is not forgotten");
     }
 
     #[test]

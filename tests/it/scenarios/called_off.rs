@@ -76,26 +76,34 @@ async fn refused_by_all(sandbox: &Sandbox, order: &Order) {
     assert!(epochs[0] > order.epoch && epochs.iter().all(|epoch| *epoch == epochs[0]), "{order:?}: {epochs:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_decided_flip_whose_green_lives_and_never_opened_is_called_off_and_the_next_goes_through() {
-    let sandbox = Sandbox::up("called-off", 1000, 20).await;
-    // Before all have turned, and after.
-    for phase in ["decided", "opening"] {
-        run(&sandbox).await;
-        let order = decided_and_killed(&sandbox, phase).await;
-        if phase == "opening" {
-            all_have_turned(&sandbox, &order).await;
-        }
-        let (code, back) = sandbox.run("rollback --yes").await;
-        assert_eq!((code, back["outcome"].as_str(), back["live"].as_str()), (0, Some("done"), Some("blue")), "{back}");
-        served(&sandbox, "blue").await;
-        refused_by_all(&sandbox, &order).await;
-        for side in ["BLUE_URL", "GREEN_URL"] {
-            assert_eq!(sandbox.ask(side, LEFT).await, 0, "{phase}: nothing of ours is left at {side}");
-        }
-        serves_on(&sandbox).await;
+async fn called_off_and_gone_through(tag: &str, phase: &'static str) {
+    let sandbox = Sandbox::up(tag, 1000, 20).await;
+    run(&sandbox).await;
+    let order = decided_and_killed(&sandbox, phase).await;
+    if phase == "opening" {
+        all_have_turned(&sandbox, &order).await;
     }
+    let (code, back) = sandbox.run("rollback --yes").await;
+    assert_eq!((code, back["outcome"].as_str(), back["live"].as_str()), (0, Some("done"), Some("blue")), "{back}");
+    served(&sandbox, "blue").await;
+    refused_by_all(&sandbox, &order).await;
+    for side in ["BLUE_URL", "GREEN_URL"] {
+        assert_eq!(sandbox.ask(side, LEFT).await, 0, "{phase}: nothing of ours is left at {side}");
+    }
+    serves_on(&sandbox).await;
     run(&sandbox).await;
     OUT.comes_through(&sandbox).await;
     clean(&sandbox, OUT.to).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flip_called_off_when_all_have_turned_to_a_green_that_never_opened_leaves_nothing_and_the_next_goes_through()
+{
+    called_off_and_gone_through("called-off", "opening").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: scripts/long"]
+async fn a_flip_called_off_when_it_was_decided_and_nobody_has_turned_leaves_nothing_and_the_next_goes_through() {
+    called_off_and_gone_through("called-off-early", "decided").await;
 }
