@@ -8,8 +8,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Numbers above the closing one are void, whether they arrived or not. Those up to `whole` have all arrived, and none is ever taken away; the
-/// others are looked up by their index, producer by producer.
+/// Numbers above the closing one are void, whether they arrived or not. Those up to `whole` have all arrived, and none is ever taken away, unless
+/// the last of them is gone: then control itself has gone back, and everything is counted again. The others are looked up by their index,
+/// producer by producer.
 const PRODUCERS: &str = "select p.gateway, p.incarnation, p.ended_at is not null, b.last_seq, p.closed_seq,
   k.whole + n.arrived, case when k.whole > 0 then 1 else n.lowest end, greatest(k.whole, n.highest),
   coalesce((select max(e.seq) from cutover.revocation e where e.incarnation = p.incarnation), 0), p.waived_at is not null
@@ -17,7 +18,8 @@ from cutover.producer p
 left join cutover.barrier b on b.plan = p.plan and b.epoch = $2 and b.incarnation = p.incarnation
 cross join lateral (
   select least(p.closed_seq, coalesce(max(w.seq), 0)) as whole from unnest($3::uuid[], $4::bigint[]) as w (incarnation, seq)
-  where w.incarnation = p.incarnation) k
+  where w.incarnation = p.incarnation
+    and exists (select from cutover.received r where r.incarnation = w.incarnation and r.seq = w.seq)) k
 cross join lateral (
   select count(*) filter (where r.seq <= coalesce(p.closed_seq, r.seq)) as arrived, coalesce(min(r.seq), 0) as lowest,
     coalesce(max(r.seq), 0) as highest
