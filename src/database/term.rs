@@ -35,13 +35,13 @@ const RAISED_WITHIN: Duration = Duration::from_secs(45);
 const LOCK_TIMEOUT: &str = "5s";
 const LOCK_TIMEOUT_NOW: &str = "select current_setting('lock_timeout')";
 const SET_LOCK_TIMEOUT: &str = "select set_config('lock_timeout', $1, false)";
-/// Sessions of our own role that have touched the row in a transaction that lasts.
+/// Sessions that have touched the row in a transaction that lasts.
 const HOLDERS: &str = "select a.pid, format('backend %s (%s, in a transaction since %s)', a.pid, a.state, a.xact_start)
 from pg_locks l join pg_stat_activity a using (pid)
 where l.locktype = 'relation' and l.relation = 'cutover.term'::regclass and l.granted
   and l.database = (select oid from pg_database where datname = current_database())
-  and l.mode in ('RowShareLock', 'RowExclusiveLock') and a.pid <> pg_backend_pid() and a.usename = session_user order by a.pid";
-/// Those of them whose process says nothing: it stands still, or its machine is gone. What they began is rolled back, and a commit that is under
+  and l.mode in ('RowShareLock', 'RowExclusiveLock') and a.pid <> pg_backend_pid() order by a.pid";
+/// Those of them, of our own role, whose process says nothing: it stands still, or its machine is gone. What they began is rolled back, and a commit that is under
 /// way is no idle session.
 const END_IDLE: &str = "select pg_terminate_backend(pid) from pg_stat_activity
 where pid = any($1) and usename = session_user and state in ('idle in transaction', 'idle in transaction (aborted)')
@@ -202,8 +202,9 @@ async fn write_all(control: &Client, sides: &[&Client], next: &Term) -> Result<(
         let before: String = before.get(0);
         set_lock_timeout(client, LOCK_TIMEOUT).await?;
         let written = write_past_holders(client, next, until).await;
-        set_lock_timeout(client, &before).await?;
-        written?;
+        let restored = set_lock_timeout(client, &before).await;
+        // Why it was not written says more than that the connection went with it.
+        written.and(restored)?;
     }
     Ok(())
 }
